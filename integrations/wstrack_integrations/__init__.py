@@ -1,0 +1,1 @@
+"""One module per tracker or trainer; each knows wstrack, none knows another."""

@@ -1,0 +1,77 @@
+"""TensorBoard: a sink that writes one event per sample, and a source that reads event files whoever wrote them.
+
+A run in TensorBoard is a directory. Beside the scalars `<metric>/<layer key>` and `wstrack/interval`, the event file
+of a watched run holds its manifest, a custom-scalars layout and, once closed, how many samples it should hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wstrack.trackers import run_folder
+from wstrack_integrations.tensorboard.files import event_directories
+from wstrack_integrations.tensorboard.sink import TensorBoardSink
+from wstrack_integrations.tensorboard.source import TensorBoardSource
+
+if TYPE_CHECKING:
+    from wstrack.run import Manifest
+
+__all__ = ["TensorBoardSink", "TensorBoardSource", "accepts", "is_active", "open_sink", "open_source", "recognises"]
+
+
+def is_active() -> bool:
+    """Never: TensorBoard has no run that is active in a process."""
+    return False
+
+
+def accepts(target: object) -> bool:
+    """Whether `target` is a SummaryWriter, of torch or of tensorboardX."""
+    return any(
+        kind.__name__ == "SummaryWriter" and kind.__module__.split(".")[0] in {"torch", "tensorboardX"}
+        for kind in type(target).__mro__
+    )
+
+
+def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
+    """A sink that writes a new event file into a directory, made if need be.
+
+    `target` is the directory; None is `runs/<the run's name>`; for a SummaryWriter it is `wstrack` in its directory,
+    so that the user's own files stay as they are.
+
+    Raises:
+        TypeError: `target` is none of these.
+        WstrackError: the directory cannot be made or written to.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from wstrack.run import Layer, Manifest
+        >>> from wstrack.trackers import Sample
+        >>> directory = tempfile.mkdtemp()
+        >>> sink = open_sink(directory, Manifest("demo", (Layer("fc.weight"),), ("rwc",), every=1))
+        >>> sink.write([Sample(step=1, interval=1, time=0.0, values={"rwc": np.array([0.25])})])
+        >>> sink.close()
+        >>> open_source(directory).read(directory).series["rwc"]
+              fc.weight
+        step
+        1          0.25
+    """
+    if target is None:
+        return TensorBoardSink("runs" / run_folder(manifest.name), manifest)
+    if isinstance(target, (str, Path)):
+        return TensorBoardSink(Path(target), manifest)
+    if accepts(target):
+        directory = getattr(target, "log_dir", None) or getattr(target, "logdir", None)  # torch; tensorboardX
+        return TensorBoardSink(Path(str(directory)) / "wstrack", manifest)
+    raise TypeError(f"to={target!r} is neither a directory nor a SummaryWriter; pass to= a path or a writer")
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is an event file, or a directory with event files in it or below."""
+    return "tfevents" in path.name if path.is_file() else next(event_directories(path), None) is not None
+
+
+def open_source(address: str) -> TensorBoardSource:
+    """The runs of a directory and of all below it, or of one event file."""
+    return TensorBoardSource(address)

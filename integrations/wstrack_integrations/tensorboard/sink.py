@@ -1,0 +1,125 @@
+"""One event file that holds a run's samples, its manifest and the layout of its charts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from wstrack.errors import WstrackError
+from wstrack.run import Manifest, block_of
+from wstrack.trackers import Sample, layer_keys
+from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+__all__ = ["TensorBoardSink"]
+
+_SERIAL = count()
+
+
+class TensorBoardSink:
+    """One event file; see `open_sink`. One event holds a whole sample: far faster than an `add_scalar` each."""
+
+    name = "TensorBoard"
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        directory = directory.absolute()
+        self.recording_directory: Path | None = directory
+        self._metrics = manifest.metrics
+        self._samples = 0
+        keys = layer_keys([layer.name for layer in manifest.layers])
+        # Made once and filled anew for each sample: building thousands of messages costs more than their numbers.
+        tags = [INTERVAL, *(f"{metric}/{key}" for metric in manifest.metrics for key in keys)]
+        self._event = Event(summary=Summary(value=[Summary.Value(tag=tag) for tag in tags]))
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK):
+                raise PermissionError(None, "it is read-only")
+            name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
+            # Not tensorboard's EventFileWriter: it writes on a thread of its own, which dies at the first full disk.
+            self._writer = RecordWriter((directory / name).open("xb"))
+        except (OSError, ValueError) as error:
+            raise WstrackError(f"cannot write to {str(directory)!r}: {getattr(error, 'strerror', error)}") from error
+        text = manifest.to_json().encode(errors="backslashreplace")  # a lone surrogate, as JSON writes it
+        layout = _layout(manifest, keys)
+        about = [_text(MANIFEST, "wstrack", text), _text("custom_scalars__config__", "custom_scalars", layout)]
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._add(Event(wall_time=time.time(), summary=Summary(value=about)))
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Write and flush these samples; values are rounded to float32.
+
+        Raises:
+            WstrackError: the file cannot be written to.
+        """
+        for sample in samples:
+            numbers = [float(sample.interval)]
+            for metric in self._metrics:
+                numbers.extend(sample.values[metric].tolist())
+            self._event.wall_time, self._event.step = sample.time, sample.step
+            for value, number in zip(self._event.summary.value, numbers, strict=True):
+                value.simple_value = number
+            self._add(self._event)
+            self._samples += 1
+
+    def close(self) -> None:
+        """Write down how many samples there should be, and close the file."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        text = json.dumps({"samples": self._samples}).encode()
+        summary = Summary(value=[_text(CLOSED, "wstrack", text)])
+        self._add(Event(wall_time=time.time(), step=self._event.step, summary=summary))
+        self._writer.close()
+
+    def _add(self, event: Event) -> None:
+        try:
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()
+        except OSError as error:
+            raise WstrackError(f"cannot write to {str(self.recording_directory)!r}: {error.strerror}") from error
+
+
+def _text(tag: str, plugin: str, content: bytes) -> Summary.Value:
+    """A string under a tag; its plugin says who shows it: nobody, for one that TensorBoard does not know."""
+    from tensorboard.compat.proto import summary_pb2, tensor_pb2, types_pb2
+
+    metadata = summary_pb2.SummaryMetadata(
+        plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=plugin),
+        data_class=summary_pb2.DATA_CLASS_TENSOR,
+    )
+    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[content])
+    return summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
+
+
+def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:
+    """The Custom Scalars page: a category per metric, in it a chart per block with the lines of its layers."""
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+
+    blocks: dict[str, list[str]] = {}
+    for layer, key in zip(manifest.layers, keys, strict=True):
+        blocks.setdefault(block_of(layer.name), []).append(re.escape(key))
+    categories = []
+    for metric in manifest.metrics:
+        charts = []
+        for block, tags in blocks.items():
+            # The page asks for a pattern's lines by URL, which must not become too long.
+            some = ("|".join(tags[first : first + 100]) for first in range(0, len(tags), 100))
+            lines = MultilineChartContent(tag=[f"{re.escape(metric)}/(?:{any_tag})$" for any_tag in some])
+            charts.append(Chart(title=block or "top", multiline=lines))
+        categories.append(Category(title=metric, chart=charts))
+    return bytes(Layout(category=categories).SerializeToString())

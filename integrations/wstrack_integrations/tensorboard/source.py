@@ -1,0 +1,213 @@
+"""From the event files of a directory to a `Run`: one that wstrack logged, or series that anyone logged."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from wstrack.errors import WstrackError
+from wstrack.matching import compiled, layer_of, wanted
+from wstrack.run import Completeness, Layer, Manifest, Run, layer_table
+from wstrack.trackers import layer_keys
+from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, holds, load, only, places_at
+from wstrack_integrations.tensorboard.points import Points, Table, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from wstrack_integrations.tensorboard.events import EventFile
+
+__all__ = ["CLOSED", "INTERVAL", "MANIFEST", "TensorBoardSource"]
+
+INTERVAL = "wstrack/interval"
+MANIFEST = "wstrack/manifest"
+CLOSED = "wstrack/closed"
+
+
+class TensorBoardSource:
+    """The runs in a directory and all below it, or in one event file; see `wstrack.trackers.Source`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def references(self, *, match: str | None = None) -> list[str]:
+        """A reference for each directory with a run that wstrack logged, or with tags that `match` fits, by name.
+
+        Raises:
+            ValueError: a `match` that is no regular expression with a group for the layer.
+            WstrackError: there are no event files at all.
+        """
+        places = places_at(self.address)
+        if match is None:
+            return [f"{SCHEME}{place}" for place in places if holds(place, MANIFEST)]
+        pattern = compiled(match)
+        return [f"{SCHEME}{place}" for place in places if any(layer_of(pattern, tag) for tag in load(place).tags())]
+
+    def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
+        """Every point of every event file of a run.
+
+        The run is what `reference` itself holds, or else what the one directory below it with such series holds.
+        Files are taken in the order of their first events; of points with the same tag and step the last one stands.
+
+        With `match`, any scalars will do: the regular expression is searched in each tag; its group `layer` is the
+        layer, and the metric is its group `metric` or else the tag around the layer ("value" if that is nothing).
+
+        Raises:
+            ValueError: a metric that the run does not have; a `match` that is no such expression.
+            WstrackError: nothing there, no such series, or several runs.
+        """
+        address = reference.removeprefix(SCHEME)
+        pattern = None if match is None else compiled(match)
+        places = places_at(address)
+        if pattern is None:
+            place = only(address, [place for place in places if holds(place, MANIFEST)])
+            if place is None:
+                raise WstrackError(
+                    f"{address} holds event files, but nothing that wstrack logged; to read other series pass match= "
+                    "(--match), a regular expression with a group for the layer, such as 'grad_norm/(?P<layer>.+)'"
+                )
+            return _watched_run(place, load(place), metrics)
+        loaded: dict[Path, EventFiles] = {}
+        tags: set[str] = set()
+        for place in places:
+            files = load(place)
+            tags.update(files.tags())
+            if any(layer_of(pattern, tag) for tag in files.tags()):
+                loaded[place] = files
+                if place == Path(address):
+                    break
+        place = only(address, list(loaded))
+        if place is None:
+            some = ", ".join(map(repr, sorted(tags)[:5])) or "none"
+            raise WstrackError(
+                f"match={match!r} (--match) fits none of the {len(tags)} scalar tags in {address}: {some}"
+            )
+        return _matched_run(place, loaded[place], pattern, metrics)
+
+
+@dataclass
+class _Session:
+    """One event file that a sink wrote, with the manifest that holds for it."""
+
+    file: str
+    manifest: Manifest
+    content: EventFile
+
+    @property
+    def samples(self) -> Points:
+        """The interval of each sample in the file."""
+        return self.content.scalars.get(INTERVAL, joined([]))
+
+    @property
+    def written(self) -> int | None:
+        """How many samples the sink wrote; None if it was not closed."""
+        texts = self.content.texts.get(CLOSED)
+        return int(json.loads(texts[-1])["samples"]) if texts else None
+
+
+def _sessions(files: EventFiles) -> list[_Session]:
+    """The files that a sink wrote; one that lost its manifest goes by that of the file before."""
+    manifest = None
+    sessions = []
+    for name, content in files.contents.items():
+        for text in content.texts.get(MANIFEST, []):
+            try:
+                manifest = Manifest.from_json(text.decode())
+            except ValueError as error:
+                files.notes.append(f"{name}: {error}")
+        if manifest is not None and (MANIFEST in content.texts or INTERVAL in content.scalars):
+            sessions.append(_Session(name, manifest, content))
+    return sessions
+
+
+def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) -> Run:
+    """The run that sinks wrote: the outer join of its sessions, layers and metrics in order of first appearance."""
+    sessions = _sessions(files)
+    layers: dict[str, Layer] = {}
+    for session in reversed(sessions):
+        layers = {layer.name: layer for layer in session.manifest.layers} | layers
+    chosen = wanted(metrics, dict.fromkeys(metric for session in sessions for metric in session.manifest.metrics))
+    columns = {column: number for number, column in enumerate(product(chosen, layers))}
+    pieces: list[list[Points]] = [[] for _ in columns]
+    due: list[tuple[NDArray[np.int64], NDArray[np.intp]]] = []
+    lost = 0
+    for session in sessions:
+        names = [layer.name for layer in session.manifest.layers]
+        keys = dict(zip(names, layer_keys(names), strict=True))
+        here = [column for column in product(session.manifest.metrics, names) if column in columns]
+        for metric, name in here:
+            points = session.content.scalars.get(f"{metric}/{keys[name]}")
+            if points is not None:
+                pieces[columns[metric, name]].append(points)
+        due.append((session.samples.steps, np.array([columns[column] for column in here], np.intp)))
+        if session.written is None:
+            files.notes.append(f"{session.file} was not closed (the run is going on, or was killed)")
+        elif (missing := session.written - len(session.samples.steps)) > 0:
+            lost += missing * len(here)
+            files.notes.append(f"{session.file}: {missing} of the {session.written} samples written are not there")
+
+    intervals = joined([session.samples for session in sessions])
+    table = Table.of([joined(found) for found in pieces], also=intervals.steps)
+    expected = table.logged.copy()
+    for steps, numbers in due:
+        expected[np.ix_(np.searchsorted(table.steps, steps), numbers)] = True
+    width = len(layers)
+    run = Run.from_values(
+        replace(sessions[-1].manifest, layers=tuple(layers.values()), metrics=tuple(chosen)),
+        table.steps,
+        {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
+        completeness=Completeness(int(expected.sum()) + lost, int(table.logged.sum()), (*files.notes, *table.notes)),
+        facts=_facts(place, files) | {"closed": sessions[-1].written is not None},
+    )
+    index = pd.Index(intervals.steps, name="step")
+    spans: pd.Series[int] = pd.Series(intervals.numbers, index=index, name="interval", dtype="int64")
+    run.intervals = spans[~index.duplicated(keep="last")].sort_index()
+    return run
+
+
+def _matched_run(place: Path, files: EventFiles, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:
+    """The run of all scalars in `files` whose tags fit."""
+    pieces: dict[str, dict[str, list[Points]]] = {}
+    origin: dict[tuple[str, str], str] = {}
+    for tag in files.tags():
+        parts = layer_of(pattern, tag)
+        if parts is None:
+            continue
+        if parts in origin:
+            raise ValueError(
+                f"match={pattern.pattern!r} takes both {origin[parts]!r} and {tag!r} for metric {parts[0]!r} of layer "
+                f"{parts[1]!r}; make match= (--match) tell them apart, for example by a group 'metric'"
+            )
+        origin[parts] = tag
+        found = [content.scalars[tag] for content in files.contents.values() if tag in content.scalars]
+        metric, layer = parts
+        pieces.setdefault(metric, {})[layer] = found
+    chosen = wanted(metrics, pieces)
+    series, notes, expected, received = {}, files.notes, 0, 0
+    for metric in chosen:
+        table = Table.of([joined(found) for found in pieces[metric].values()])
+        index = pd.Index(table.steps, name="step")
+        series[metric] = pd.DataFrame(table.numbers, index=index, columns=list(pieces[metric]))
+        expected += table.logged.size
+        received += int(table.logged.sum())
+        notes = [*notes, *table.notes]
+    names = dict.fromkeys(layer for metric in chosen for layer in pieces[metric])
+    return Run(
+        series=series,
+        layers=layer_table([Layer(name) for name in names]),
+        facts={"name": place.resolve().name} | _facts(place, files) | {"match": pattern.pattern},
+        completeness=Completeness(expected, received, tuple(notes)),
+    )
+
+
+def _facts(place: Path, files: EventFiles) -> dict[str, object]:
+    return {"reference": f"{SCHEME}{place}", "source": "tensorboard", "files": len(files.contents)}

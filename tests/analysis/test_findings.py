@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from wstrack.analysis import Clustering, Finding, Stability, findings
+
+
+def one_cluster(series: pd.DataFrame) -> Clustering:
+    return clusters(series, [1] * series.shape[1])
+
+
+def clusters(series: pd.DataFrame, labels: list[int]) -> Clustering:
+    k = len({label for label in labels if label > 0})
+    return Clustering(pd.Series(labels, index=series.columns), k, pd.DataFrame(), 0.51234, "k-means", "as asked for")
+
+
+def run(level: np.ndarray, course: np.ndarray, *, noise: float = 0.1, seed: int = 0) -> pd.DataFrame:
+    """Layers x course, times lognormal noise, at every 50th step."""
+    shape = (len(course), len(level))
+    values = np.outer(course, level) * np.random.default_rng(seed).lognormal(sigma=noise, size=shape)
+    return pd.DataFrame(values, index=np.arange(1, len(course) + 1) * 50, columns=[f"l{n}" for n in range(len(level))])
+
+
+def by_kind(series: pd.DataFrame, metric: str = "rwc", **more: object) -> dict[str, Finding]:
+    found = findings(series, one_cluster(series), None, metric=metric, **more)  # type: ignore[arg-type]
+    return {finding.kind: finding for finding in found}
+
+
+def test_depth_trend() -> None:
+    series = run(np.geomspace(1e-4, 1e-2, 30), np.ones(20))
+    depth = by_kind(series)["depth"]
+    rho, p = stats.spearmanr(np.arange(30), series.median())
+    assert depth.numbers == {"rho": rho, "p": p, "layers": 30}
+    assert depth.text.startswith("The change grows with depth: the later a layer, the larger its median change")
+    assert "p < 0.001" in depth.text
+    assert depth.figure == "heatmap"
+    falling = by_kind(series.iloc[:, ::-1], metric="norm")["depth"]
+    assert falling.text.startswith("The value falls with depth: the later a layer, the smaller its median value")
+
+
+@pytest.mark.parametrize(
+    ("layers", "order", "exact"), [(6, [0, 1, 2, 3, 4, 5], 2 / 720), (7, [0, 1, 2, 3, 5, 4, 6], 14 / 5040)]
+)
+def test_few_layers_take_the_exact_chance(layers: int, order: list[int], exact: float) -> None:
+    series = run(10.0 ** np.array(order), np.ones(20))
+    p = by_kind(series)["depth"].numbers["p"]
+    assert isinstance(p, float)
+    assert abs(p - exact) < 0.002
+    assert "depth" not in by_kind(series.iloc[:, :4])
+
+
+def test_spread() -> None:
+    series = run(np.array([3.0, 1.0, 9.0, 2.0, 5.0]), np.ones(20), noise=0.01)
+    spread = by_kind(series)["spread"]
+    assert (spread.numbers["most"], spread.numbers["least"]) == ("l2", "l1")
+    median = series.median()
+    assert spread.numbers["ratio"] == pytest.approx(median["l2"] / median["l1"])
+    assert f"{median['l2'] / median['l1']:.3g} times apart" in spread.text
+    frozen = by_kind(series.assign(frozen=0.0))["spread"]
+    assert frozen.numbers["least"] == "frozen"
+    assert "times apart" not in frozen.text
+
+
+def test_course() -> None:
+    series = run(np.geomspace(1, 9, 12), np.linspace(4, 1, 30))
+    course = by_kind(series)["course"]
+    ratio = (series[-10:].median() / series[:10].median()).median()
+    assert course.numbers["late_to_early"] == pytest.approx(ratio)
+    assert course.numbers["layers_with_it"] == course.numbers["layers"] == 12
+    assert f"it is {1 / ratio:.3g} times smaller than in the first" in course.text
+    assert "12 of 12 layers went down" in course.text
+    assert course.figure == "curves"
+    rising = by_kind(series.iloc[::-1].set_axis(series.index), metric="distance")["course"]
+    assert rising.text.startswith("The value grows in the course of training")
+    assert "went up" in rising.text
+
+
+def test_course_needs_comparable_intervals() -> None:
+    series = run(np.geomspace(1, 9, 12), np.linspace(4, 1, 30))
+    same = pd.Series(50, index=series.index)
+    changed = same.where(same.index < 700, 10)
+    assert "course" in by_kind(series, intervals=same)
+    assert "course" not in by_kind(series, intervals=changed)
+    assert "course" in by_kind(series, metric="norm", intervals=changed)
+
+
+def test_stopped_layers() -> None:
+    series = run(np.ones(9), np.ones(30))
+    series.iloc[12:, 2] *= 1e-4
+    series.iloc[19:, 5] = 0
+    series.iloc[12:, 7] *= 1e-4
+    series.iloc[-1, 7] = 1
+    stopped = by_kind(series)["stopped"]
+    assert stopped.numbers == {"stopped": 2, "layers": 9, "first_step": 650}
+    assert stopped.text.endswith("l2 (since step 650), l5 (since step 1000).")
+    assert stopped.text.startswith("2 of 9 layers all but stopped")
+
+
+def test_clusters_say_what_marks_them() -> None:
+    series = run(np.array([1.0, 1, 1, 5, 5, 9]), np.linspace(4, 1, 30), noise=0.0)
+    found = findings(series, clusters(series, [1, 1, 1, 2, 2, -1]), None, metric="rwc")
+    (text,) = (finding for finding in found if finding.kind == "clusters")
+    lines = text.text.split("\n")
+    assert lines[0].startswith("The layers form 2 clusters; how stable they are could not be tested. Silhouette 0.512")
+    ratio = series["l0"][-10:].median() / series["l0"][:10].median()
+    level = f"median change {series['l0'].median():.3g}, {1 / ratio:.3g} times smaller late than early."
+    assert lines[1] == f"Cluster 1: 3 layers between l0 and l2, {level}"
+    assert lines[3] == "1 layers belong to none (noise)."
+    assert text.numbers["cluster_2_layers"] == 2
+    assert text.numbers["cluster_2_median"] == pytest.approx(series["l3"].median())
+
+
+@pytest.mark.parametrize(
+    ("median", "verdict", "words"),
+    [
+        (0.33, "not stable", "but they are not stable"),
+        (0.6, "shaky", "but they are shaky"),
+        (1.0, "stable", "and they are stable"),
+    ],
+)
+def test_clusters_say_how_stable_they_are(median: float, verdict: str, words: str) -> None:
+    series = run(np.ones(6), np.ones(30))
+    measured = Stability("split-half over steps", (median,), median, median, median, verdict)  # type: ignore[arg-type]
+    (found,) = findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), measured, metric="rwc")
+    assert words in found.text.split("\n")[0]
+    assert f"agree to {median:.3g}" in found.text
+    assert found.numbers["verdict"] == verdict
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("layers", "samples", "sigma"), [(7, 30, 1.0), (12, 12, 2.0), (40, 20, 1.0)])
+def test_noise_says_nothing(layers: int, samples: int, sigma: float) -> None:
+    spoken = sum(
+        bool(
+            {"depth", "course", "stopped"}
+            & set(by_kind(run(np.ones(layers), np.ones(samples), noise=sigma, seed=seed)))
+        )
+        for seed in range(200)
+    )
+    assert spoken <= 10
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "series",
+    [
+        pd.DataFrame(),
+        pd.DataFrame({"a": [np.nan, np.inf]}),
+        pd.DataFrame({"a": [1.0]}),
+        pd.DataFrame({"a": [1.0], "b": [2.0]}),
+        pd.DataFrame(np.ones((30, 30))),
+        pd.DataFrame(np.zeros((30, 30))),
+        pd.DataFrame(-np.ones((30, 30))),
+        pd.DataFrame(np.full((30, 30), np.nan)),
+    ],
+)
+def test_nothing_to_say(series: pd.DataFrame) -> None:
+    assert by_kind(series) == {}
+
+
+def test_holes_do_not_matter() -> None:
+    series = run(np.geomspace(1e-4, 1e-2, 30), np.linspace(4, 1, 30))
+    series = series.mask(np.random.default_rng(0).random(series.shape) < 0.2)
+    series.iloc[3, 3], series["l5"] = np.inf, np.nan
+    found = by_kind(series)
+    assert set(found) == {"depth", "spread", "course"}
+    assert found["depth"].numbers["layers"] == 29
+    assert all(math.isfinite(n) for f in found.values() for n in f.numbers.values() if not isinstance(n, str))
+
+
+def test_signed_metrics_have_no_course() -> None:
+    cosine = run(np.linspace(-0.9, 0.9, 30), np.linspace(1, 0.1, 30))
+    assert set(by_kind(cosine, metric="cosine")) == {"depth", "spread"}

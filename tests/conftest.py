@@ -1,0 +1,60 @@
+"""What several tests need: a place to run in, the authors' data, small trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that write to the working directory (runs/, report.html) write to one of their own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """No watcher outlives its test."""
+    yield
+    from wstrack.watch import _watchers
+
+    for watcher in list(_watchers.values()):
+        watcher.close()
+    _watchers.clear()
+
+
+@pytest.fixture
+def weightscale() -> Path:
+    """The folder of the authors' series and clusters."""
+    for folder in (ROOT / "shared" / "weightscale", ROOT.parent / "shared" / "weightscale"):
+        if folder.is_dir():
+            return folder
+    pytest.skip("the authors' series (shared/weightscale) are not here")
+
+
+@pytest.fixture
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.fixture
+def train() -> Callable[..., None]:
+    """Train a model for some steps on noise."""
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            model(torch.randn(32, 6)).square().mean().backward()
+            optimizer.step()
+
+    return steps

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from sklearn.cluster import DBSCAN, AgglomerativeClustering
+
+from wstrack.report import report
+from wstrack.report.page import page
+from wstrack.run import Completeness, Layer, Manifest, Run
+
+MakeRun = Callable[..., Run]
+
+
+class Parsed(HTMLParser):
+    """The elements of a page and the text between them; what a script holds is not text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._skipped = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._skipped = tag in ("script", "style")
+        self.text += " " if tag in ("br", "td", "p") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skipped = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._skipped:
+            self.text += data
+
+
+def text(html: str) -> str:
+    return " ".join(Parsed(html).text.split())
+
+
+def test_the_page_loads_nothing_from_elsewhere(make_run: MakeRun) -> None:
+    html = page(report(make_run(), k=3))
+    for tag, attributes in Parsed(html).elements:
+        assert "src" not in attributes, tag
+        assert (attributes.get("href") or "#").startswith("#"), tag
+    style = re.search(r"<style>.*?</style>", html, re.DOTALL)
+    assert style
+    assert not re.search(r"url\(|@import", style[0])
+
+
+def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
+    found = report(make_run(), k=3)
+    parsed = Parsed(page(found))
+    sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
+    assert sections == ["findings", "heatmap", "clusters", "curves", "plane", "k", "layers", "settings"]
+    links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
+    assert links == [f"#{finding.figure}" for finding in found.findings]
+    shown = " ".join(parsed.text.split())
+    assert all(" ".join(finding.text.split()) in shown for finding in found.findings)
+    assert "the sum of |new − old| over a layer's weights" in shown
+    assert "12 layers, 30 samples from step 10 to 300" in shown
+    assert "Complete: all 360 values" in shown
+    assert found.stability
+    assert f"Agreement {found.stability.median:.2f}: {found.stability.verdict}" in shown
+    assert "cluster 1: early, lowest, falling" in shown
+
+
+def test_what_is_missing_is_said(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[3:5, 2] = np.nan
+    run.series["rwc"].iloc[9, 4] = np.inf
+    run.series["rwc"].iloc[:, 7] = np.nan
+    run.completeness = Completeness(360, 328, ("events.1: corrupt record at byte 77",))
+    shown = text(page(report(run, k=3)))
+    assert "Incomplete: 328 of 360 values (32 missing). events.1: corrupt record at byte 77" in shown
+    assert "Grey: 32 values that were not logged" in shown
+    assert "White: one infinite value" in shown
+    assert "left out: block.7.weight no finite value" in shown
+    assert "replaced: missing 2: block.2.weight (2)" in shown
+    assert "replaced: non-finite 1: block.4.weight (1)" in shown
+
+
+def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun) -> None:
+    hostile = Parsed(page(report(hostile_run, k=3)))
+    tame = Parsed(page(report(make_run(len(hostile_run.layers), note="", reference=""), k=3)))
+
+    def skeleton(parsed: Parsed) -> list[str]:
+        # Names change neither the elements nor their attributes; the notes and findings may be more or fewer.
+        return [tag for tag, _ in parsed.elements if tag not in ("li", "a", "bdi", "br", "tr", "th", "td")]
+
+    assert skeleton(hostile) == skeleton(tame)
+    assert all(not name.startswith("on") for _, attributes in hostile.elements for name in attributes)
+    assert "</title><script>alert('run')</script>" in hostile.text
+    assert "\u202e" not in hostile.text
+    assert "x" * 200 not in hostile.text
+    assert "{{ 7 * 7 }}" in page(report(hostile_run, k=3))
+
+
+def test_large_runs_make_pages_under_ten_megabytes() -> None:
+    names = [f"transformer.h.{i // 10}.part{i % 10}.weight" for i in range(1000)]
+    values = 10 ** np.random.default_rng(0).normal(-3, 1, (1000, 1000))
+    run = Run.from_values(Manifest("large", tuple(map(Layer, names)), ("rwc",), 1), range(1000), {"rwc": values})
+    html = page(report(run, k=3, cluster=AgglomerativeClustering()))
+    assert len(html.encode()) < 10e6
+    assert "Each column is drawn as the mean of up to 2 samples." in text(html)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 30])
+@pytest.mark.parametrize("layers", [2, 3])
+def test_small_runs_have_a_page(make_run: MakeRun, layers: int, samples: int) -> None:
+    shown = text(page(report(make_run(layers, samples), k=1)))
+    assert "cluster 1: throughout, falling" in shown
+    assert ("could not be tested" in shown) != ("Agreement" in shown)
+    assert "Agreement" not in shown or samples >= 4
+
+
+def test_layers_without_a_cluster_are_noise(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[:, 11] *= 1e6
+    shown = text(page(report(run, cluster=DBSCAN(eps=2.0, min_samples=2))))
+    assert "noise: late, steady" in shown
+    assert "inertia" not in shown
+    assert "cluster 1" in text(page(report(run, cluster=DBSCAN(eps=1e9))))
+    assert "noise" in text(page(report(run, cluster=DBSCAN(eps=1e-9))))
+
+
+def test_many_clusters_differ_in_colour_or_shape(make_run: MakeRun) -> None:
+    from wstrack.report.marks import mark_clusters
+
+    marks = mark_clusters(report(make_run(60), k=40).table)
+    assert len({(mark.colour, mark.shape) for mark in marks}) == 40
+    assert page(report(make_run(60), k=40)).count("cluster 40:") == 3
+
+
+def test_the_authors_procedure_has_a_page(make_run: MakeRun) -> None:
+    shown = text(page(report(make_run(), preset="weightscale", k=3)))
+    assert "preset weightscale" in shown
+    assert "left out: block.0.weight first layer (preset weightscale)" in shown
+    assert "left out: block.11.weight last layer (preset weightscale)" in shown
+
+
+def test_constant_layers_have_a_page(make_run: MakeRun) -> None:
+    run = make_run(4)
+    run.series["rwc"].iloc[:, :] = 0.5
+    assert "cluster 1: throughout, steady" in text(page(report(run, k=1)))
+
+
+def test_several_runs_have_one_page(make_run: MakeRun) -> None:
+    shown = text(page(report([make_run(name="a"), make_run(name="b", seed=1)], k=3)))
+    assert "a, b" in shown
+    assert "The mean of 2 runs, step by step." in shown
+    assert "a: Complete" in shown
+    assert "b: Complete" in shown
+
+
+def test_the_page_says_over_how_many_steps_a_change_goes() -> None:
+    manifest = Manifest("spans", tuple(Layer(f"{name}.weight") for name in "abcd"), ("rwc",), every=5)
+    values = {"rwc": np.random.default_rng(0).random((6, 4)) + 0.1}
+    steps = [5, 10, 15, 20, 25, 30]
+    even = Run.from_values(manifest, steps, values, intervals=[5] * 6)
+    uneven = Run.from_values(manifest, steps, values, intervals=[5, 5, 5, 5, 5, 1])
+    assert "from one sample to the next, 5 optimizer steps later." in page(report(even))
+    assert "from one sample to the next, 1 to 5 optimizer steps later." in page(report(uneven))

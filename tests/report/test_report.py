@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.cluster import DBSCAN
+
+import wstrack
+from wstrack.errors import WstrackError
+from wstrack.report import report
+from wstrack.run import Run
+
+MakeRun = Callable[..., Run]
+
+
+def test_json_holds_what_was_found(make_run: MakeRun) -> None:
+    run = make_run(reference="runs/a")
+    found = report(run, k=3).to_dict()
+    names = list(run.series["rwc"].columns)
+    assert [cluster["layers"] for cluster in found["clusters"]] == [names[:4], names[4:8], names[8:]]
+    assert [cluster["id"] for cluster in found["clusters"]] == [1, 2, 3]
+    assert found["runs"][0]["name"] == "a run"
+    assert found["runs"][0]["reference"] == "runs/a"
+    assert found["runs"][0]["completeness"] == {"expected": 360, "received": 360, "missing": 0, "notes": []}
+    assert [layer["layer"] for layer in found["layers"]] == names
+    assert found["layers"][0]["shape"] == [8, 4, 3, 3]
+    assert found["settings"]["k"] == 3
+    assert found["settings"]["scale"] == "log10"
+    assert found["stability"]["verdict"] == "stable"
+    assert {finding["kind"] for finding in found["findings"]} >= {"depth", "clusters"}
+    assert found["versions"]["wstrack"] == wstrack.__version__
+
+
+def test_json_is_strict_whatever_the_values(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    frame = run.series["rwc"]
+    frame.iloc[:, 3] = np.nan
+    frame.iloc[5, 4] = np.inf
+    frame.iloc[7, 5] = np.nan
+    run.facts |= {
+        "loss": float("nan"),
+        "lr": np.float32(0.5),
+        "when": pd.Timestamp("2024-01-01"),
+        "betas": (0.9, np.inf),
+    }
+    found = report(run)
+    found.save(tmp_path / "a.json")
+    read = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert read == json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert read["runs"][0]["facts"]["loss"] is None
+    assert read["runs"][0]["facts"]["lr"] == 0.5
+    assert read["runs"][0]["facts"]["betas"] == [0.9, None]
+    assert read["dropped"] == {"block.3.weight": "no finite value"}
+    assert read["replaced"]["block.4.weight"]["non_finite"] == 1
+    assert set(read["replaced"]) == {"block.4.weight", "block.5.weight"}
+    assert read["layers"][3]["cluster"] is None
+    assert read["layers"][3]["left_out"] == "no finite value"
+
+
+def test_csv_has_a_row_a_layer(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[2, 1] = np.inf
+    found = report(run, k=3)
+    found.save(tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv", index_col="layer")
+    values = run.series["rwc"].to_numpy()
+    assert list(table.index) == list(run.series["rwc"].columns)
+    assert table["cluster"].tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    finite = np.where(np.isfinite(values), values, np.nan)
+    np.testing.assert_allclose(table["median"], np.nanmedian(finite, axis=0), rtol=1e-12)
+    late_early = np.nanmedian(finite[20:], axis=0) / np.nanmedian(finite[:10], axis=0)
+    np.testing.assert_allclose(table["late_early_ratio"], late_early, rtol=1e-12)
+    np.testing.assert_allclose(table["component_1"], found.reduction.points["component_1"], rtol=1e-9)
+    assert set(table["kind"]) == {"conv"}
+    assert set(table["numel"]) == {288}
+
+
+def test_noise_is_a_group_of_its_own(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[:, 11] *= 1e6
+    found = report(run, cluster=DBSCAN(eps=2.0, min_samples=2)).to_dict()
+    assert found["clusters"][0] == {"id": -1, "layers": ["block.11.weight"]}
+
+
+def test_runs_are_averaged_step_by_step(make_run: MakeRun) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)]
+    runs[1].series["rwc"].iloc[4, 2] = np.nan
+    runs[2].series["rwc"] = runs[2].series["rwc"].iloc[:20]
+    series = report(runs, k=3).series
+    a, b, c = (run.series["rwc"].to_numpy() for run in runs)
+    expected = np.vstack([(a[:20] + b[:20] + c) / 3, (a[20:] + b[20:]) / 2])
+    expected[4, 2] = (a[4, 2] + c[4, 2]) / 2
+    np.testing.assert_allclose(series.to_numpy(), expected, rtol=1e-12)
+
+
+def test_runs_of_other_layers_are_refused(make_run: MakeRun) -> None:
+    with pytest.raises(WstrackError, match=r"'block.1.weight' in 'a run' against 'other' in 'b'"):
+        report([make_run(3), make_run(["block.0.weight", "other", "block.2.weight"], name="b")])
+    with pytest.raises(WstrackError, match=r"'block.3.weight' in 'a run' against None in 'b'"):
+        report([make_run(4), make_run(3, name="b")])
+
+
+def test_metric_is_rwc_or_the_first_there_is(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series = {"norm": run.series["rwc"] * 2, "rwc": run.series["rwc"]}
+    assert report(run, k=2).metric == "rwc"
+    assert report(run, k=2, metric="norm").metric == "norm"
+    del run.series["rwc"]
+    assert report(run, k=2).metric == "norm"
+    with pytest.raises(ValueError, match=r"metric='rwc' is not in the run 'a run'; pass metric= \(--metric\) of: norm"):
+        report(run, metric="rwc")
+    run.series = {}
+    with pytest.raises(WstrackError, match="holds no metric"):
+        report(run)
+
+
+@pytest.mark.parametrize(("metric", "shift"), [("cosine", 0.0), ("mine", 1.0)])
+def test_scale_is_linear_where_a_logarithm_has_no_meaning(make_run: MakeRun, metric: str, shift: float) -> None:
+    run = make_run()
+    run.series = {metric: run.series["rwc"] - shift}
+    assert report(run, k=2).settings["scale"] == "linear"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"cluster_on": "space"}, r"unknown cluster_on 'space'; .*--cluster-on"),
+        ({"k": 99}, "k=99"),
+        ({"preset": "paper"}, r"unknown preset 'paper'; .*--preset"),
+        ({"reduce": "tsne"}, r"unknown reduction 'tsne'; .*--reduce"),
+        ({"cluster": "kmedians"}, r"unknown clustering 'kmedians'; .*--cluster"),
+        ({"scale": "log2"}, r"unknown scale 'log2'; .*--scale"),
+        ({"outliers": "3sd"}, r"unknown outliers '3sd'; .*--outliers"),
+    ],
+)
+def test_a_wrong_argument_is_named(make_run: MakeRun, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        report(make_run(), **wrong)
+
+
+def test_no_run_is_no_report() -> None:
+    with pytest.raises(ValueError, match=r"runs=\[\]"):
+        report([])
+
+
+def test_an_unknown_ending_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.pdf'; let the path \(-o\) end in \.html, \.json, \.csv"):
+        report(make_run(), k=2).save(tmp_path / "a.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["html", "json", "csv"])
+def test_a_path_that_cannot_be_written_leaves_nothing(make_run: MakeRun, tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"folder.{ending}").mkdir()
+    with pytest.raises(WstrackError, match="cannot write"):
+        report(make_run(), k=2).save(tmp_path / f"folder.{ending}")
+    with pytest.raises(WstrackError, match="cannot write"):
+        report(make_run(), k=2).save(tmp_path / "nowhere" / f"a.{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"folder.{ending}"]
+
+
+def test_the_same_seed_gives_the_same_report(make_run: MakeRun) -> None:
+    assert report(make_run()).to_dict() == report(make_run()).to_dict()
+
+
+def test_odd_names_survive_in_json_and_csv(hostile_run: Run, tmp_path: Path) -> None:
+    found = report(hostile_run, k=3)
+    found.save(tmp_path / "a.json")
+    found.save(tmp_path / "a.csv")
+    read = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert [layer["layer"] for layer in read["layers"]] == list(hostile_run.series["rwc"].columns)
+    assert len(pd.read_csv(tmp_path / "a.csv")) == len(read["layers"])

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wstrack
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(script: str, folder: Path) -> str:
+    env = {**os.environ, "PYTHONWARNINGS": "error::DeprecationWarning:wstrack"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_plain_loop(tmp_path: Path) -> None:
+    out = run("plain_loop.py", tmp_path)
+    assert "0.weight" in out
+    found = wstrack.pull(tmp_path / "runs" / "plain")
+    assert found.metrics == ["rwc", "cosine"]
+    assert found.steps.tolist() == list(range(10, 291, 10))
+
+
+def test_mlflow_run(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    out = run("mlflow_run.py", tmp_path)
+    assert "rwc; 3 layers x 14 samples; all 42 values" in out
+    (pulled,) = wstrack.pull_many(tmp_path / "mlflow.db")
+    assert pulled.steps.tolist() == list(range(10, 141, 10))
+
+
+def test_wandb_run(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    out = run("wandb_run.py", tmp_path)
+    assert "0.weight" in out
+    (pulled,) = wstrack.pull_many(tmp_path / "wandb")
+    assert pulled.steps.tolist() == list(range(10, 291, 10))
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_each_example_has_a_test(script: str) -> None:
+    assert f'run("{script}"' in Path(__file__).read_text()

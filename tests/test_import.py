@@ -1,0 +1,53 @@
+"""What an import costs, in a fresh interpreter."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import wstrack
+
+HEAVY = {"torch", "pandas", "numpy", "pyarrow", "sklearn", "bokeh", "tensorboard", "wandb", "mlflow", "click"}
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_wstrack_brings_in_nothing_heavy() -> None:
+    assert not HEAVY & modules_after("import wstrack")
+
+
+def test_the_heavy_ones_are_there_once_used() -> None:
+    code = "import wstrack; wstrack.relative_weight_change([1.], [2.]); wstrack.Run"
+    assert {"torch", "pandas"} <= modules_after(code)
+
+
+def test_help_needs_the_command_line_only() -> None:
+    code = "import contextlib, wstrack.cli\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):\n"
+    loaded = modules_after(code + "    wstrack.cli.main(['report', '--help'])")
+    assert "click" in loaded
+    assert not (HEAVY - {"click"}) & loaded
+
+
+def test_reading_and_reporting_need_no_torch(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("layer,1,2,3\n" + "".join(f"l{i},{i + 1},{i + 2},{i + 1}\n" for i in range(5)))
+    code = f"import wstrack; wstrack.report(wstrack.pull({str(table)!r})).save({str(tmp_path / 'r.html')!r})"
+    assert not {"torch", "tensorboard"} & modules_after(code)
+
+
+def test_the_public_names_are_there_and_the_functions_keep_their_names() -> None:
+    assert len(wstrack.__all__) <= 10
+    for name in wstrack.__all__:
+        assert getattr(wstrack, name) is not None
+    importlib.import_module("wstrack.report.page")
+    importlib.import_module("wstrack.watch")
+    assert callable(wstrack.watch)
+    assert callable(wstrack.report)
+    assert set(wstrack.__all__) <= set(dir(wstrack))

@@ -1,0 +1,218 @@
+"""From points to clusters of layers."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from wstrack.analysis.estimators import run, seeded_copy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CLUSTERINGS", "NOISE", "Clustering", "K", "agreement", "cluster", "labels_of", "takes_k"]
+
+K = int | Literal["auto"]
+CLUSTERINGS = ("kmeans",)
+NOISE = -1
+_CURVE_UP_TO = 17  # the k that the WeightScale authors show
+_AUTO_UP_TO = 10  # more clusters than that are not an overview
+_K_PARAMETERS = ("n_clusters", "n_components")
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Which layers belong together.
+
+    Attributes:
+        labels: by layer, the cluster's number from 1 in the order of the clusters' mean depth; -1 is noise.
+        k: how many clusters there are, noise not counted.
+        curve: for k-means, by k, `inertia` (sum of squared distances to the centres) and `silhouette` (NaN at 1);
+            empty for other methods.
+        silhouette: mean silhouette of the layers that are not noise (-1..1, higher = better apart); NaN where it is
+            undefined: fewer than two clusters, or a cluster for each layer.
+        method: its name, for people.
+        chosen: how k was chosen, in words.
+    """
+
+    labels: pd.Series[int]
+    k: int
+    curve: pd.DataFrame
+    silhouette: float
+    method: str
+    chosen: str
+
+
+def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed: int = 0) -> Clustering:
+    """Group layers that lie close together.
+
+    Args:
+        points: rows = layers in model order, columns = coordinates, finite: `Reduction.points`, or `Prepared.values`
+            for the curves themselves.
+        method: "kmeans" (k-means++, 10 starts, at most 300 iterations, as the WeightScale authors have it), or an
+            instance of any scikit-learn clusterer.
+        k: the number of clusters; "auto" takes the highest silhouette from 2 to 10 clusters for k-means, and leaves
+            any other method as it is set.
+        seed: of what is random in the method; the same seed gives the same clusters.
+
+    Raises:
+        ValueError: an unknown name, a k that the layers or the method cannot have, or a clusterer that fails.
+        TypeError: an object without `fit_predict`, or a k that is not a whole number.
+
+    Example:
+        >>> points = pd.DataFrame({"x": [0.0, 0.1, 9.0, 9.1, 0.2]}, index=["a", "b", "c", "d", "e"])
+        >>> clustering = cluster(points)
+        >>> clustering.labels.to_dict(), clustering.k
+        ({'a': 1, 'b': 1, 'c': 2, 'd': 2, 'e': 1}, 2)
+    """
+    _check_k(k, len(points))
+    if not isinstance(method, str):
+        labels = labels_of(points, method, k=k, seed=seed)
+        name = type(method).__name__
+        chosen = f"by {name}, as it is set" if k == "auto" else "as asked for"
+        return _clustering(points, labels, _curve({}), name, chosen)
+
+    _check_name(method)
+    matrix = points.to_numpy(dtype=np.float64)
+    fits = {}
+    for count in range(1, max(1, min(_CURVE_UP_TO, len(matrix) - 1)) + 1):
+        labels, inertia = _kmeans(matrix, count, seed)
+        if len(np.unique(labels)) < count:
+            break
+        fits[count] = (labels, inertia)
+    silhouettes = {count: _silhouette(matrix, labels) for count, (labels, _) in fits.items()}
+    if k == "auto":
+        candidates = [count for count in silhouettes if 2 <= count <= _AUTO_UP_TO]
+        wanted = max(candidates, key=silhouettes.__getitem__, default=1)  # the smallest of equals
+        chosen = (
+            f"highest silhouette of k = 2 to {candidates[-1]}" if candidates else "too few distinct layers to choose"
+        )
+    else:
+        wanted, chosen = int(k), "as asked for"
+    labels = fits[wanted][0] if wanted in fits else _kmeans(matrix, wanted, seed)[0]
+    found = len(np.unique(labels))
+    if found < wanted:
+        raise ValueError(f"k={k} is more than the {found} distinct layers there are; pass k= (--k) at most {found}")
+    curve = _curve({count: (inertia, silhouettes[count]) for count, (_, inertia) in fits.items()})
+    return _clustering(points, labels, curve, "k-means", chosen)
+
+
+def agreement(a: pd.Series[int], b: pd.Series[int]) -> float:
+    """How far two clusterings agree on the layers that both have: the adjusted Rand index.
+
+    1 = the same clusters, about 0 = no more than chance (Hubert and Arabie 1985). Noise counts as a cluster.
+
+    Raises:
+        ValueError: the two have no layer in common.
+
+    Example:
+        >>> first = pd.Series([1, 1, 2, 2], index=list("abcd"))
+        >>> agreement(first, pd.Series([2, 2, 1, 1], index=list("abcd")))
+        1.0
+    """
+    common = a.index.intersection(b.index)
+    if not len(common):
+        raise ValueError("the two clusterings have no layer in common")
+    return float(adjusted_rand_score(a.loc[common], b.loc[common]))
+
+
+def labels_of(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int = 0) -> NDArray[np.int64]:
+    """Only the labels, as the method itself gives them: the part of `cluster` that `stability` needs many times over.
+
+    k-means needs a number for k, and finds fewer clusters than k where there are fewer distinct points.
+    """
+    matrix = points.to_numpy(dtype=np.float64)
+    if isinstance(method, str):
+        _check_name(method)
+        return _kmeans(matrix, int(k), seed)[0]
+    name = type(method).__name__
+    clusterer = seeded_copy(method, "fit_predict", seed)
+    if k != "auto":
+        parameter = next((name for name in _K_PARAMETERS if name in clusterer.get_params()), None)
+        if parameter is None:
+            raise ValueError(
+                f"{name} takes no number of clusters, so k={k} cannot be met; "
+                "leave out k= (--k) or choose another method: cluster= (--cluster)"
+            )
+        clusterer.set_params(**{parameter: int(k)})
+    labels = run(clusterer, "fit_predict", matrix)
+    if labels.shape != (len(matrix),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} must return a whole number for each of the {len(matrix)} layers, got {labels!r:.200}")
+    return labels.astype(np.int64)
+
+
+def takes_k(method: Any) -> bool:
+    """Whether the method is set to make a given number of clusters, rather than to find its own."""
+    return isinstance(method, str) or any(getattr(method, name, None) is not None for name in _K_PARAMETERS)
+
+
+def _kmeans(matrix: NDArray[np.float64], k: int, seed: int) -> tuple[NDArray[np.int64], float]:
+    """Labels from 0, and the inertia."""
+    fitted = KMeans(k, init="k-means++", n_init=10, max_iter=300, random_state=seed)
+    with warnings.catch_warnings():
+        # It warns where there are fewer distinct points than clusters; the callers count the labels.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = run(fitted, "fit_predict", matrix)
+    return labels.astype(np.int64), float(fitted.inertia_)
+
+
+def _clustering(
+    points: pd.DataFrame, labels: NDArray[np.int64], curve: pd.DataFrame, method: str, chosen: str
+) -> Clustering:
+    """The labels numbered by depth, and what follows from them."""
+    depth = np.arange(len(labels))
+    found = [int(label) for label in np.unique(labels) if label >= 0]
+    found.sort(key=lambda label: (depth[labels == label].mean(), depth[labels == label][0]))
+    numbered = np.full(len(labels), NOISE, dtype=np.int64)
+    for number, label in enumerate(found, start=1):
+        numbered[labels == label] = number
+    return Clustering(
+        labels=pd.Series(numbered, index=points.index, name="cluster"),
+        k=len(found),
+        curve=curve,
+        silhouette=_silhouette(points.to_numpy(dtype=np.float64), numbered),
+        method=method,
+        chosen=chosen,
+    )
+
+
+def _silhouette(matrix: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Mean silhouette (Rousseeuw 1987) of the layers that are not noise; NaN where it is undefined."""
+    clustered = labels >= 0
+    if not 2 <= len(np.unique(labels[clustered])) < clustered.sum():
+        return float("nan")
+    return float(silhouette_score(matrix[clustered], labels[clustered]))
+
+
+def _curve(rows: dict[int, tuple[float, float]]) -> pd.DataFrame:
+    """`Clustering.curve` from inertia and silhouette by k."""
+    index = pd.Index(list(rows), name="k", dtype=np.int64)
+    return pd.DataFrame(list(rows.values()), index=index, columns=["inertia", "silhouette"], dtype=np.float64)
+
+
+def _check_name(method: str) -> None:
+    if method not in CLUSTERINGS:
+        raise ValueError(
+            f"unknown clustering {method!r}; pass cluster= (--cluster) one of: {', '.join(CLUSTERINGS)}; "
+            "or, in Python, a scikit-learn clusterer"
+        )
+
+
+def _check_k(k: K, layers: int) -> None:
+    remedy = f"pass k= (--k) 'auto' or a whole number from 1 to {layers}"
+    if k == "auto":
+        return
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise TypeError(f"k={k!r} is not a number of clusters; {remedy}")
+    if k < 1:
+        raise ValueError(f"k={k} is not a number of clusters; {remedy}")
+    if k > layers:
+        raise ValueError(f"k={k} is more than the {layers} layers there are; pass k= (--k) at most {layers}")

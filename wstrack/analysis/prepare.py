@@ -1,0 +1,182 @@
+"""From a run's series to a whole matrix, layers x steps, with every replaced value counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wstrack.errors import WstrackError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Outliers", "Prepared", "Preset", "Scale", "prepare"]
+
+Scale = Literal["log10", "linear"]
+Outliers = Literal["2sd"]
+Preset = Literal["weightscale"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is reduced and clustered, and what was done to get it.
+
+    Attributes:
+        values: float64, finite; rows = layers in model order, columns = steps; on the scale that `settings` names.
+        replaced: by kept layer, how many cells were replaced: `missing` (NaN), `non_finite` (infinite), `zeros`
+            (lifted so that they have a logarithm), `outliers`.
+        dropped: by layer, why it is not in `values`.
+        settings: what was done, in words, for people and for the record.
+    """
+
+    values: pd.DataFrame
+    replaced: pd.DataFrame
+    dropped: dict[str, str]
+    settings: dict[str, str]
+
+
+def prepare(
+    series: pd.DataFrame,
+    *,
+    scale: Scale | None = None,
+    outliers: Outliers | None = None,
+    preset: Preset | None = None,
+) -> Prepared:
+    """Make one metric of a run ready for `reduce` and `cluster`.
+
+    Missing and infinite cells are interpolated linearly over the steps, within their layer and on the chosen scale;
+    at the ends they take the nearest value. `preset="weightscale"` is the published procedure of the WeightScale
+    authors (arXiv 2107.07005) instead, in its order: an infinite value becomes the sum of the layer's finite values
+    divided by the number of all its values; the first and the last layer are dropped; in each layer a value further
+    than two standard deviations from the mean becomes the mean; no logarithm. Missing values, which it does not know,
+    are interpolated before it.
+
+    Args:
+        series: index = step, columns = layers in model order, NaN = not logged (`Run.series[metric]`).
+        scale: "log10" (the default) or "linear" (what the preset uses). Under "log10" a zero is lifted to the
+            smallest positive value of the whole series.
+        outliers: None, or "2sd": in each layer a value further than two population standard deviations from the
+            layer's mean becomes that mean; mean and deviation are taken once, on the chosen scale.
+        preset: None or "weightscale".
+
+    Raises:
+        ValueError: an unknown setting, settings that contradict the preset, or negative values under "log10".
+        WstrackError: fewer than two layers or two steps are left, or under "log10" no value is above zero.
+
+    Example:
+        >>> series = pd.DataFrame({"a": [1e-3, np.nan, 1e-1], "b": [1e-2, 1e-2, 0.0]}, index=[10, 20, 30])
+        >>> prepared = prepare(series)
+        >>> prepared.values.loc["a"].tolist()
+        [-3.0, -2.0, -1.0]
+        >>> prepared.replaced.loc["b"].to_dict()
+        {'missing': 0, 'non_finite': 0, 'zeros': 1, 'outliers': 0}
+    """
+    _check_choice("scale", scale, get_args(Scale))
+    _check_choice("outliers", outliers, get_args(Outliers))
+    _check_choice("preset", preset, get_args(Preset))
+    if preset and scale == "log10":
+        raise ValueError(f"scale='log10' contradicts preset={preset!r}, which is linear; leave out one of them")
+    scale = scale or ("linear" if preset else "log10")
+
+    values: Matrix = series.to_numpy(dtype=np.float64).T.copy()
+    kept = np.isfinite(values).sum(axis=1) > 0
+    dropped = {str(name): "no finite value" for name in series.columns[~kept]}
+    if preset:
+        dropped |= {str(name): f"first layer (preset {preset})" for name in series.columns[:1]}
+        dropped |= {str(name): f"last layer (preset {preset})" for name in series.columns[-1:]}
+        kept[:1] = kept[-1:] = False
+    values, names = values[kept], series.columns[kept]
+    _check_size(len(names), len(series), dropped)
+
+    missing, non_finite = np.isnan(values), np.isinf(values)
+    zeros = np.zeros_like(missing)
+    steps = series.index.to_numpy(dtype=np.float64)
+    if preset:
+        values = _interpolated(values, missing, steps)
+        values = _infinite_replaced(values)
+    else:
+        if scale == "log10":
+            values, zeros = _log10(values)
+        values = _interpolated(values, missing | non_finite, steps)
+    far = np.zeros_like(missing)
+    if preset or outliers:
+        values, far = _outliers_replaced(values)
+
+    layers = pd.Index(names, name="layer", dtype=object)
+    counts = {"missing": missing, "non_finite": non_finite, "zeros": zeros, "outliers": far}
+    return Prepared(
+        values=pd.DataFrame(values, index=layers, columns=pd.Index(series.index, name="step")),
+        replaced=pd.DataFrame({kind: cells.sum(axis=1) for kind, cells in counts.items()}, index=layers),
+        dropped=dropped,
+        settings={
+            "preset": preset or "none",
+            "scale": scale,
+            "missing": "interpolated over the steps",
+            "non_finite": "sum of finite / number of all values" if preset else "interpolated over the steps",
+            "zeros": "lifted to the smallest positive value" if scale == "log10" else "kept",
+            "outliers": "beyond 2 standard deviations: the layer's mean" if preset or outliers else "kept",
+            "first_and_last_layer": "dropped" if preset else "kept",
+        },
+    )
+
+
+def _log10(values: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+    """The logarithm of the finite values, zeros lifted; and where the zeros were."""
+    finite = np.isfinite(values)
+    if (values[finite] < 0).any():
+        raise ValueError("scale='log10' cannot show negative values; pass scale='linear' (--scale linear)")
+    positive = values[finite & (values > 0)]
+    if not positive.size:
+        raise WstrackError("every value is zero: nothing changed in this run, so there is nothing to compare")
+    zeros = values == 0
+    lifted = np.where(zeros, positive.min(), values)
+    return np.log10(lifted, out=np.full_like(values, np.nan), where=finite), zeros
+
+
+def _interpolated(values: Matrix, gaps: NDArray[np.bool_], steps: Matrix) -> Matrix:
+    """`values` with the gaps filled from the finite values of the same layer."""
+    filled = values.copy()
+    for row in np.flatnonzero(gaps.any(axis=1)):
+        known = np.isfinite(values[row])
+        filled[row, gaps[row]] = np.interp(steps[gaps[row]], steps[known], values[row, known])
+    return filled
+
+
+def _infinite_replaced(values: Matrix) -> Matrix:
+    """Step 1 of the authors' procedure: infinite -> sum of the finite values / number of all values, by layer."""
+    finite = np.isfinite(values)
+    stand_in = np.where(finite, values, 0.0).sum(axis=1, keepdims=True) / values.shape[1]
+    return np.where(finite, values, stand_in)
+
+
+def _outliers_replaced(values: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Step 3 of the authors' procedure, and where the outliers were."""
+    mean = values.mean(axis=1, keepdims=True)
+    far = np.abs(values - mean) > 2 * values.std(axis=1, keepdims=True)
+    return np.where(far, mean, values), far
+
+
+def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> None:
+    if value is not None and value not in choices:
+        flag = f"{argument}= (--{argument})"
+        raise ValueError(f"unknown {argument} {value!r}; pass {flag} one of: {', '.join(choices)}")
+
+
+def _check_size(layers: int, steps: int, dropped: dict[str, str]) -> None:
+    if layers < 2:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:3])
+        raise WstrackError(
+            f"at least 2 layers with values are needed to compare, and there are {layers}"
+            + (f" after {len(dropped)} were dropped ({reasons})" if dropped else "")
+            + "; watch more of them: watch(..., layers=...)"
+        )
+    if steps < 2:
+        raise WstrackError(
+            f"at least 2 steps are needed for a curve, and there are {steps}; log more often: watch(..., every=...)"
+        )

@@ -1,0 +1,99 @@
+"""From curves to points on a plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA, TruncatedSVD
+
+from wstrack.analysis.estimators import run, seeded_copy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["REDUCTIONS", "Reduction", "reduce"]
+
+REDUCTIONS = ("pca", "svd")
+_EXACT_UP_TO = 1_000_000  # cells; above it ARPACK gives the same two components in a fraction of the time
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Layers as points.
+
+    Attributes:
+        points: rows = layers in model order, columns `component_1` and `component_2`, float64.
+        explained: the share of the variance that each component explains, or None where the method does not say.
+        method: its name, for people.
+    """
+
+    points: pd.DataFrame
+    explained: tuple[float, ...] | None
+    method: str
+
+
+def reduce(values: pd.DataFrame, method: Any = "pca", *, seed: int = 0) -> Reduction:
+    """Reduce each layer's curve to two components; the second is zero where the data carry only one.
+
+    Args:
+        values: rows = layers, columns = steps, finite (`Prepared.values`).
+        method: "pca" (unscaled, as the paper has it), "svd" (PCA without taking off the mean), or an instance of any
+            scikit-learn transformer, of which the first two output columns are used.
+        seed: of what is random in the method; the same seed gives the same points.
+
+    Raises:
+        ValueError: an unknown name, or a transformer that fails or returns no finite matrix with a row a layer.
+        TypeError: an object without `fit_transform`.
+
+    Example:
+        >>> values = pd.DataFrame([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], index=["a", "b", "c"])
+        >>> reduction = reduce(values)
+        >>> reduction.points["component_1"].abs().round(6).tolist()
+        [5.0, 0.0, 5.0]
+        >>> [round(share, 6) for share in reduction.explained]
+        [1.0, 0.0]
+    """
+    matrix = values.to_numpy(dtype=np.float64)
+    name = type(method).__name__
+    if isinstance(method, str):
+        if method not in REDUCTIONS:
+            raise ValueError(
+                f"unknown reduction {method!r}; pass reduce= (--reduce) one of: {', '.join(REDUCTIONS)}; "
+                "or, in Python, a scikit-learn transformer"
+            )
+        name = method.upper()
+        if (matrix == matrix[0]).all():  # no direction is better than another, and rounding must not choose one
+            return Reduction(_plane(np.zeros((len(matrix), 2)), values.index), None, name)
+        method = _named(method, matrix)
+    fitted = seeded_copy(method, "fit_transform", seed)
+    points = run(fitted, "fit_transform", matrix)
+    if points.ndim != 2 or len(points) != len(matrix) or not points.shape[1] or points.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must return numbers in a row for each of the {len(matrix)} layers, got {points.shape}"
+        )
+    if not np.isfinite(points).all():
+        raise ValueError(f"{name} returned values that are not finite; choose another method: reduce= (--reduce)")
+    shares = getattr(fitted, "explained_variance_ratio_", None)
+    return Reduction(
+        points=_plane(points.astype(np.float64), values.index),
+        explained=None if shares is None else tuple(float(share) for share in [*shares, 0.0][:2]),
+        method=name,
+    )
+
+
+def _named(method: str, matrix: NDArray[np.float64]) -> Any:
+    """The estimator behind a name."""
+    components = min(2, *matrix.shape)
+    if method == "svd":
+        return TruncatedSVD(components, n_iter=20)
+    large = matrix.size > _EXACT_UP_TO and min(matrix.shape) > components
+    return PCA(components, svd_solver="arpack" if large else "full")
+
+
+def _plane(points: NDArray[np.float64], layers: pd.Index) -> pd.DataFrame:
+    """The first two columns of `points`, zeros where there is no second."""
+    padded = np.hstack([points, np.zeros((len(points), 1))])[:, :2]
+    return pd.DataFrame(padded, index=layers, columns=["component_1", "component_2"])

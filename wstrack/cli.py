@@ -1,0 +1,220 @@
+"""The command line: a thin shell over the Python API."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import wstrack
+from wstrack.errors import WstrackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wstrack.report.result import Report
+    from wstrack.run import Run
+
+# Everything heavy is imported inside the commands, so that --help answers at once.
+
+__all__ = ["cli", "main"]
+
+if TYPE_CHECKING:
+    _PathType = click.ParamType[Path]
+else:
+    _PathType = click.ParamType  # not generic in older releases
+
+ENDINGS = {"report": (".html", ".json", ".csv"), "pull": (".csv", ".parquet", ".json")}
+
+
+class _Output(_PathType):
+    """A path whose ending says what to write, checked before the work begins."""
+
+    name = "path"
+
+    def __init__(self, command: str) -> None:
+        self.endings = ENDINGS[command]
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if path.suffix.lower() not in self.endings:
+            self.fail(f"{value}: the ending must be one of {', '.join(self.endings)}", param, ctx)
+        folder = path.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+            raise WstrackError(f"cannot write {value}: {folder} is not a folder that can be written to")
+        return path
+
+
+def _reading(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of every command that reads runs."""
+    options = (
+        click.argument("references", nargs=-1, required=True, metavar="REFERENCE..."),
+        click.option("--tracker", metavar="NAME", help="Take REFERENCE as a bare run id of this tracker."),
+        click.option("--project", metavar="NAME", help="With --tracker: the project (or folder) of the run id."),
+        click.option("--match", metavar="REGEX", help="Pull series logged without wstrack: a regular expression "
+                     "over their tags with a group (?P<layer>...)."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _full(references: Sequence[str], tracker: str | None, project: str | None) -> list[str]:
+    if project and not tracker:
+        raise click.UsageError("--project needs --tracker")
+    if not tracker:
+        return list(references)
+    return [f"{tracker}:{project}/{one}" if project else f"{tracker}:{one}" for one in references]
+
+
+def _pull(references: list[str], match: str | None, metrics: Sequence[str] | None = None) -> list[Run]:
+    from wstrack.trackers import pull
+    from wstrack.trackers import references as runs_at
+
+    found = list(dict.fromkeys(one for each in references for one in runs_at(each, match=match)))
+    with click.progressbar(found, label="reading", file=sys.stderr, hidden=len(found) < 2) as bar:
+        return [pull(one, metrics=metrics, match=match) for one in bar]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(wstrack.__version__, prog_name="wstrack")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """See which layers of a network are learning.
+
+    A REFERENCE names a run: tensorboard:runs/exp1, a folder, a pattern like 'runs/*', or a table (.csv, .parquet)
+    with a row a layer and a column a step.
+    """
+
+
+@cli.command()
+@click.option("--folder", default="wstrack-demo", show_default=True, metavar="PATH", help="Where everything goes.")
+def demo(folder: str) -> None:
+    """Train a small network here, watched, and report on it (under a minute)."""
+    from wstrack.demo import demo as run_demo
+
+    result = run_demo(folder, say=lambda line: click.echo(line, err=True))
+    click.echo(f"\ntest accuracy: {result.accuracy:.1%}\n\nwhat its layers did:")
+    _tell_findings(result.report)
+    click.echo(
+        f"\nopen next:\n  {result.page}   the report, in a browser\n"
+        f"  tensorboard --logdir {result.logs}   the curves, in the tab Custom Scalars\n"
+        f"  wstrack report {result.reference} --k 3 -o again.html   the same run, other settings"
+    )
+
+
+@cli.command()
+@_reading
+@click.option("-o", "--output", "outputs", multiple=True, type=_Output("pull"), help="May be given several times: "
+              ".csv and .parquet hold one metric, a row a layer; .json everything.")  # fmt: skip
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Which metrics; by default all.")
+def pull(
+    references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
+    metrics: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Fetch the series of a run, whole, and say what is missing."""
+    from wstrack.tables import save_run
+
+    runs = _pull(_full(references, tracker, project), match, list(metrics) or None)
+    if outputs and len(runs) > 1:
+        raise click.UsageError(f"-o writes one run, and {len(runs)} were found; name one, or use wstrack report")
+    for run in runs:
+        _tell(run)
+        for output in outputs:
+            save_run(run, output, metric=metrics[0] if metrics else None)
+            click.echo(f"wrote {output}")
+
+
+@cli.command()
+@_reading
+@click.option("-o", "--output", "outputs", multiple=True, type=_Output("report"), help="May be given several times: "
+              ".html the page, .json all that is in it, .csv the table of layers. [default: report.html]")  # fmt: skip
+@click.option("--metric", metavar="NAME", help="What to report on. [default: rwc]")
+@click.option("--reduce", default="pca", show_default=True, metavar="NAME", help="pca or svd.")
+@click.option("--cluster", default="kmeans", show_default=True, metavar="NAME", help="kmeans.")
+@click.option("--k", default="auto", show_default=True, metavar="N", help="How many clusters; auto: by silhouette.")
+@click.option("--cluster-on", type=click.Choice(["plane", "curves"]), default="plane", show_default=True)
+@click.option("--scale", type=click.Choice(["log10", "linear"]), help="[default: log10 where the metric allows it]")
+@click.option("--outliers", type=click.Choice(["2sd"]), help="Replace values beyond 2 deviations of their layer.")
+@click.option("--preset", metavar="NAME", help="weightscale: the published procedure, step by step.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+def report(
+    references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Reduce the curves of a run's layers, cluster them, and write a report."""
+    from wstrack.report import report as make
+
+    if settings["k"] != "auto":
+        try:
+            settings["k"] = int(settings["k"])
+        except ValueError:
+            raise click.UsageError(f"--k {settings['k']}: a whole number, or auto") from None
+    written = outputs or (_Output("report").convert("report.html", None, None),)
+    runs = _pull(_full(references, tracker, project), match)
+    for run in runs:
+        _tell(run)
+    result = make(runs, **settings)
+    _tell_findings(result)
+    for output in written:
+        result.save(output)
+        click.echo(f"wrote {output}")
+
+
+@cli.command()
+@_reading
+def runs(references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None) -> None:
+    """List the runs at a reference, and how whole they are."""
+    from wstrack.trackers import pull
+    from wstrack.trackers import references as runs_at
+
+    failed = False
+    for reference in _full(references, tracker, project):
+        for one in runs_at(reference, match=match):
+            try:
+                _tell(pull(one, match=match))
+            except WstrackError as error:  # one run that cannot be read must not hide the others
+                failed = True
+                click.echo(f"{one}: {error}", err=True)
+    if failed:
+        raise WstrackError("some runs could not be read")
+
+
+def _tell(run: Run) -> None:
+    steps = run.steps
+    span = f"steps {steps[0]:,} to {steps[-1]:,}" if len(steps) else "no steps"
+    click.echo(
+        f"{run.facts.get('reference', run.name)}: {', '.join(run.metrics)}; {len(run.layers):,} layers, "
+        f"{len(steps):,} samples, {span}; {run.completeness}"
+    )
+    for note in run.completeness.notes:
+        click.echo(f"  note: {note}", err=True)
+
+
+def _tell_findings(report: Report) -> None:
+    """The first three, without the lines of detail that the page has."""
+    for finding in report.findings[:3]:
+        text = finding.text.splitlines()[0]
+        click.echo(click.wrap_text(text, width=88, initial_indent="  - ", subsequent_indent="    "))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        cli.main(args=arguments, prog_name="wstrack", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except (ValueError, TypeError, WstrackError, OSError, ModuleNotFoundError) as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"wstrack: {' '.join(str(error).split())}", err=True)
+        sys.exit(2 if isinstance(error, ValueError | TypeError) else 1)
+    sys.exit(0)

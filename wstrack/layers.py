@@ -1,0 +1,164 @@
+"""Which tensors of a model are layers; their names and kinds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from wstrack.run import Layer
+
+__all__ = ["Selection", "kind_of", "select", "unwrapped"]
+
+Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
+
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_ATTENTION_NAMES = re.compile(
+    r"(^|[._])(attn|attention|self_attn|cross_attn|qkv|c_attn|in_proj|out_proj|[qkvo]_proj|w[qkvo])([._]|$)",
+    re.IGNORECASE,
+)
+
+
+def unwrapped(name: str, model: nn.Module | None = None) -> str:
+    """A parameter's name without the prefixes that wrappers put into it.
+
+    `module` is also an ordinary name, so with a `model` it is taken off only where a wrapper (DataParallel,
+    DistributedDataParallel, or any module that holds nothing else) put it.
+
+    Example:
+        >>> unwrapped("_orig_mod.module.layer1.0._checkpoint_wrapped_module.conv1.weight")
+        'layer1.0.conv1.weight'
+    """
+    kept: list[str] = []
+    current = model
+    for part in name.split("."):
+        owner = current
+        child = getattr(current, part, None) if current is not None else None
+        current = child if isinstance(child, nn.Module) else None
+        wraps = part in WRAPPERS and (part != "module" or owner is None or _only_wraps(owner))
+        if not wraps:
+            kept.append(part)
+    return ".".join(kept)
+
+
+def _only_wraps(module: nn.Module) -> bool:
+    return len(list(module.children())) == 1 and not list(module.parameters(recurse=False))
+
+
+def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.Tensor) -> str:
+    """What a weight does, as far as it can be told from the module that owns it.
+
+    Returns:
+        One of "conv", "depthwise", "pointwise", "transposed", "linear", "attention" (a projection of an attention),
+        "embedding", "recurrent", "norm", "bias", "other".
+
+    Example:
+        >>> conv = nn.Conv2d(8, 8, 3, groups=8)
+        >>> kind_of(conv, "blocks.0.dw", "weight", conv.weight)
+        'depthwise'
+    """
+    if parameter_name.startswith("bias") or parameter_name.endswith("_bias"):
+        return "bias"
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if module.transposed:
+            return "transposed"
+        if module.groups > 1 and module.groups == module.in_channels:
+            return "depthwise"
+        return "pointwise" if all(size == 1 for size in module.kernel_size) else "conv"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "recurrent"
+    if isinstance(module, nn.MultiheadAttention) or parameter_name in _ATTENTION_PARAMETERS:
+        return "attention"
+    if isinstance(module, nn.Linear | nn.Bilinear) or type(module).__name__ == "Conv1D":  # Conv1D: GPT-2's linear
+        return "attention" if _ATTENTION_NAMES.search(path) else "linear"
+    if "norm" in type(module).__name__.lower():
+        return "norm"
+    return "other"
+
+
+def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.Parameter]]:
+    """The layers of a model, in model order, each with its parameter.
+
+    Args:
+        model: any module; a wrapped one too.
+        layers: None = trainable parameters of two or more dimensions, as in the paper; "all" = every trainable
+            parameter; a regular expression or several, searched for in the names of all trainable parameters; or a
+            callable (name, parameter) -> bool. A tied weight is one layer, its other names are its aliases.
+
+    Raises:
+        ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or not
+            whole (sharded).
+        TypeError: `layers` is none of these.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+        >>> [(layer.name, layer.kind, layer.shape) for layer, _ in select(model)]
+        [('0.weight', 'conv', (4, 1, 3, 3)), ('2.weight', 'linear', (2, 4))]
+    """
+    wanted = _predicate(layers)
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    trainable = {parameter: known for parameter, known in names.items() if parameter.requires_grad}
+    if not trainable:
+        raise ValueError(
+            f"model: {type(model).__name__} has no trainable parameter; give a model whose parameters require gradients"
+        )
+    selected: list[tuple[Layer, nn.Parameter]] = []
+    for parameter, (raw, *others) in trainable.items():
+        name = unwrapped(raw, model)
+        _refuse_unmeasurable(name, parameter)
+        if not wanted(name, parameter):
+            continue
+        path, _, own = raw.rpartition(".")
+        layer = Layer(
+            name=name,
+            kind=kind_of(model.get_submodule(path), unwrapped(path), own, parameter),
+            shape=tuple(parameter.shape),
+            numel=parameter.numel(),
+            aliases=tuple(unwrapped(other, model) for other in others),
+        )
+        selected.append((layer, parameter))
+    if not selected:
+        some = ", ".join(unwrapped(known[0], model) for known in list(trainable.values())[:5])
+        wanting = "none has two or more dimensions; pass layers='all'" if layers is None else "none is selected"
+        raise ValueError(f"layers={layers!r}: of the model's trainable parameters ({some}, ...) {wanting}")
+    return selected
+
+
+def _predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
+    if layers is None:
+        return lambda name, parameter: parameter.ndim >= 2
+    if layers == "all":
+        return lambda name, parameter: True
+    if callable(layers):
+        return layers
+    if isinstance(layers, str):
+        layers = [layers]
+    if not isinstance(layers, Iterable) or not all(isinstance(pattern, str) for pattern in layers):
+        raise TypeError(
+            f"layers={layers!r}: pass None, 'all', a regular expression or a list of them, "
+            "or a callable (name, parameter) -> bool"
+        )
+    patterns = []
+    for pattern in layers:
+        try:
+            patterns.append(re.compile(pattern))
+        except re.error as error:
+            raise ValueError(f"layers: {pattern!r} is not a regular expression ({error})") from error
+    return lambda name, parameter: any(pattern.search(name) for pattern in patterns)
+
+
+def _refuse_unmeasurable(name: str, parameter: nn.Parameter) -> None:
+    if is_lazy(parameter):
+        raise ValueError(f"model: {name} is not initialised yet; run one forward pass before watch()")
+    if parameter.is_meta:
+        raise ValueError(f"model: {name} is on the meta device and has no values; load the weights before watch()")
+    if type(parameter.data).__name__ == "DTensor" or parameter.layout != torch.strided:
+        raise ValueError(f"model: {name} is sharded or sparse, and a part of a weight cannot be measured as a whole")

@@ -1,0 +1,164 @@
+"""Each metric as a pure formula over raw sums.
+
+A meter takes raw sums of each layer; a metric turns them into one number a layer. Sums come first because they add up
+over the shards of a layer and over the layers of a block; ratios do not. Let w be a layer now, p the same layer at the
+previous sample, u its change before that, and s the layer when watching began:
+
+| sum                | of                                  |
+|--------------------|-------------------------------------|
+| `abs_change`       | abs(w - p)                          |
+| `abs_previous`     | abs(p)                              |
+| `sq_change`        | abs(w - p)^2                        |
+| `sq_previous`      | abs(p)^2                            |
+| `ratio`            | abs(w - p) / abs(p), where p != 0   |
+| `nonzero`          | 1, where p != 0                     |
+| `abs_current`      | abs(w)                              |
+| `dot`              | (w - p) * u                         |
+| `sq_last_change`   | abs(u)^2                            |
+| `abs_from_start`   | abs(w - s)                          |
+| `abs_start`        | abs(s)                              |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
+
+__all__ = ["METRICS", "Metric", "compute", "relative_weight_change", "sums_needed"]
+
+Array = NDArray[np.float64]
+Sums = Mapping[str, Array]
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """The ratio part / whole; where whole is 0: 0 if nothing changed, +inf otherwise."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where((part == 0) & (whole == 0), 0.0, part / whole)
+
+
+def _cosine(sums: Sums, numel: Array) -> Array:
+    lengths = np.sqrt(sums["sq_change"]) * np.sqrt(sums["sq_last_change"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine: Array = np.clip(sums["dot"] / lengths, -1.0, 1.0)
+    return cosine
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for each layer, from raw sums.
+
+    Attributes:
+        formula: for people, in the notation of the table above.
+        sums: the raw sums that it needs.
+        value: (sums by name, number of elements) -> value; all of shape (..., layers), float64.
+        log: whether its values are positive and best seen on a log scale.
+    """
+
+    formula: str
+    sums: tuple[str, ...]
+    value: Callable[[Sums, Array], Array]
+    log: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "rwc": Metric(
+        "sum abs(w - p) / sum abs(p)",
+        ("abs_change", "abs_previous"),
+        lambda sums, numel: _share(sums["abs_change"], sums["abs_previous"]),
+    ),
+    "rwc_l2": Metric(
+        "norm2(w - p) / norm2(p)",
+        ("sq_change", "sq_previous"),
+        lambda sums, numel: _share(np.sqrt(sums["sq_change"]), np.sqrt(sums["sq_previous"])),
+    ),
+    # Where every p is 0 the mean is over nothing: 0 if nothing changed, +inf otherwise, as for the other ratios.
+    "rwc_elementwise": Metric(
+        "mean of abs(w - p) / abs(p) over elements with p != 0",
+        ("ratio", "nonzero", "abs_change"),
+        lambda sums, numel: np.where(
+            sums["nonzero"] > 0,
+            sums["ratio"] / np.maximum(sums["nonzero"], 1.0),
+            _share(sums["abs_change"], np.zeros_like(sums["abs_change"])),
+        ),
+    ),
+    "norm": Metric(
+        "sum abs(w) / numel",
+        ("abs_current",),
+        lambda sums, numel: np.divide(sums["abs_current"], np.maximum(numel, 1.0)),
+    ),
+    # A direction is not defined where either change is zero: NaN.
+    "cosine": Metric("cos(w - p, previous w - p)", ("dot", "sq_change", "sq_last_change"), value=_cosine, log=False),
+    "distance": Metric(
+        "sum abs(w - s) / sum abs(s), s = w when watching began",
+        ("abs_from_start", "abs_start"),
+        lambda sums, numel: _share(sums["abs_from_start"], sums["abs_start"]),
+    ),
+}
+
+
+def sums_needed(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The raw sums that these metrics need, each once.
+
+    Raises:
+        ValueError: a metric that there is not.
+
+    Example:
+        >>> sums_needed(["rwc", "norm"])
+        ('abs_change', 'abs_previous', 'abs_current')
+    """
+    needed: dict[str, None] = {}
+    for name in metrics:
+        if name not in METRICS:
+            raise ValueError(f"metrics: unknown metric {name!r}; there are {', '.join(METRICS)}")
+        needed.update(dict.fromkeys(METRICS[name].sums))
+    return tuple(needed)
+
+
+def compute(metrics: Iterable[str], sums: Sums, numel: Array) -> dict[str, Array]:
+    """The metrics of every layer.
+
+    Args:
+        metrics: their names.
+        sums: float64 arrays of shape (..., layers), at least those of `sums_needed(metrics)`.
+        numel: elements of each layer, shape (layers,).
+
+    Example:
+        >>> sums = {"abs_change": np.array([1.0, 0.0, 2.0]), "abs_previous": np.array([10.0, 0.0, 0.0])}
+        >>> compute(["rwc"], sums, np.ones(3))["rwc"]
+        array([0.1, 0. , inf])
+    """
+    return {name: METRICS[name].value(sums, numel) for name in metrics}
+
+
+def relative_weight_change(previous: torch.Tensor | ArrayLike, current: torch.Tensor | ArrayLike) -> float:
+    """How much a weight changed, relative to itself: sum abs(w - p) / sum abs(p), equation 1 of arXiv 2107.07005.
+
+    Accumulated in float64 over blocks, on the device where `current` is. This waits for the device; in a training
+    loop use `wstrack.watch`, which does not.
+
+    Args:
+        previous: the weight before, a tensor or anything that NumPy takes; any shape, real or complex.
+        current: the same weight now, of the same shape.
+
+    Returns:
+        The ratio; 0 if nothing changed, inf if `previous` is zero everywhere and `current` is not.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> relative_weight_change([1.0, -2.0, 1.0], [1.0, -2.0, 1.1])  # doctest: +ELLIPSIS
+        0.025...
+    """
+    from wstrack.meters.portable import change_sums
+
+    sums = change_sums(previous, current, METRICS["rwc"].sums)
+    return float(compute(["rwc"], sums, np.ones(1))["rwc"][0])

@@ -1,0 +1,215 @@
+"""The recording: a run's raw sums, lossless, in small columnar files beside the tracker's own data.
+
+A recording is a folder. Each time a run is watched it gets a part of its own, so that a resumed run appends and two
+processes never write to one file. While training, a part is an Arrow stream (`0001.arrows`): every append is one whole
+batch, and a reader gets all of them whatever happened to the writer. Closed, it is Parquet (`0001.parquet`). The schema
+carries the manifest; a row is a sample; a column holds one raw sum of all layers in the manifest's order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from wstrack.errors import WstrackError
+from wstrack.metrics import METRICS, compute
+from wstrack.run import Completeness, Manifest, Run
+
+__all__ = ["FOLDER", "Recorder", "find_recordings", "last_step", "read_recording"]
+
+FOLDER = "wstrack-recording"
+_MANIFEST, _LOST = b"wstrack.manifest", b"wstrack.lost"
+
+
+class Recorder:
+    """Appends samples to a new part of a recording.
+
+    Raises:
+        WstrackError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, sums: Sequence[str]) -> None:
+        self.folder = folder
+        self._sums = tuple(sums)
+        self._schema = pa.schema(
+            [
+                ("step", pa.int64()),
+                ("interval", pa.int64()),
+                ("time", pa.float64()),
+                *((name, pa.list_(pa.float64(), len(manifest.layers))) for name in sums),
+            ],
+            metadata={_MANIFEST: manifest.to_json().encode()},
+        )
+        self._parts: list[Path] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._begin_part()
+        except OSError as error:
+            raise WstrackError(f"cannot record in {folder}: {error.strerror or error}") from error
+
+    def _begin_part(self) -> None:
+        number = 1 + max((int(part.stem) for part in _parts(self.folder)), default=0)
+        while True:
+            part = self.folder / f"{number:04d}.arrows"
+            try:
+                self._file: io.BufferedWriter | None = part.open("xb")
+                break
+            except FileExistsError:  # another process took the number in between
+                number += 1
+        try:
+            self._stream = pa.ipc.new_stream(self._file, self._schema)
+            # The schema, and with it the manifest, goes out with the first batch.
+            self._stream.write_batch(pa.RecordBatch.from_pylist([], schema=self._schema))
+            self._file.flush()
+        except OSError:
+            self._file = None
+            part.unlink(missing_ok=True)
+            raise
+        self._parts.append(part)
+
+    def append(
+        self, steps: Sequence[int], intervals: Sequence[int], times: Sequence[float], sums: NDArray[np.float64]
+    ) -> None:
+        """Write samples as one batch, safe from the end of this process when it returns.
+
+        Args:
+            steps, intervals, times: one number a sample.
+            sums: raw sums, (samples, layers, sums) in the order given at the start.
+
+        Raises:
+            OSError: they could not be written (a full disk, say). The next append begins a new part, so that half a
+                batch never stands in front of whole ones.
+        """
+        columns = [
+            pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(sums[:, :, i]).ravel()), sums.shape[1])
+            for i in range(len(self._sums))
+        ]
+        arrays = [pa.array(steps, pa.int64()), pa.array(intervals, pa.int64()), pa.array(times, pa.float64()), *columns]
+        if self._file is None:
+            self._begin_part()
+        try:
+            self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
+            if self._file is not None:
+                self._file.flush()
+        except OSError:
+            self._file = None
+            raise
+
+    def close(self, *, lost: int = 0) -> None:
+        """Turn what was appended into Parquet; `lost` samples never came this far."""
+        if self._file is not None:
+            self._stream.close()
+            self._file.close()
+        schema = self._schema.with_metadata({**self._schema.metadata, _LOST: str(lost).encode()})
+        for part in self._parts:
+            # What was lost is counted once, with the last part.
+            metadata = schema.metadata if part is self._parts[-1] else self._schema.metadata
+            table = _read_stream(part).replace_schema_metadata(metadata)
+            pq.write_table(table, part.with_suffix(".tmp"), compression="zstd")
+            part.with_suffix(".tmp").replace(part.with_suffix(".parquet"))
+            part.unlink()
+
+
+def _parts(folder: Path) -> list[Path]:
+    parts = [part for part in folder.glob("*") if part.suffix in (".arrows", ".parquet") and part.stem.isdigit()]
+    # While a part turns into Parquet both may be there for a moment; the finished one counts.
+    done = {part.stem for part in parts if part.suffix == ".parquet"}
+    return sorted(part for part in parts if part.suffix == ".parquet" or part.stem not in done)
+
+
+def find_recordings(path: Path) -> list[Path]:
+    """The recording folders at or under a path; a part of a recording stands for its folder."""
+    if path.is_file():
+        return [path.parent] if path in _parts(path.parent) and path.parent.name == FOLDER else []
+    if path.name == FOLDER:
+        return [path]
+    return sorted(folder for folder in path.rglob(FOLDER) if _parts(folder))
+
+
+def last_step(folder: Path) -> int:
+    """The last step of the recording in a folder, 0 if there is none to read."""
+    try:
+        steps = read_recording(folder).steps
+    except WstrackError:
+        return 0
+    return int(steps[-1]) if len(steps) else 0
+
+
+def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run:
+    """The run that a recording holds, every whole batch of it.
+
+    Args:
+        folder: the recording's folder.
+        metrics: which; None = those that were watched. Any that the recorded sums suffice for can be had.
+
+    Raises:
+        WstrackError: there is no part that can be read.
+        ValueError: a metric that cannot be computed from the sums that were recorded.
+    """
+    runs: list[Run] = []
+    notes: list[str] = []
+    for path in _parts(folder):
+        try:
+            manifest, table, lost = _read_part(path)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            notes.append(f"{path.name} cannot be read: {error}")
+            continue
+        if path.suffix == ".arrows":
+            notes.append(f"{path.name} was not closed (the run is going on, or was killed): it ends with a whole batch")
+        if lost:
+            notes.append(f"{lost} samples were lost before they were recorded")
+        runs.append(_part_run(manifest, table, lost, metrics))
+    if not runs:
+        raise WstrackError(f"{folder} holds no recording that can be read" + "".join(f"; {note}" for note in notes))
+    run = Run.joined(runs) if len(runs) > 1 else runs[0]
+    run.completeness = replace(run.completeness, notes=(*run.completeness.notes, *notes))
+    run.facts.update(reference=str(folder), source="recording")
+    return run
+
+
+def _part_run(manifest: Manifest, table: pa.Table, lost: int, metrics: Sequence[str] | None) -> Run:
+    sums = {
+        name: table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, len(manifest.layers))
+        for name in table.column_names[3:]
+    }
+    for metric in metrics or ():
+        if metric not in METRICS or not set(METRICS[metric].sums) <= set(sums):
+            there = ", ".join(name for name in METRICS if set(METRICS[name].sums) <= set(sums))
+            raise ValueError(f"metrics: {metric!r} was not recorded; there are {there}")
+    wanted = tuple(metrics or manifest.metrics)
+    values = compute(wanted, sums, np.array([layer.numel for layer in manifest.layers], dtype=np.float64))
+    received = sum(array.size for array in values.values())
+    return Run.from_values(
+        replace(manifest, metrics=wanted),
+        table.column("step").to_numpy(),
+        values,
+        intervals=table.column("interval").to_numpy(),
+        completeness=Completeness(received + lost * len(manifest.layers) * len(wanted), received),
+    )
+
+
+def _read_part(path: Path) -> tuple[Manifest, pa.Table, int]:
+    """The manifest, the samples and the number of lost samples of one part."""
+    table = pq.read_table(path) if path.suffix == ".parquet" else _read_stream(path)
+    metadata = table.schema.metadata or {}
+    if _MANIFEST not in metadata:
+        raise ValueError("it carries no manifest")
+    return Manifest.from_json(metadata[_MANIFEST].decode()), table, int(metadata.get(_LOST, b"0"))
+
+
+def _read_stream(path: Path) -> pa.Table:
+    """Every whole batch of a part that is being written, or that nobody closed."""
+    batches: list[pa.RecordBatch] = []
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        with contextlib.suppress(StopIteration, pa.ArrowException, OSError):  # the last batch may be half written
+            while True:
+                batches.append(stream.read_next_batch())
+        return pa.Table.from_batches(batches, stream.schema)

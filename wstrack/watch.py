@@ -1,0 +1,444 @@
+"""watch(): attaches to optimizer steps and decides when a sample is due."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import operator
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from wstrack.delivery import Delivery
+    from wstrack.layers import Selection
+    from wstrack.meters import Meter
+    from wstrack.run import Run
+
+__all__ = ["Watcher", "watch"]
+
+# Nothing heavy is imported here: `import wstrack` imports this module, and must bring in neither torch nor a tracker.
+
+log = logging.getLogger("wstrack")
+_watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
+_names: set[str] = set()  # made up in this process
+
+# torch's hooks are registered once and stay: a watch may end, by garbage collection too, while torch walks its hooks.
+# This tuple is replaced whole, so a step that walks it sees it as it was.
+_live: tuple[Watcher, ...] = ()
+_hooks: tuple[object, ...] = ()
+_lock = threading.RLock()
+
+RUNS = Path("runs")  # where runs go if nothing else is said, as with TensorBoard's own writer
+PATIENCE = 60.0  # seconds that close() waits for a tracker
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    *,
+    to: object = None,
+    every: int = 50,
+    window: str = "interval",
+    metrics: str | Sequence[str] = ("rwc",),
+    layers: Selection = None,
+    name: str | None = None,
+) -> Watcher:
+    """Measure how much each layer changes while `model` trains, and log it.
+
+    One argument is enough: whichever torch optimizer steps this model's parameters is followed. A step is one real
+    optimizer step: not a micro-batch, and not one that loss scaling skipped. With several optimizers on one model (a
+    GAN, an optimizer per parameter) a step is a round: it ends when each layer's optimizer has stepped, or when one
+    that has already stepped is about to step again. Of an optimizer that wraps another (SAM, Lookahead) the step of
+    the inner one counts. The model is not touched and stays picklable.
+
+    Args:
+        model: what trains.
+        optimizer: follow this one only; None = every optimizer that holds one of the model's layers.
+        to: where samples go. None = every tracker active in this process, or else TensorBoard under `runs/`; or a
+            tracker's name, a folder, a tracker's own run or writer object, a Sink, or a list of these.
+        every: steps between samples. A sample reads the weights once; a step in between costs a few comparisons.
+        window: "interval" = the change since the previous sample, as in the paper; "step" = the change of the sampled
+            step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
+        metrics: one or several of `wstrack.metrics.METRICS`.
+        layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
+            several; or a callable (name, parameter) -> bool.
+        name: the run's name. A run that is there already is resumed: steps go on from its last one.
+
+    Returns:
+        A handle. It closes itself when the interpreter exits, when the model is gone, or when the model is watched
+        again (also if that then fails to open a tracker).
+
+    Raises:
+        ValueError: an argument that cannot be, or a model without layers.
+        TypeError: an argument of the wrong type.
+        WstrackError: a tracker or the recording cannot be opened. Later failures of a tracker never reach training.
+
+    Example:
+        >>> import tempfile, torch, wstrack
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with wstrack.watch(model, to=tempfile.mkdtemp(), every=2) as watcher:
+        ...     for _ in range(4):
+        ...         model(torch.randn(16, 8)).square().mean().backward()
+        ...         optimizer.step()
+        >>> watcher.run().series["rwc"].shape  # samples at steps 2 and 4, of two layers
+        (2, 2)
+    """
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    watcher = _watchers[model] = Watcher(model, optimizer, to, every, window, metrics, layers, name)
+    return watcher
+
+
+class Watcher:
+    """What `watch` returns: follows a model's optimizer steps until it is closed. A context manager."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None,
+        to: object,
+        every: int,
+        window: str,
+        metrics: str | Sequence[str],
+        layers: Selection,
+        name: str | None,
+    ) -> None:
+        from torch.optim import Optimizer
+
+        from wstrack.delivery import Delivery
+        from wstrack.layers import select
+        from wstrack.meters import choose
+        from wstrack.metrics import sums_needed
+        from wstrack.recording import FOLDER, Recorder, last_step
+        from wstrack.run import Manifest
+        from wstrack.trackers import name_in, open_sinks, run_folder
+
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        if isinstance(every, bool) or not hasattr(every, "__index__") or operator.index(every) < 1:
+            raise ValueError(f"every={every!r} must be a whole number of steps, at least 1")
+        every = operator.index(every)
+        if window not in ("interval", "step"):
+            raise ValueError(f"window={window!r} must be 'interval' or 'step'")
+        names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+        if not names:
+            raise ValueError("metrics is empty; name at least one, as in metrics=('rwc',)")
+        sums = sums_needed(names)
+        selected = select(model, layers)
+        if name is not None and not name.strip():
+            raise ValueError("name is empty; leave it out to have one made")
+
+        self._bits = {parameter: 1 << index for index, (_, parameter) in enumerate(selected)}
+        self._only = optimizer
+        self._holds: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        if optimizer is not None and not self._bits_of(optimizer):
+            raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
+
+        if model in _watchers:
+            _watchers.pop(model).close()
+        self._meter: Meter = choose([parameter for _, parameter in selected], sums)
+        if window == "interval":
+            self._meter.snapshot()
+        manifest = Manifest(
+            name=name or name_in(to) or _fresh_name(model),
+            layers=tuple(layer for layer, _ in selected),
+            metrics=names,
+            every=every,
+            window=window,
+            facts=_facts(model),
+        )
+        sinks = open_sinks(to, manifest)
+        home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
+        # Absolute: the user may change folders while training.
+        self.recording = (home or RUNS / run_folder(manifest.name)).absolute() / FOLDER
+        for sink in sinks:
+            sink.recording_directory = self.recording.parent
+        start = last_step(self.recording)
+        if start:
+            log.warning("%s is there already: it goes on after step %d", self.recording.parent, start)
+        try:
+            recorder = Recorder(self.recording, manifest, sums)
+        except BaseException:
+            for sink in sinks:
+                sink.close()
+            raise
+
+        self.name = manifest.name
+        self._layers = len(selected)
+        self._steps = self._since = start
+        self._every = every
+        self._due = (start // every + 1) * every
+        self._alone = window == "step"
+        self._began: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()  # steps at its pre-hook
+        self._round: set[Optimizer] = set()
+        self._stepped = 0  # the layers that were stepped in this round, as bits
+        self._seen = 0  # the layers of every optimizer seen so far
+        self._whole = (1 << len(selected)) - 1  # the layers that end a round
+        self._sampled = 0
+        self._found: torch.Tensor | None = None
+        self._skipped: torch.Tensor | None = None
+        self._skipped_since: torch.Tensor | None = None
+        self._failed = 0
+        self._closed = False
+        self._closing: threading.Thread | None = None
+        self._process = os.getpid()
+        self._delivery: Delivery = Delivery(manifest, sums, recorder, sinks)
+        _follow(self)
+        atexit.register(self.close)
+        # The model's end ends the watch, or a search over hyper-parameters would keep every model's weights.
+        self._end = weakref.finalize(model, self._abandon)
+        self._end.atexit = False
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps counted so far, those of the run that was resumed included."""
+        return self._steps
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"every {self._every} steps"
+        return f"<Watcher {self.name!r}: {self._layers} layers, {state}, at step {self._steps}, {self.recording}>"
+
+    # ---- following the optimizers -----------------------------------------------------------------------------------
+
+    def _bits_of(self, optimizer: Optimizer) -> int:
+        bits = self._holds.get(optimizer)
+        if bits is None:
+            bits = 0
+            if self._only is None or optimizer is self._only:
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        bits |= self._bits.get(parameter, 0)
+            self._holds[optimizer] = bits
+        return bits
+
+    def _before(self, optimizer: Optimizer) -> None:
+        if not self._bits_of(optimizer):
+            return
+        if optimizer in self._round:
+            # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
+            self._whole = self._seen
+            self._end_round()
+        self._began[optimizer] = self._steps
+        if self._alone and not self._round and self._steps + 1 == self._due:
+            self._remember()
+
+    def _after(self, optimizer: Optimizer) -> None:
+        bits = self._bits_of(optimizer)
+        if not bits or (not self._round and self._steps > self._began.get(optimizer, self._steps)):
+            return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
+        settled = self._whole == self._seen
+        late = settled and not self._round and not bits & self._seen
+        self._seen |= bits
+        if settled:
+            self._whole = self._seen
+        if late:
+            return  # one that steps more rarely than the others, for the first time: it belongs to their last step
+        if not self._round:
+            self._steps += 1
+        # A fused optimizer is called even if loss scaling found an overflow; the flag says so, on the device.
+        found = getattr(optimizer, "found_inf", None)
+        self._found = None if found is None else self._skip_of_round(found)
+        self._round.add(optimizer)
+        self._stepped |= bits
+        if self._stepped & self._whole == self._whole:
+            self._end_round()
+
+    def _skip_of_round(self, found: torch.Tensor) -> torch.Tensor | None:
+        """1 on the device if every optimizer of the round so far met an overflow; None if one surely did not."""
+        flag = found.detach().reshape(()).float()
+        if not self._round:
+            return flag.clone()
+        return None if self._found is None else self._found.minimum(flag.to(self._found.device))
+
+    def _end_round(self) -> None:
+        self._round.clear()
+        self._stepped = 0
+        if self._found is not None:
+            skipped = self._skipped
+            self._skipped = self._found if skipped is None else skipped + self._found.to(skipped.device)
+            self._found = None
+        if self._steps >= self._due:
+            self._sample()
+
+    def step(self) -> None:
+        """Count one step, and sample if one is due: for loops whose weights no torch optimizer changes.
+
+        Raises:
+            ValueError: with `window="step"`, which must see the weights before the step as well.
+        """
+        if self._alone:
+            raise ValueError("window='step' needs a torch optimizer to follow; use window='interval' with step()")
+        if self._closed:
+            return
+        self._steps += 1
+        if self._steps >= self._due:
+            self._sample()
+
+    # ---- sampling ---------------------------------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        try:
+            self._meter.snapshot()
+            self._since, self._skipped_since = self._steps, self._skipped
+        except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
+            self._fail(error)
+
+    def _sample(self) -> None:
+        from wstrack.delivery import Reading
+
+        self._due = (self._steps // self._every + 1) * self._every
+        self._sampled += 1
+        self._holds.clear()  # parameter groups may have been added since; looked up again at the next step
+        try:
+            sums = self._meter.sample()
+            if self._alone:
+                self._meter.release()
+            self._delivery.put(Reading(sums, self._steps, self._since, self._skipped, self._skipped_since))
+            self._since, self._skipped_since = self._steps, self._skipped
+        except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
+            self._meter.release()  # some layers may have moved on: the next sample is missing and begins anew
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed:
+            log.warning("sample at step %d: %s: %s (said once)", self._steps, type(error).__name__, error)
+        self._failed += 1
+
+    # ---- ending -----------------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float = PATIENCE) -> bool:
+        """Wait until every sample so far is recorded and with the trackers; False if that takes over `timeout` s."""
+        if self._closed:
+            self.close()  # which waits for one that goes on in the background
+            return True
+        return self._delivery.flush(timeout)
+
+    def run(self) -> Run:
+        """The run so far, from its recording."""
+        from wstrack.recording import read_recording
+
+        self.flush()
+        run = read_recording(self.recording)
+        return replace(run, facts={**run.facts, "failed_samples": self._failed} if self._failed else run.facts)
+
+    def close(self) -> None:
+        """Stop measuring, deliver what is waiting, finish the recording. Once is enough; more does no harm."""
+        if os.getpid() != self._process:  # a forked child must not finish its parent's files
+            return
+        if self._closed:
+            if self._closing is not None:
+                self._closing.join(PATIENCE)
+            return
+        if self._round and self._steps >= self._due:
+            self._end_round()
+        self._detach()
+        self._delivery.close(PATIENCE)
+        if not self._sampled:
+            why = f"{self._steps} steps were counted and every={self._every}"
+            if not self._seen and not self._steps:
+                why = "no optimizer stepped any of the layers that were watched"
+            log.warning("%s: no sample was taken: %s", self.name, why)
+
+    def _abandon(self) -> None:
+        """Close without waiting: this runs inside garbage collection, when the model is gone."""
+        self._detach()
+        self._closing = threading.Thread(target=self._delivery.close, args=(PATIENCE,), name="wstrack closing")
+        self._closing.start()
+
+    def _detach(self) -> None:
+        """Let go of the optimizers, the weights and the snapshot: the handle may live on."""
+        self._closed = True
+        self._end.detach()
+        atexit.unregister(self.close)
+        _unfollow(self)
+        self._holds.clear()
+        self._round.clear()
+        self._bits.clear()
+        del self._meter
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _follow(watcher: Watcher) -> None:
+    global _live, _hooks
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    with _lock:
+        _live = (*_live, watcher)
+        if not _hooks:
+            _hooks = (register_optimizer_step_pre_hook(_before_step), register_optimizer_step_post_hook(_after_step))
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_forget)
+
+
+def _unfollow(watcher: Watcher) -> None:
+    global _live
+    with _lock:
+        _live = tuple(one for one in _live if one is not watcher)
+
+
+def _forget() -> None:
+    """In a forked child: it has none of the threads that deliver."""
+    global _live
+    _live = ()
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for watcher in _live:
+        watcher._before(optimizer)
+
+
+def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for watcher in _live:
+        watcher._after(optimizer)
+
+
+def _fresh_name(model: nn.Module) -> str:
+    base = name = f"{type(model).__name__}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    with _lock:
+        while name in _names or (RUNS / name).exists():
+            number += 1
+            name = f"{base}-{number}"
+        _names.add(name)
+    return name
+
+
+def _facts(model: nn.Module) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    from wstrack import __version__
+
+    return {
+        "model": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
+        "dtypes": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {"wstrack": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
