@@ -1,0 +1,176 @@
+"""A run's rows of history as columns, and the `Run` that they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from wstrack.errors import WstrackError
+from wstrack.matching import compiled, layer_of, wanted
+from wstrack.run import Completeness, Layer, Manifest, Run, layer_table
+from wstrack.trackers import layer_keys
+from wstrack_integrations.wandb.sink import CONFIG, INTERVAL, STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Column", "History", "manifest_in", "run_of"]
+
+
+MISSING = (
+    "nothing that wstrack logged; to read other series pass match= (--match), a regular expression with a group for "
+    "the layer, such as 'grad_norm/(?P<layer>.+)'"
+)
+
+
+@dataclass
+class Column:
+    """One key's numbers: in which rows (ascending), and what."""
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+@dataclass
+class History:
+    """Rows of history by column, with what else is known of their run.
+
+    Attributes:
+        steps: W&B's own step of each row, (rows,).
+        columns: by key, what was logged as a number.
+        config: the run's config.
+        facts: the run's name, id, project, ...
+        finished: whether the run came to its end.
+        notes: what could not be read.
+    """
+
+    steps: NDArray[np.int64]
+    columns: dict[str, Column]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    finished: bool = True
+    notes: Sequence[str] = ()
+
+    def matrix(self, keys: Sequence[str], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
+        """The numbers under `keys` in `rows`, (rows, keys), NaN where there are none; and how many there are."""
+        place = np.full(len(self.steps), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        matrix = np.full((len(rows), len(keys)), np.nan, order="F")  # written by columns
+        received = 0
+        for number, key in enumerate(keys):
+            if key not in self.columns:
+                continue
+            column = self.columns[key]
+            at = place[column.rows]
+            there = at >= 0
+            matrix[at[there], number] = column.values[there]
+            received += int(there.sum())
+        return matrix, received
+
+
+def manifest_in(config: Mapping[str, Any]) -> Manifest | None:
+    """The manifest that a sink left in a run's config."""
+    about = config.get(CONFIG)
+    try:
+        return Manifest.from_json(str(about["manifest"])) if isinstance(about, dict) and "manifest" in about else None
+    except ValueError:
+        return None
+
+
+def run_of(history: History, metrics: Sequence[str] | None, match: str | None, place: object) -> Run:
+    """The `Run` in a history: what wstrack logged, or what fits."""
+    if match is not None:
+        return _matched_run(history, match, metrics)
+    manifest = manifest_in(history.config)
+    if manifest is None:
+        raise WstrackError(f"{place} holds {MISSING}")
+    return _watched_run(history, manifest, metrics)
+
+
+def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | None) -> Run:
+    """The run that sinks wrote, whatever rows of others lie in between."""
+    chosen = wanted(metrics, manifest.metrics)
+    names = [layer.name for layer in manifest.layers]
+    keys = layer_keys(names)
+    empty = Column(np.empty(0, np.int64), np.empty(0))
+    steps = history.columns.get(STEP, empty)
+    received = 0
+    values = {}
+    for metric in chosen:
+        values[metric], count = history.matrix([f"{metric}/{key}" for key in keys], steps.rows)
+        received += count
+    intervals, _ = history.matrix([INTERVAL], steps.rows)
+    sessions = history.config[CONFIG].get("sessions", [])
+    expected, notes = _expected(
+        sessions, len(steps.rows), len(names) * len(chosen), len(chosen) / len(manifest.metrics)
+    )
+    run = Run.from_values(
+        replace(manifest, metrics=tuple(chosen)),
+        steps.values.astype(np.int64),
+        values,
+        completeness=Completeness(max(expected, received), received, (*history.notes, *notes)),
+        facts={**history.facts, "closed": all(sessions)},
+    )
+    spans = pd.Series(intervals.ravel(), index=pd.Index(steps.values.astype(np.int64), name="step"), name="interval")
+    run.intervals = spans[~spans.index.duplicated(keep="last")].sort_index().dropna().astype("int64")
+    return run
+
+
+def _expected(sessions: Sequence[Mapping[str, int]], rows: int, width: int, share: float) -> tuple[int, list[str]]:
+    """How many values there should be, by what the sinks counted, and why fewer are there."""
+    notes = []
+    thinned = sum(session.get("thinned", 0) for session in sessions)
+    written = sum(session.get("samples", 0) for session in sessions)
+    expected = round(share * sum(session.get("values", 0) for session in sessions))
+    if thinned:
+        notes.append(
+            f"{thinned} of {written} samples are not in the charts, which W&B wants thin; the recording has them"
+        )
+    if not all(sessions):
+        notes.append("the watcher was not closed (the run is going on, or was killed)")
+        expected += max(0, rows - (written - thinned)) * width
+    elif (lost := written - thinned - rows) > 0:
+        notes.append(f"{lost} of the {written} samples written are not there")
+    return expected, notes
+
+
+def _matched_run(history: History, match: str, metrics: Sequence[str] | None) -> Run:
+    """The run of all numbers under keys that fit, by W&B's own step."""
+    pattern = compiled(match)
+    found: dict[str, dict[str, str]] = {}
+    for key in history.columns:
+        parts = None if key.startswith("_") else layer_of(pattern, key)
+        if parts is None:
+            continue
+        metric, layer = parts
+        if layer in found.setdefault(metric, {}):
+            raise ValueError(
+                f"match={match!r} takes both {found[metric][layer]!r} and {key!r} for metric {metric!r} of layer "
+                f"{layer!r}; make match= (--match) tell them apart, for example by a group 'metric'"
+            )
+        found[metric][layer] = key
+    if not found:
+        some = ", ".join(map(repr, sorted(history.columns)[:5])) or "none"
+        raise WstrackError(f"match={match!r} (--match) fits none of the {len(history.columns)} keys: {some}")
+    series, received, expected = {}, 0, 0
+    for metric in wanted(metrics, found):
+        columns = [history.columns[key] for key in found[metric].values()]
+        rows = np.unique(np.concatenate([column.rows for column in columns]))
+        matrix, count = history.matrix(list(found[metric].values()), rows)
+        index = pd.Index(history.steps[rows], name="step")
+        series[metric] = pd.DataFrame(matrix, index=index, columns=list(found[metric]))
+        received += count
+        expected += matrix.size
+    layers = dict.fromkeys(layer for frame in series.values() for layer in frame.columns)
+    part = Run(
+        series=series,
+        layers=layer_table([Layer(layer) for layer in layers]),
+        facts={"name": history.facts.get("display_name", "run"), **history.facts, "match": match},
+        completeness=Completeness(expected, received, tuple(history.notes)),
+    )
+    return Run.joined([part])

@@ -1,0 +1,228 @@
+"""Runs on a W&B server, through wandb's own client, which pages, and waits and tries again when the server says so."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wstrack.errors import WstrackError
+from wstrack.matching import layer_of
+from wstrack.recording import FOLDER, read_recording
+from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from wstrack.run import Run
+
+__all__ = ["read", "runs"]
+
+FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state"}
+PAGE = 1_000_000  # values to ask for at a time
+
+
+def runs(address: str, pattern: re.Pattern[str] | None) -> list[str]:
+    """`entity/project/run` of the runs at an address that wstrack logged, or that have keys that fit, by creation.
+
+    Raises:
+        ValueError: the address is none.
+        WstrackError: the server has no such thing, or refuses.
+    """
+    parts, filters = _split(address)
+    with _client(address) as api:
+        found = [api.run("/".join(parts))] if len(parts) == 3 else api.runs("/".join(parts), filters, "+created_at")
+        return [
+            f"{run.entity}/{run.project}/{run.id}"
+            for run in found
+            if (manifest_in(run.config) is not None if pattern is None else _any_fits(run, pattern))
+        ]
+
+
+def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> Run:
+    """One run: from its recording if that is whole, else from its history, whichever of the two has more.
+
+    Raises:
+        ValueError: the address is none, or a metric is not there.
+        WstrackError: the server has no such run, or refuses.
+    """
+    parts, _ = _split(address)
+    if len(parts) != 3:
+        raise WstrackError(f"{address} is a project; name one of its runs, or use pull_many()")
+    reference = f"wandb:{'/'.join(parts)}"
+    with _client(address) as api:
+        run = api.run("/".join(parts))
+        recorded = None
+        if match is None:
+            recorded, whole = _recording(run, metrics)
+            if recorded is not None:
+                recorded.facts.update(_facts(run), reference=reference)
+                if whole:
+                    return recorded
+        history = _history(run)
+        history.facts = {**_facts(run), "reference": reference, "source": "wandb"}
+        logged = run_of(history, metrics, match, address)
+    if recorded is not None and recorded.completeness.received >= logged.completeness.received:
+        return recorded
+    return logged
+
+
+def _split(address: str) -> tuple[list[str], dict[str, Any]]:
+    """Entity, project and perhaps run, and what to filter by."""
+    url = urlsplit(address)
+    if url.scheme in ("http", "https"):
+        _check_host(url.hostname)
+    elif url.scheme or url.netloc:
+        raise ValueError(f"{address!r} is neither entity/project, entity/project/run nor a run's URL")
+    parts = [unquote(part) for part in url.path.split("/") if part]
+    if url.scheme and len(parts) > 2:
+        parts = [*parts[:2], *parts[3:4]] if parts[2] == "runs" else parts[:2]
+    asked = {} if url.scheme else dict(parse_qsl(url.query))
+    if len(parts) not in (2, 3) or not set(asked) <= set(FILTERS):
+        raise ValueError(
+            f"{address!r} is neither entity/project, entity/project/run nor a run's URL; a project may be filtered by "
+            f"{', '.join(FILTERS)}, as in entity/project?group=baseline&state=finished"
+        )
+    return parts, {FILTERS[name]: value for name, value in asked.items()}
+
+
+def _check_host(host: str | None) -> None:
+    """Refuse a URL of another server: the user's key must not go to wherever a link points."""
+    import wandb
+
+    own = str(wandb.setup().settings.base_url)
+    if host not in (urlsplit(own).hostname, "wandb.ai" if own == "https://api.wandb.ai" else None):
+        raise WstrackError(f"that run is on {host}, and wandb is set up for another server; set WANDB_BASE_URL")
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    """The client of wandb; its troubles become ours."""
+    try:
+        import wandb
+        from requests import RequestException
+        from wandb.errors import Error
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("W&B needs wandb: pip install 'wstrack[wandb]'") from error
+    try:
+        yield wandb.Api()
+    except (Error, RequestException, OSError) as error:
+        raise WstrackError(f"W&B has no {address}, or refuses it: {_without_secrets(str(error))}") from error
+
+
+def _without_secrets(text: str) -> str:
+    """A message without passwords in URLs, or anything that looks like a key."""
+    return re.sub(r"[\w-]{40,}", "***", re.sub(r"(?<=://)[^/@\s]+@", "", text))
+
+
+def _facts(run: Any) -> dict[str, Any]:
+    return {
+        "display_name": run.name,
+        "id": run.id,
+        "entity": run.entity,
+        "project": run.project,
+        "group": run.group,
+        "tags": list(run.tags),
+        "state": run.state,
+    }
+
+
+def _any_fits(run: Any, pattern: re.Pattern[str]) -> bool:
+    return any(layer_of(pattern, key) for key in run.history_keys.get("keys", {}) if not key.startswith("_"))
+
+
+def _recording(run: Any, metrics: Sequence[str] | None) -> tuple[Run | None, bool]:
+    """The recording among a run's files, if it can be read, and whether every part of it was finished."""
+    files = {Path(file.name): file for file in run.files() if Path(file.name).parent == Path(FOLDER)}
+    parts = [name for name in files if name.suffix == ".parquet" or name.with_suffix(".parquet") not in files]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in parts:
+            _download(files[name], Path(folder))
+        try:
+            recorded = read_recording(Path(folder) / FOLDER, metrics=metrics)
+        except WstrackError:
+            return None, False
+    return recorded, all(name.suffix == ".parquet" for name in parts)
+
+
+def _download(file: Any, folder: Path) -> None:
+    """A file, whole: a connection that ends early looks like its end."""
+    for _ in range(3):
+        file.download(root=str(folder), replace=True).close()
+        if (folder / file.name).stat().st_size == file.size:
+            return
+
+
+def _history(run: Any) -> History:
+    """Every row: what was exported as Parquet, which is fast, and the rest by a scan."""
+    tables: list[_Part] = []
+    with tempfile.TemporaryDirectory() as folder:
+        exported = run.download_history_exports(folder, require_complete_history=False)
+        tables = [_exported(path) for path in exported.paths]
+    notes = [f"an exported file cannot be had: {_without_secrets(str(error))}" for error in exported.errors or ()]
+    after = max((int(steps[-1]) + 1 for steps, _ in tables if len(steps)), default=0)
+    if exported.contains_live_data or not exported.paths:
+        tables.append(_scanned(run.scan_history(page_size=_page_size(run), min_step=after, use_cache=False)))
+    steps = np.concatenate([np.empty(0, np.int64), *(steps for steps, _ in tables)])
+    columns: dict[str, list[Column]] = {}
+    first = 0
+    for rows, parts in tables:
+        for key, column in parts.items():
+            columns.setdefault(key, []).append(Column(column.rows + first, column.values))
+        first += len(rows)
+    if run.state == "running":
+        notes.append("the run is going on")
+    return History(steps, {key: _joined(parts) for key, parts in columns.items()}, run.config, notes=notes)
+
+
+_Part = tuple[np.ndarray[Any, np.dtype[np.int64]], dict[str, Column]]
+
+
+def _joined(parts: Sequence[Column]) -> Column:
+    if len(parts) == 1:
+        return parts[0]
+    return Column(np.concatenate([part.rows for part in parts]), np.concatenate([part.values for part in parts]))
+
+
+def _exported(path: str | Path) -> _Part:
+    """The numbers in an exported file, a row a step. A cell without a value is not one with NaN."""
+    table = pq.read_table(path)
+    columns: dict[str, Column] = {}
+    for key, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+            there = np.flatnonzero(column.is_valid().to_numpy())
+            values = column.drop_null().to_numpy().astype(np.float64)
+            if len(there):
+                columns[key] = Column(there, values)
+    return table.column("_step").to_numpy().astype(np.int64), columns
+
+
+def _scanned(rows: Iterable[Mapping[str, Any]]) -> _Part:
+    """The numbers in rows of history as wandb's client hands them out; NaN and inf may come as words."""
+    steps: list[int] = []
+    columns: dict[str, tuple[list[int], list[float]]] = {}
+    for number, row in enumerate(rows):
+        steps.append(int(row["_step"]))
+        for key, value in row.items():
+            if isinstance(value, (int, float)) or value in ("NaN", "Infinity", "-Infinity"):
+                places, values = columns.setdefault(key, ([], []))
+                places.append(number)
+                values.append(float(value))
+    found = {key: Column(np.array(places, np.int64), np.array(values)) for key, (places, values) in columns.items()}
+    return np.array(steps, np.int64), found
+
+
+def _page_size(run: Any) -> int:
+    """How many of W&B's steps to ask for at a time: they count whether or not there are rows at them."""
+    last = max(1, int(run.lastHistoryStep) + 1)
+    rows = max(1, int(getattr(run, "historyLineCount", None) or last))
+    width = max(1, len(run.history_keys.get("keys", {})))
+    return max(1000, PAGE // width) * max(1, last // rows)

@@ -1,0 +1,101 @@
+"""From a reference to the `Run`s that it names, on this machine or on a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wstrack.errors import WstrackError
+from wstrack.matching import compiled, layer_of
+from wstrack.recording import FOLDER, find_recordings, read_recording
+from wstrack_integrations.wandb import online
+from wstrack_integrations.wandb.history import manifest_in, run_of
+from wstrack_integrations.wandb.offline import read_config, read_history
+from wstrack_integrations.wandb.places import files_of, is_local, local_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wstrack.run import Run
+
+__all__ = ["WandbSource"]
+
+SCHEME = "wandb:"
+
+
+class WandbSource:
+    """The runs at an address; see `open_source` and `wstrack.trackers.Source`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def references(self, *, match: str | None = None) -> list[str]:
+        """A reference for each run that wstrack logged, or with keys that `match` fits, by time.
+
+        Raises:
+            ValueError: a `match` that is no regular expression with a group for the layer; an address that is none.
+            WstrackError: nothing is at the address, or the server refuses.
+        """
+        pattern = None if match is None else compiled(match)
+        if not is_local(self.address):
+            return [f"{SCHEME}{run}" for run in online.runs(self.address, pattern)]
+        found = []
+        for run in _local(self.address):
+            if pattern is None:
+                fits = manifest_in(read_config(run)) is not None
+            else:
+                fits = any(layer_of(pattern, key) for key in read_history(run).columns if not key.startswith("_"))
+            if fits:
+                found.append(f"{SCHEME}{_address_of(run)}")
+        return found
+
+    def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
+        """One run, each point of it: from its recording where that is whole, else from its history.
+
+        With `match`, any numbers will do, by W&B's own step: the regular expression is searched in each key; its
+        group `layer` is the layer, and the metric is its group `metric` or else the key around the layer.
+
+        Raises:
+            ValueError: a metric that the run does not have; a `match` that is no such expression.
+            WstrackError: nothing there, no such series, several runs, or the server refuses.
+        """
+        address = reference.removeprefix(SCHEME)
+        if match is not None:
+            compiled(match)
+        if not is_local(address):
+            return online.read(address, metrics=metrics, match=match)
+        runs = _local(address)
+        if len(runs) != 1:
+            some = ", ".join(str(_address_of(run)) for run in runs[:5]) + (", ..." if len(runs) > 5 else "")
+            raise WstrackError(f"{address} holds {len(runs)} runs ({some}); name one, or use pull_many()")
+        return _read_local(runs[0], metrics, match)
+
+
+def _local(address: str) -> list[Path]:
+    runs = local_runs(Path(address))
+    if not runs:
+        raise WstrackError(f"{address} holds no .wandb file")
+    return runs
+
+
+def _address_of(run: Path) -> Path:
+    """A run's folder of files, where the recording lies as well, or else the `.wandb` file."""
+    files = files_of(run)
+    return files if files != run.parent else run
+
+
+def _read_local(path: Path, metrics: Sequence[str] | None, match: str | None) -> Run:
+    reference = f"{SCHEME}{_address_of(path)}"
+    folder = path.parent / "files" / FOLDER
+    if match is None and find_recordings(folder):
+        try:
+            run = read_recording(folder, metrics=metrics)
+        except WstrackError:
+            pass  # it cannot be read; the history can
+        else:
+            run.facts.update(reference=reference)
+            return run
+    history = read_history(path)
+    history = replace(history, facts={**history.facts, "reference": reference, "source": "wandb"})
+    return run_of(history, metrics, match, path)
