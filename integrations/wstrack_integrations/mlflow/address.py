@@ -1,0 +1,164 @@
+"""What the address in a run reference names: a tracking store and what in it; and keeping passwords out of messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.request import url2pathname
+
+__all__ = ["SCHEME", "Address", "is_database", "is_folder", "local_path", "redacted", "required", "tracking_uri"]
+
+SCHEME = "mlflow:"
+"""How a run reference of MLflow starts."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A tracking store, and one run or one experiment in it; neither = all of its runs.
+
+    Attributes:
+        uri: the tracking URI.
+        place: what stands before the run in a reference: nothing, or a path and a slash.
+        folder: whether it was named by a folder of a file store, as its runs then are.
+    """
+
+    uri: str
+    place: str = ""
+    run: str | None = None
+    experiment: str | None = None
+    folder: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> Address:
+        """`<run id>`, `experiment/<name or id>`, or nothing, in the tracking store of this process; or a path.
+
+        A path is a database file, with any of these after it, or a folder of a file store, `mlruns/` or below.
+
+        Example:
+            >>> address = Address.of("experiment/digits")
+            >>> address.experiment, address.run
+            ('digits', None)
+        """
+        path = Path(text)
+        if text and path.is_dir() and (found := cls._in_folder(path.absolute())):
+            return found
+        for file in (path, *path.parents):
+            if file.is_file() and is_database(file):
+                rest = path.relative_to(file).as_posix().removeprefix(".")
+                return cls._named(f"sqlite:///{file.absolute()}", f"{file}/", rest)
+        return cls._named(tracking_uri(), "", text)
+
+    @classmethod
+    def _named(cls, uri: str, place: str, text: str) -> Address:
+        kind, _, name = text.partition("/")
+        if kind == "experiment" and name:
+            return cls(uri, place, experiment=name)
+        if "/" in text:
+            raise ValueError(
+                f"{SCHEME}{redacted(text)} is no reference; it is {SCHEME}<run id>, {SCHEME}experiment/<name or id>, "
+                "or a path to an mlruns folder or a database; a server goes into MLFLOW_TRACKING_URI"
+            )
+        return cls(uri, place, run=text or None)
+
+    @classmethod
+    def _in_folder(cls, path: Path) -> Address | None:
+        """Any path in a run's folder stands for the run, one in an experiment's folder for the experiment."""
+        entry = next(filter(_is_entry, (path, *path.parents)), None)
+        if entry is None:
+            return cls(str(path), folder=True) if is_folder(path) else None
+        if _is_entry(entry.parent):
+            return cls(str(entry.parent.parent), run=entry.name, folder=True)
+        return cls(str(entry.parent), experiment=entry.name, folder=True)
+
+
+def is_database(path: Path) -> bool:
+    """Whether the file is an SQLite database of MLflow, by its first page: the tables' definitions begin there."""
+    if path.suffix not in (".db", ".sqlite", ".sqlite3"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(15) == b"SQLite format 3" and _has_table(path, "latest_metrics")
+    except OSError:
+        return False
+
+
+def _has_table(path: Path, name: str) -> bool:
+    import sqlite3
+
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+        try:
+            return bool(connection.execute("select 1 from sqlite_master where name = ?", (name,)).fetchone())
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether the folder is an MLflow file store (`mlruns/`), or of an experiment or a run in one."""
+    return path.is_dir() and (_is_entry(path) or any(map(_is_entry, path.iterdir())))
+
+
+def _is_entry(folder: Path) -> bool:
+    try:  # others have files of this name too, conda for one
+        return "lifecycle_stage:" in (folder / "meta.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def tracking_uri() -> str:
+    """The tracking URI that MLflow uses in this process."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given and "mlflow" not in sys.modules:
+        return given
+    required()
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def required() -> None:
+    """Import MLflow.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    try:
+        import mlflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "mlflow":
+            raise
+        raise ModuleNotFoundError("MLflow is not installed: pip install 'wstrack[mlflow]'", name="mlflow") from error
+
+
+def local_path(uri: str) -> Path | None:
+    """The folder behind the URI of an artifact or of a file store; None if it is not on this machine."""
+    scheme, colon, _ = uri.partition(":")
+    if not colon or len(scheme) < 2:  # one letter is a drive
+        return Path(uri)
+    return Path(url2pathname(unquote(urlsplit(uri).path))) if scheme == "file" else None
+
+
+def redacted(text: str, uri: str = "") -> str:
+    """`text` without the user, the password and the options in `uri`, or in any other URI in it.
+
+    Example:
+        >>> redacted("cannot reach postgresql://me:my%20secret@db/runs (my secret)", "postgresql://me:my%20secret@db")
+        'cannot reach postgresql://***@db/runs (***)'
+    """
+    secrets = {os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("PASSWORD", "TOKEN")}
+    try:
+        parts = urlsplit(uri)
+        # A password may be an option too; a short one is none, and would blot out half of the message.
+        secrets |= {parts.password or "", *(value for _, value in parse_qsl(parts.query) if len(value) > 5)}
+    except ValueError:  # no URI at all
+        secrets.add(uri)
+    text = re.sub(r"://[^/\s]*@", "://***@", text)
+    for secret in sorted({each for one in secrets for each in (one, unquote(one))}, key=len, reverse=True):
+        text = text.replace(secret, "***") if secret else text
+    return text

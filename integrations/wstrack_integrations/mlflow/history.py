@@ -1,0 +1,96 @@
+"""What a tracking store holds of a run, in whatever way it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["History", "Store", "StoredRun", "Table"]
+
+LARGEST = 1.79e308  # MLflow stores an infinity as the largest double, 1.797...e308
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as MLflow knows it; `artifacts` is the URI of its artifacts."""
+
+    id: str
+    name: str
+    artifacts: str
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns side by side: numbers (float64, NaN = not logged) and logged (bool), both steps x columns."""
+
+    steps: NDArray[np.int64]
+    numbers: NDArray[np.float64]
+    logged: NDArray[np.bool_]
+    again: int
+
+
+@dataclass(frozen=True)
+class History:
+    """Points of many metrics, in the order of their times: for each the place of its key in `keys`, step and value."""
+
+    keys: list[str]
+    places: NDArray[np.intp]
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        keys: Sequence[str],
+        places: Sequence[int] | NDArray[np.intp],
+        steps: Sequence[int] | NDArray[np.int64],
+        times: Sequence[int] | NDArray[np.int64],
+        values: Sequence[float] | NDArray[np.float64],
+    ) -> History:
+        """The points in any order; an infinity that MLflow made a number is one again."""
+        order = np.argsort(np.array(times, np.int64), kind="stable")
+        numbers = np.array(values, np.float64)[order]
+        numbers[np.abs(numbers) >= LARGEST] *= np.inf
+        return cls(list(keys), np.array(places, np.intp)[order], np.array(steps, np.int64)[order], numbers)
+
+    def steps_of(self, key: str) -> NDArray[np.int64]:
+        """The steps of one key, as logged."""
+        return self.steps[self.places == self.keys.index(key)] if key in self.keys else np.empty(0, np.int64)
+
+    def table(self, keys: Sequence[str], *, also: NDArray[np.int64] | None = None) -> Table:
+        """The outer join of `keys` by step, with rows for the steps `also`; the last of equal steps stands."""
+        columns = {key: column for column, key in enumerate(keys)}
+        column = np.array([columns.get(key, -1) for key in self.keys], np.intp)[self.places]
+        here = column >= 0
+        count = int(here.sum())
+        logged_at = self.steps[here]
+        steps, rows = np.unique(logged_at if also is None else np.concatenate([logged_at, also]), return_inverse=True)
+        numbers = np.full((len(steps), len(keys)), np.nan)
+        logged = np.zeros(numbers.shape, np.bool_)
+        numbers[rows[:count], column[here]] = self.values[here]
+        logged[rows[:count], column[here]] = True
+        return Table(steps, numbers, logged, count - int(logged.sum()))
+
+
+class Store(Protocol):
+    """A tracking store, opened for reading."""
+
+    def runs(self, experiment: str | None) -> list[StoredRun]:
+        """Every run that is not deleted, of an experiment by name or id, in the order of their starts."""
+
+    def run(self, run_id: str) -> StoredRun:
+        """One run."""
+
+    def keys(self, run_id: str) -> list[str]:
+        """The metrics that a run has."""
+
+    def history(self, run_id: str, keys: Sequence[str] | None = None) -> History:
+        """Every point of a run, or of some of its metrics."""

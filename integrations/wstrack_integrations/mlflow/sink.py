@@ -1,0 +1,162 @@
+"""Metrics of a run in batches, from the sink's own thread; the manifest and the recording among its artifacts."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from wstrack.errors import WstrackError
+from wstrack.recording import FOLDER as RECORDING
+from wstrack.trackers import layer_keys
+from wstrack_integrations.mlflow.address import local_path, redacted, required, tracking_uri
+from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST
+from wstrack_integrations.mlflow.server import Server
+from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from wstrack.run import Manifest
+    from wstrack.trackers import Sample
+
+__all__ = ["MlflowSink"]
+
+BATCH = 1000  # metrics; MLflow takes no more at once
+PATIENCE = 45.0  # seconds that opening or closing may take; what MLflow does by itself may take many minutes
+Result = TypeVar("Result")
+
+
+class MlflowSink:
+    """A run of MLflow; see `open_sink`. The user's runs are never started or ended here."""
+
+    name = "MLflow"
+
+    def __init__(self, run_id: str | None, manifest: Manifest) -> None:
+        required()
+        self._uri = tracking_uri()  # as it is now: the user may set another later
+        self._metrics = manifest.metrics
+        self._keys = layer_keys([layer.name for layer in manifest.layers])
+        self._samples = 0
+        self._own = run_id is None
+        self.recording_directory: Path | None = None
+        self._within("opened", lambda: self._open(run_id, manifest))
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Log these samples, the values as float64; an infinity becomes the largest float64.
+
+        Raises:
+            WstrackError: MLflow cannot be reached or refuses.
+        """
+        self._samples += len(samples)
+        points = (point for sample in samples for point in self._points(sample))
+        while batch := list(islice(points, BATCH)):
+            self._log(metrics=batch)
+
+    def close(self) -> None:
+        """Say how many samples there should be, upload the recording, and end the run if it was begun here.
+
+        Raises:
+            WstrackError: MLflow cannot be reached or refuses; or it takes too long, and is left to itself.
+        """
+        self._within("closed", self._close)
+
+    def _open(self, run_id: str | None, manifest: Manifest) -> None:
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient(self._uri)
+        self._server = Server(self._uri) if self._uri.startswith(("http://", "https://")) else None
+        self._run = self._new_run(manifest.name) if run_id is None else run_id
+        run = self._server.run(self._run) if self._server else None
+        if run is None:
+            stored = self._client.get_run(self._run)
+            artifacts, tags = stored.info.artifact_uri, stored.data.tags
+        else:
+            artifacts, tags = run.artifacts, run.tags
+        self._before = int(tags.get(SAMPLES, 0))
+        self._client.log_text(self._run, manifest.to_json(), f"{FOLDER}/{MANIFEST}")
+        self._log(tags={METRICS: ",".join(manifest.metrics), CLOSED: "false"})
+        # Where the artifacts are files of this machine, the recording is one of them from the start.
+        local = local_path(artifacts)
+        self._home = self.recording_directory = local / FOLDER if local else None
+
+    def _new_run(self, name: str) -> str:
+        from mlflow.tracking.fluent import _get_experiment_id  # the one that `mlflow.set_experiment` chose
+
+        experiment = str(_get_experiment_id() or "0")
+        if self._server:
+            now = round(time.time() * 1000)
+            body = {"experiment_id": experiment, "run_name": name, "start_time": now}
+            return str(self._server.call("POST", "runs/create", body)["run"]["info"]["run_id"])
+        return str(self._client.create_run(experiment, run_name=name).info.run_id)
+
+    def _points(self, sample: Sample) -> Iterator[tuple[str, float, int, int]]:
+        """Key, value, time in milliseconds and step; the interval first, so that a sample cut off is seen to be."""
+        when = round(sample.time * 1000)
+        yield INTERVAL, float(sample.interval), when, sample.step
+        for metric in self._metrics:
+            for key, value in zip(self._keys, sample.values[metric].tolist(), strict=True):
+                yield f"{metric}/{key}", value, when, sample.step
+
+    def _log(self, *, metrics: Sequence[tuple[str, float, int, int]] = (), tags: dict[str, str] | None = None) -> None:
+        if self._server:
+            fields = ("key", "value", "timestamp", "step")
+            points = [dict(zip(fields, (key, _number(value), *rest), strict=True)) for key, value, *rest in metrics]
+            pairs = [{"key": key, "value": value} for key, value in (tags or {}).items()]
+            self._server.call("POST", "runs/log-batch", {"run_id": self._run, "metrics": points, "tags": pairs})
+            return
+        from mlflow.entities import Metric, RunTag
+
+        entities = [Metric(*point) for point in metrics]
+        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+        self._guarded(lambda: self._client.log_batch(self._run, metrics=entities, tags=labels))
+
+    def _close(self) -> None:
+        self._log(tags={SAMPLES: str(self._before + self._samples), CLOSED: "true"})
+        folder = self.recording_directory and self.recording_directory / RECORDING
+        if folder and folder.is_dir() and self.recording_directory != self._home:
+            self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
+        if not self._own:
+            return
+        if self._server:
+            end = {"run_id": self._run, "status": "FINISHED", "end_time": round(time.time() * 1000)}
+            self._server.call("POST", "runs/update", end)
+        else:
+            self._client.set_terminated(self._run)
+
+    def _within(self, done: str, work: Callable[[], None]) -> None:
+        """Do it in a thread and wait for that, but not for ever."""
+        errors: list[WstrackError] = []
+
+        def guarded() -> None:
+            try:
+                self._guarded(work)
+            except WstrackError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=guarded, name="wstrack MLflow", daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            raise WstrackError(f"{redacted(self._uri, self._uri)} could not be {done} within {PATIENCE:.0f} s")
+        if errors:
+            raise errors[0]
+
+    def _guarded(self, work: Callable[[], Result]) -> Result:
+        try:
+            return work()
+        except WstrackError:
+            raise
+        except Exception as error:  # noqa: BLE001  of MLflow, SQLAlchemy, boto3, ...: each may name the password
+            kind = type(error).__name__
+            raise WstrackError(f"{redacted(self._uri, self._uri)}: {kind}: {redacted(str(error), self._uri)}") from None
+
+
+def _number(value: float) -> float | str:
+    """A number as MLflow's JSON has it, where NaN and infinities are strings."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

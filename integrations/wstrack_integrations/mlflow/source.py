@@ -1,0 +1,229 @@
+"""From a tracking store to a `Run`: from the recording if it is whole, or else from every point of the metrics."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from wstrack.errors import WstrackError
+from wstrack.matching import compiled, layer_of, wanted
+from wstrack.recording import FOLDER as RECORDING
+from wstrack.recording import find_recordings, read_recording
+from wstrack.run import Completeness, Layer, Manifest, Run, layer_table
+from wstrack.trackers import layer_keys
+from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
+from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest
+from wstrack_integrations.mlflow.database import Database
+from wstrack_integrations.mlflow.folder import Folder
+from wstrack_integrations.mlflow.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wstrack_integrations.mlflow.history import History, Store, StoredRun
+
+__all__ = ["CLOSED", "INTERVAL", "METRICS", "SAMPLES", "MlflowSource", "open_store"]
+
+INTERVAL = "wstrack/interval"
+METRICS, SAMPLES, CLOSED = "wstrack.metrics", "wstrack.samples", "wstrack.closed"
+"""Tags: what was logged, how many samples there should be, and whether the sink was closed."""
+
+
+class MlflowSource:
+    """The runs of a tracking store, of an experiment, or one; see `wstrack.trackers.Source`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def references(self, *, match: str | None = None) -> list[str]:
+        """A reference for each run that wstrack logged, or with metrics that `match` fits, in the order of starts.
+
+        Raises:
+            ValueError: a `match` that is no regular expression with a group for the layer; a malformed address.
+            WstrackError: there is no such store, experiment or run, or it cannot be read.
+        """
+        address = Address.of(self.address)
+        store = open_store(address.uri)
+        return [_reference(address, store, run.id) for run in _runs(address, store, match)]
+
+    def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
+        """Every point of a run: from its recording, if that is there and holds all that the metrics hold.
+
+        With `match`, any metrics will do: the regular expression is searched in each key; its group `layer` is the
+        layer, and the metric is its group `metric` or else the key around the layer ("value" if that is nothing).
+
+        Raises:
+            ValueError: a metric that the run does not have; a `match` that is no such expression.
+            WstrackError: nothing there, no such metrics, several runs, or a store that cannot be read.
+        """
+        address = Address.of(reference.removeprefix(SCHEME))
+        store = open_store(address.uri)
+        found = _runs(address, store, match)
+        if len(found) != 1:
+            some = ", ".join(_reference(address, store, run.id) for run in found[:5]) + ", ..." * (len(found) > 5)
+            raise WstrackError(f"{reference} holds {len(found)} runs ({some}); name one of them, or use pull_many()")
+        stored = found[0]
+        if match is not None:
+            run = _matched_run(store, stored, compiled(match), metrics)
+        elif METRICS not in stored.tags:
+            raise WstrackError(
+                f"{reference} holds nothing that wstrack logged; to read other series pass match= (--match), a regular "
+                "expression with a group for the layer, such as 'grad_norm/(?P<layer>.+)'"
+            )
+        else:
+            run = _watched_run(store, stored, address.uri, metrics)
+        kind = re.split(r"[:+]", address.uri)[0] if not isinstance(store, Folder) else "file"
+        run.facts |= {"reference": _reference(address, store, stored.id), "tracking_store": kind, "name": stored.name}
+        return run
+
+
+def open_store(uri: str) -> Store:
+    """The tracking store at a tracking URI.
+
+    Raises:
+        WstrackError: it is of a kind that cannot be read.
+    """
+    scheme = re.split(r"[:+]", uri)[0]
+    if scheme in ("http", "https"):
+        return Server(uri)
+    if scheme in ("sqlite", "postgresql", "mysql", "mssql"):
+        return Database(uri)
+    top = local_path(uri)
+    if top is None:
+        raise WstrackError(
+            f"MLflow's tracking store {redacted(uri, uri)} cannot be read; set MLFLOW_TRACKING_URI to a server "
+            "(http://, https://), a database (sqlite:///, postgresql://, mysql://) or an mlruns folder"
+        )
+    return Folder(top)
+
+
+def _reference(address: Address, store: Store, run_id: str) -> str:
+    if not isinstance(store, Folder) or not address.folder:
+        return f"{SCHEME}{address.place}{run_id}"
+    place = store.place(run_id)
+    ours = place / "artifacts" / FOLDER  # the folder of its recording, so that a run found as both is one run
+    return f"{SCHEME}{ours if find_recordings(ours) else place}"
+
+
+def _runs(address: Address, store: Store, match: str | None) -> list[StoredRun]:
+    pattern = None if match is None else compiled(match)
+    if address.run is not None:
+        return [store.run(address.run)]
+    runs = store.runs(address.experiment)
+    if pattern is None:
+        return [run for run in runs if METRICS in run.tags]
+    return [run for run in runs if any(layer_of(pattern, key) for key in store.keys(run.id))]
+
+
+def _watched_run(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run:
+    found = _from_recording(store, stored, uri, metrics)
+    if isinstance(found, Run):
+        return found
+    try:
+        with artifact(MANIFEST, stored, uri, store) as path:
+            manifest = read_manifest(path)
+    except WstrackError as error:
+        first = stored.tags[METRICS].partition(",")[0]
+        raise WstrackError(
+            f"{error}; without it pass match= (--match) to read the metrics by their keys, such as "
+            f"'{first}/(?P<layer>.+)'"
+        ) from error
+    return _from_metrics(store.history(stored.id), manifest, stored, metrics, found)
+
+
+def _from_recording(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run | str | None:
+    """The run in the recording; or why that will not do; None if there is none."""
+    try:
+        with artifact(RECORDING, stored, uri, store) as folder:
+            if not folder.is_dir():
+                return None
+            run = read_recording(folder, metrics=metrics)
+    except WstrackError as error:
+        return f"the recording will not do, this is from MLflow's metrics: {error}"
+    samples = run.completeness.received // max(1, len(run.layers) * len(run.metrics))
+    missing = run.completeness.missing // max(1, len(run.layers) * len(run.metrics))
+    if stored.tags.get(CLOSED) == "true":
+        missing = max(missing, int(stored.tags.get(SAMPLES, 0)) - samples)
+    else:
+        missing = max(missing, len(np.setdiff1d(store.history(stored.id, [INTERVAL]).steps, run.steps)))
+    if missing:
+        return f"the recording will not do, this is from MLflow's metrics: {missing} samples are not in it"
+    return run
+
+
+def _from_metrics(
+    history: History, manifest: Manifest, stored: StoredRun, metrics: Sequence[str] | None, note: str | None
+) -> Run:
+    names = [layer.name for layer in manifest.layers]
+    keys = layer_keys(names)
+    chosen = wanted(metrics, manifest.metrics)
+    samples = history.table([INTERVAL])
+    table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
+    # Where there is an interval, every layer was logged.
+    expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
+    notes = [note] if note else []
+    ours = {INTERVAL, *(f"{metric}/{key}" for metric, key in product(manifest.metrics, keys))}
+    starts = tuple(f"{metric}/" for metric in manifest.metrics)
+    others = sum(key not in ours and key.startswith(starts) for key in history.keys)
+    if others:
+        notes.append(f"{others} series are of layers that the run's last manifest does not have; read them with match=")
+    closed = stored.tags.get(CLOSED) == "true"
+    lost = 0
+    if not closed:
+        notes.append("the run was not closed (it is going on, or was killed)")
+    elif (lost := max(0, int(stored.tags.get(SAMPLES, 0)) - len(history.steps_of(INTERVAL)))) > 0:
+        notes.append(f"{lost} of the {stored.tags[SAMPLES]} samples are not there")
+    if table.again:
+        notes.append(f"{table.again} values were logged again at a step already there (a resumed run); the later stand")
+    width = len(names)
+    run = Run.from_values(
+        replace(manifest, metrics=tuple(chosen)),
+        table.steps,
+        {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
+        completeness=Completeness(expected + lost * width * len(chosen), int(table.logged.sum()), tuple(notes)),
+        facts={"source": "mlflow", "closed": closed},
+    )
+    steps = pd.Index(samples.steps, name="step")
+    run.intervals = pd.Series(samples.numbers[:, 0], index=steps, name="interval", dtype="int64")
+    return run
+
+
+def _matched_run(store: Store, stored: StoredRun, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:
+    """The run whose series are the metrics that `pattern` fits, layers and metrics in the order of their names."""
+    there = store.keys(stored.id)
+    origin: dict[tuple[str, str], str] = {}
+    for key in there:
+        parts = layer_of(pattern, key)
+        if parts in origin:
+            raise ValueError(
+                f"match={pattern.pattern!r} takes both {origin[parts]!r} and {key!r} for metric {parts[0]!r} of layer "
+                f"{parts[1]!r}; make match= (--match) tell them apart, for example by a group 'metric'"
+            )
+        if parts is not None:
+            origin[parts] = key
+    if not origin:
+        some = ", ".join(map(repr, there[:5])) or "none"
+        raise WstrackError(f"match={pattern.pattern!r} (--match) fits none of the run's {len(there)} metrics: {some}")
+    chosen = wanted(metrics, dict.fromkeys(metric for metric, _ in origin))
+    history = store.history(stored.id, [key for (metric, _), key in origin.items() if metric in chosen])
+    series, expected, received, again = {}, 0, 0, 0
+    for metric in chosen:
+        layers = [layer for each, layer in origin if each == metric]
+        table = history.table([origin[metric, layer] for layer in layers])
+        series[metric] = pd.DataFrame(table.numbers, index=pd.Index(table.steps, name="step"), columns=layers)
+        expected += table.logged.size
+        received += int(table.logged.sum())
+        again += table.again
+    note = f"{again} values were logged again at a step already there; the later ones stand"
+    names = dict.fromkeys(layer for metric, layer in origin if metric in chosen)
+    return Run(
+        series=series,
+        layers=layer_table([Layer(name) for name in names]),
+        facts={"source": "mlflow", "match": pattern.pattern},
+        completeness=Completeness(expected, received, (note,) if again else ()),
+    )
