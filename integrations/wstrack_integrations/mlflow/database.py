@@ -68,7 +68,8 @@ class Database:
 
     def keys(self, run_id: str) -> list[str]:
         """The metrics that a run has, by name."""
-        return [key for (key,) in self._rows("select key from latest_metrics where run_uuid = :run", run=run_id)]
+        rows = self._rows("select key from latest_metrics where run_uuid = :run", run=run_id)
+        return sorted(key for (key,) in rows)  # here, for each database has an order of its own
 
     def history(self, run_id: str, keys: Sequence[str] | None = None) -> History:
         """Every point of a run; of one metric, if `keys` is one, and of all if it is more.

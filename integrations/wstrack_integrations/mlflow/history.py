@@ -90,7 +90,7 @@ class Store(Protocol):
         """One run."""
 
     def keys(self, run_id: str) -> list[str]:
-        """The metrics that a run has."""
+        """The metrics that a run has, in the order of their names."""
 
     def history(self, run_id: str, keys: Sequence[str] | None = None) -> History:
         """Every point of a run, or of some of its metrics."""
