@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import wstrack
-from wstrack.trackers import LONGEST_KEY, layer_keys, name_in, open_sinks, references, tracker, trackers
+from wstrack.trackers import LONGEST_KEY, layer_keys, name_in, open_sinks, tracker, trackers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,50 +82,6 @@ def test_beside_a_users_own_writer(model: nn.Sequential, train: Callable[..., No
     for reference in (tmp_path / "exp", f"tensorboard:{tmp_path / 'exp'}"):
         assert wstrack.pull(reference).steps.tolist() == [2, 4]
     assert wstrack.pull(tmp_path / "exp", match="^(?P<layer>loss)$").layers.index.tolist() == ["loss"]
-
-
-def test_a_path_reads_the_recording_and_a_reference_the_tracker(
-    model: nn.Sequential, train: Callable[..., None], tmp_path: Path
-) -> None:
-    watched(tmp_path / "exp", model, train)
-    recorded, logged = wstrack.pull(tmp_path / "exp"), wstrack.pull(f"tensorboard:{tmp_path / 'exp'}")
-    assert (recorded.facts["source"], logged.facts["source"]) == ("recording", "tensorboard")
-    float32 = recorded.series["rwc"].astype("float32").astype("float64")
-    assert float32.equals(logged.series["rwc"])
-    assert recorded.series["rwc"].to_numpy().tolist() != logged.series["rwc"].to_numpy().tolist()
-
-
-def test_runs_under_a_folder_by_pattern_and_one_by_one(
-    model: nn.Sequential, train: Callable[..., None], tmp_path: Path
-) -> None:
-    for name in ("a", "b"):
-        watched(tmp_path / "runs" / name, model, train)
-    with SummaryWriter(tmp_path / "runs" / "other") as writer:
-        writer.add_scalar("loss", 1.0, 1)
-    runs = tmp_path / "runs"
-    assert references(runs) == [str(runs / "a"), str(runs / "b")]
-    assert references(f"tensorboard:{runs}") == [f"tensorboard:{runs / 'a'}", f"tensorboard:{runs / 'b'}"]
-    assert references(runs, match="(?P<layer>loss)") == [f"tensorboard:{runs / 'other'}"]
-    assert references(f"{runs}/[ab]") == [str(runs / "a"), str(runs / "b")]
-    assert [run.name for run in wstrack.pull_many(f"{runs}/[ab]")] == ["a", "b"]
-    assert [run.name for run in wstrack.pull_many([runs / "b", runs / "a", runs / "b"])] == ["b", "a"]
-    with pytest.raises(wstrack.WstrackError, match=r"holds 2 runs .*name one, or use pull_many"):
-        wstrack.pull(runs)
-
-
-@pytest.mark.parametrize(
-    ("reference", "error", "message"),
-    [
-        ("nowhere", wstrack.WstrackError, "nowhere: there is no such file or folder"),
-        ("nowhere/*", wstrack.WstrackError, r"nothing matches nowhere/\*"),
-        ("wandbb:team/project/id", ValueError, "unknown tracker 'wandbb'.*tensorboard"),
-        (".", wstrack.WstrackError, "holds no run: no recording, no table"),
-        ("tensorboard:nowhere", wstrack.WstrackError, "nowhere"),
-    ],
-)
-def test_references_to_nothing(reference: str, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        wstrack.pull(reference)
 
 
 def test_a_third_partys_tracker_is_found_by_its_entry_point(

@@ -21,10 +21,10 @@ from wstrack.watch import watch as watch
 
 if TYPE_CHECKING:
     from wstrack.metrics import relative_weight_change as relative_weight_change
+    from wstrack.references import pull as pull
+    from wstrack.references import pull_many as pull_many
     from wstrack.report.result import Report as Report
     from wstrack.run import Run as Run
-    from wstrack.trackers import pull as pull
-    from wstrack.trackers import pull_many as pull_many
 
 __version__ = "0.1.0.dev0"
 __all__ = ["Report", "Run", "Watcher", "WstrackError", "pull", "pull_many", "relative_weight_change", "report", "watch"]
@@ -32,8 +32,8 @@ __all__ = ["Report", "Run", "Watcher", "WstrackError", "pull", "pull_many", "rel
 _LATER = {
     "Report": "wstrack.report.result",
     "Run": "wstrack.run",
-    "pull": "wstrack.trackers",
-    "pull_many": "wstrack.trackers",
+    "pull": "wstrack.references",
+    "pull_many": "wstrack.references",
     "relative_weight_change": "wstrack.metrics",
 }
 

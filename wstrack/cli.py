@@ -72,8 +72,8 @@ def _full(references: Sequence[str], tracker: str | None, project: str | None) -
 
 
 def _pull(references: list[str], match: str | None, metrics: Sequence[str] | None = None) -> list[Run]:
-    from wstrack.trackers import pull
-    from wstrack.trackers import references as runs_at
+    from wstrack.references import pull
+    from wstrack.references import references as runs_at
 
     found = list(dict.fromkeys(one for each in references for one in runs_at(each, match=match)))
     with click.progressbar(found, label="reading", file=sys.stderr, hidden=len(found) < 2) as bar:
@@ -169,8 +169,8 @@ def report(
 @_reading
 def runs(references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None) -> None:
     """List the runs at a reference, and how whole they are."""
-    from wstrack.trackers import pull
-    from wstrack.trackers import references as runs_at
+    from wstrack.references import pull
+    from wstrack.references import references as runs_at
 
     failed = False
     for reference in _full(references, tracker, project):

@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
+from wstrack.references import pull
 from wstrack.report import report
-from wstrack.trackers import pull
 from wstrack.watch import watch
 
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from wstrack_integrations.mlflow import server as rest
 
 import wstrack
 from wstrack.errors import WstrackError
+from wstrack.references import references
 from wstrack.run import Layer, Manifest, Run
-from wstrack.trackers import Sample, Sink, references
+from wstrack.trackers import Sample, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

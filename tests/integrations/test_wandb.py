@@ -26,6 +26,7 @@ import wstrack
 from tests.integrations.wandb_server import Server
 from wstrack.errors import WstrackError
 from wstrack.recording import FOLDER
+from wstrack.references import references
 from wstrack.run import Layer, Manifest
 from wstrack.trackers import Sample, Sink
 
@@ -478,10 +479,10 @@ def test_the_same_run_whichever_way_it_comes(server: Server, model: nn.Module, t
     assert server.refuse == 0
 
     for address in ("team/p", "team/p?group=g", f"team/p?tag=t&state=finished&name={stored.display_name}"):
-        assert wstrack.trackers.references(f"wandb:{address}") == [reference]
-    assert wstrack.trackers.references("wandb:team/p", match="(?P<layer>loss)") == [reference]
+        assert references(f"wandb:{address}") == [reference]
+    assert references("wandb:team/p", match="(?P<layer>loss)") == [reference]
     with pytest.raises(WstrackError, match="no run"):
-        wstrack.trackers.references("wandb:team/p?group=other")
+        references("wandb:team/p?group=other")
     assert wstrack.pull(f"wandb:{server.url}/team/p/runs/{run.id}?nw=1").name == local.name
     assert wstrack.pull(reference, match="(?P<layer>loss)").series["value"]["loss"].tolist() == list(range(0, 30, 4))
 
@@ -591,7 +592,7 @@ def test_no_key_is_sent_to_where_a_link_points(server: Server) -> None:
 @pytest.mark.parametrize("address", ["team", "team/p/x/y", "team/p?colour=red", "ftp://host/team/p"])
 def test_what_is_no_address(server: Server, address: str) -> None:
     with pytest.raises(ValueError, match="entity/project"):
-        wstrack.trackers.references(f"wandb:{address}")
+        references(f"wandb:{address}")
 
 
 def test_a_dead_server_holds_up_nobody(
