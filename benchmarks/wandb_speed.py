@@ -1,6 +1,6 @@
 """Reading W&B runs, side by side with wandb's own ways; prints Markdown.
 
-Run it with `python benchmarks/wandb_speed.py` (two minutes). The server is the stand-in of the tests, in a process of
+Run it with `python benchmarks/wandb_speed.py` (a few minutes). The server is the stand-in of the tests, in a process of
 its own: what is compared is the work of the clients.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import wstrack
+from wstrack.recording import FOLDER, Recorder
 from wstrack.run import Layer, Manifest
 from wstrack.trackers import layer_keys
 
@@ -52,7 +53,10 @@ def inspect(file: Path) -> int:
 
 
 def serve() -> None:
-    """The stand-in with one finished run, exported; prints its address and serves until its input ends."""
+    """The stand-in with a finished run three times: exported, not exported yet, and with its recording.
+
+    Prints its address and serves until its input ends.
+    """
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.integrations.wandb_server import Server
 
@@ -64,18 +68,37 @@ def serve() -> None:
     manifest = Manifest("run", tuple(map(Layer, NAMES)), ("rwc",), every=1)
     session = {"samples": ONLINE_STEPS, "thinned": 0, "values": ONLINE_STEPS * LAYERS}
     config = {"wstrack": {"value": {"manifest": manifest.to_json(), "sessions": [session]}}}
-    with Server() as server:
-        stored = server.store("run", rows, config=config, state="finished", exported=ONLINE_STEPS)
-        stored.parquet(), stored.keys()
+    with Server() as server, tempfile.TemporaryDirectory() as folder:
+        exported = server.store("exported", rows, config=config, state="finished", exported=ONLINE_STEPS)
+        exported.parquet()
+        server.store("fresh", rows, config=config, state="finished")
+        files = {f"{FOLDER}/{part.name}": part.read_bytes() for part in record(Path(folder), manifest).iterdir()}
+        server.store("recorded", rows, config=config, state="finished", files=files)
+        for stored in server.runs.values():
+            stored.keys()
         print(server.url, flush=True)
         sys.stdin.read()
 
 
-def scan() -> int:
+def record(folder: Path, manifest: Manifest) -> Path:
+    """A recording of the same size, as a watcher leaves it; its folder."""
+    sums = np.random.default_rng(0).random((ONLINE_STEPS, LAYERS, 2))
+    recorder = Recorder(folder / FOLDER, manifest, ("abs_change", "abs_previous"))
+    recorder.append(range(1, ONLINE_STEPS + 1), [1] * ONLINE_STEPS, [1e9] * ONLINE_STEPS, sums)
+    recorder.close()
+    return folder / FOLDER
+
+
+def pull(run: str) -> int:
+    """The number of values in the run that wstrack reads."""
+    return wstrack.pull(f"wandb:team/p/{run}").completeness.received
+
+
+def scan(run: str) -> int:
     """The number of values that wandb's client hands out."""
     import wandb
 
-    return sum(len(row.keys() & set(KEYS)) for row in wandb.Api().run("team/p/run").scan_history(use_cache=False))
+    return sum(len(row.keys() & set(KEYS)) for row in wandb.Api().run(f"team/p/{run}").scan_history(use_cache=False))
 
 
 def timed(work: Mapping[str, Callable[[], int]], expected: int) -> dict[str, float]:
@@ -118,11 +141,13 @@ def main() -> None:
             os.environ["WANDB_API_KEY"] = "local" + "0" * 40
             os.environ["WANDB_CACHE_DIR"] = folder
             online = {
-                "wstrack": lambda: wstrack.pull("wandb:team/p/run").completeness.received,
-                "`scan_history`": scan,
+                "wstrack, from the recording": lambda: pull("recorded"),
+                "wstrack, from the exported history": lambda: pull("exported"),
+                "`scan_history`, exported history": lambda: scan("exported"),
+                "`scan_history`, not exported yet": lambda: scan("fresh"),
             }
             times = timed(online, LAYERS * ONLINE_STEPS)
-            print(table(f"An exported history, {LAYERS:,} keys x {ONLINE_STEPS:,} steps (stand-in server):", times))
+            print(table(f"A run on a server (the stand-in), {LAYERS:,} keys x {ONLINE_STEPS:,} steps:", times))
             server.communicate("")
 
 

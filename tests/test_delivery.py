@@ -19,6 +19,7 @@ SUMS = ("abs_change", "abs_previous")
 class Collecting:
     name = "collecting"
     recording_directory = None
+    reference = None
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []

@@ -97,7 +97,7 @@ def test_a_third_partys_tracker_is_found_by_its_entry_point(
         "def accepts(target): return False\n"
         "def recognises(path): return False\n"
         "class Sink:\n"
-        "    name, recording_directory = 'other', None\n"
+        "    name, recording_directory, reference = 'other', None, None\n"
         "    def write(self, samples): LOG.extend(samples)\n"
         "    def close(self): pass\n"
         "def open_sink(target, manifest): return Sink()\n"
@@ -116,7 +116,7 @@ def test_a_third_partys_tracker_is_found_by_its_entry_point(
 
 def test_a_sink_opened_before_one_that_fails_is_closed_again(tmp_path: Path) -> None:
     class Sink:
-        name, recording_directory, closed = "mine", None, False
+        name, recording_directory, reference, closed = "mine", None, None, False
 
         def write(self, samples: object) -> None: ...
 

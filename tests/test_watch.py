@@ -460,6 +460,7 @@ class Sink:
 
     name = "mine"
     recording_directory = None
+    reference = None
 
     def __init__(self) -> None:
         self.steps: list[int] = []

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError as WstrackError
 
-# These two modules share their names with the functions. Importing them here, before anyone can, is what makes
-# `wstrack.watch` and `wstrack.report` the functions for good; neither imports anything heavy.
+# These modules share their names with the functions. Importing them here, before anyone can, is what makes
+# `wstrack.watch`, `wstrack.report` and `wstrack.push` the functions for good; none imports anything heavy.
+from wstrack.push import push as push
 from wstrack.report import report as report
 from wstrack.watch import Watcher as Watcher
 from wstrack.watch import watch as watch
@@ -27,7 +28,18 @@ if TYPE_CHECKING:
     from wstrack.run import Run as Run
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Report", "Run", "Watcher", "WstrackError", "pull", "pull_many", "relative_weight_change", "report", "watch"]
+__all__ = [
+    "Report",
+    "Run",
+    "Watcher",
+    "WstrackError",
+    "pull",
+    "pull_many",
+    "push",
+    "relative_weight_change",
+    "report",
+    "watch",
+]
 
 _LATER = {
     "Report": "wstrack.report.result",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 else:
     _PathType = click.ParamType  # not generic in older releases
 
-ENDINGS = {"report": (".html", ".json", ".csv"), "pull": (".csv", ".parquet", ".json")}
+ENDINGS = {"report": (".html", ".json", ".csv", ".md", ".png", ".svg"), "pull": (".csv", ".parquet", ".json")}
 
 
 class _Output(_PathType):
@@ -76,6 +77,8 @@ def _pull(references: list[str], match: str | None, metrics: Sequence[str] | Non
     from wstrack.references import references as runs_at
 
     found = list(dict.fromkeys(one for each in references for one in runs_at(each, match=match)))
+    # Of several runs the bar tells; of one, what its source says meanwhile.
+    logging.getLogger("wstrack").setLevel(logging.INFO if len(found) < 2 else logging.WARNING)
     with click.progressbar(found, label="reading", file=sys.stderr, hidden=len(found) < 2) as bar:
         return [pull(one, metrics=metrics, match=match) for one in bar]
 
@@ -132,7 +135,8 @@ def pull(
 @cli.command()
 @_reading
 @click.option("-o", "--output", "outputs", multiple=True, type=_Output("report"), help="May be given several times: "
-              ".html the page, .json all that is in it, .csv the table of layers. [default: report.html]")  # fmt: skip
+              ".html the page, .json all that is in it, .csv the table of layers, .md a summary, .png, .svg a picture. "
+              "[default: report.html]")  # fmt: skip
 @click.option("--metric", metavar="NAME", help="What to report on. [default: rwc]")
 @click.option("--reduce", default="pca", show_default=True, metavar="NAME", help="pca or svd.")
 @click.option("--cluster", default="kmeans", show_default=True, metavar="NAME", help="kmeans.")
@@ -142,9 +146,10 @@ def pull(
 @click.option("--outliers", type=click.Choice(["2sd"]), help="Replace values beyond 2 deviations of their layer.")
 @click.option("--preset", metavar="NAME", help="weightscale: the published procedure, step by step.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")
 def report(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
-    **settings: Any,
+    attach: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.report import report as make
@@ -154,7 +159,7 @@ def report(
             settings["k"] = int(settings["k"])
         except ValueError:
             raise click.UsageError(f"--k {settings['k']}: a whole number, or auto") from None
-    written = outputs or (_Output("report").convert("report.html", None, None),)
+    written = outputs or (() if attach else (_Output("report").convert("report.html", None, None),))
     runs = _pull(_full(references, tracker, project), match)
     for run in runs:
         _tell(run)
@@ -163,6 +168,21 @@ def report(
     for output in written:
         result.save(output)
         click.echo(f"wrote {output}")
+    for place in result.attach() if attach else ():
+        click.echo(f"attached: {place}")
+
+
+@cli.command()
+@click.argument("recording", type=click.Path(exists=True), metavar="RECORDING")
+@click.argument("reference", metavar="REFERENCE")
+def push(recording: str, reference: str) -> None:
+    """Send to a tracker's run what it lacks of a recording, nothing twice.
+
+    RECORDING is a recording's folder, or a run's folder that holds one; REFERENCE is the run that it is of, such as
+    mlflow:RUN_ID or wandb:ENTITY/PROJECT/RUN.
+    """
+    sent = wstrack.push(recording, reference)
+    click.echo(f"sent {sent:,} samples to {reference}" if sent else f"{reference} lacks no sample of {recording}")
 
 
 @cli.command()
@@ -205,6 +225,7 @@ def _tell_findings(report: Report) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(message)s")
     try:
         cli.main(args=arguments, prog_name="wstrack", standalone_mode=False)
     except click.ClickException as error:

@@ -41,7 +41,9 @@ Sums = Mapping[str, Array]
 def _share(part: Array, whole: Array) -> Array:
     """The ratio part / whole; where whole is 0: 0 if nothing changed, +inf otherwise."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where((part == 0) & (whole == 0), 0.0, part / whole)
+        share: Array = np.divide(part, whole)
+    share[(whole == 0) & (part == 0)] = 0.0
+    return share
 
 
 def _cosine(sums: Sums, numel: Array) -> Array:

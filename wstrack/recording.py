@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS, compute
 from wstrack.run import Completeness, Manifest, Run
 
-__all__ = ["FOLDER", "Recorder", "find_recordings", "last_step", "read_recording"]
+__all__ = ["FOLDER", "Part", "Recorder", "find_recordings", "last_step", "read_parts", "read_recording"]
 
 FOLDER = "wstrack-recording"
 _MANIFEST, _LOST = b"wstrack.manifest", b"wstrack.lost"
@@ -113,7 +113,11 @@ class Recorder:
             # What was lost is counted once, with the last part.
             metadata = schema.metadata if part is self._parts[-1] else self._schema.metadata
             table = _read_stream(part).replace_schema_metadata(metadata)
-            pq.write_table(table, part.with_suffix(".tmp"), compression="zstd")
+            # Bytes of like weight side by side: numbers of which each is new compress by a sixth, and read faster.
+            encoding = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in self._sums}
+            pq.write_table(
+                table, part.with_suffix(".tmp"), compression="zstd", use_dictionary=False, column_encoding=encoding
+            )
             part.with_suffix(".tmp").replace(part.with_suffix(".parquet"))
             part.unlink()
 
@@ -143,6 +147,32 @@ def last_step(folder: Path) -> int:
     return int(steps[-1]) if len(steps) else 0
 
 
+@dataclass(frozen=True)
+class Part:
+    """What was recorded between one start of a watch and its end.
+
+    Attributes:
+        manifest: of the samples; its metrics are those of `values`.
+        steps, intervals, times: one a sample.
+        values: by metric, float64 of shape (samples, layers).
+        lost: how many samples never came this far.
+        notes: what the file is not.
+    """
+
+    manifest: Manifest
+    steps: list[int]
+    intervals: list[int]
+    times: list[float]
+    values: dict[str, NDArray[np.float64]]
+    lost: int
+    notes: tuple[str, ...]
+
+
+def read_parts(folder: Path, *, metrics: Sequence[str] | None = None) -> list[Part]:
+    """The parts of a recording that can be read, every whole batch of each; see `read_recording`."""
+    return _read_parts(folder, metrics)[0]
+
+
 def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run:
     """The run that a recording holds, every whole batch of it.
 
@@ -154,7 +184,18 @@ def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run
         WstrackError: there is no part that can be read.
         ValueError: a metric that cannot be computed from the sums that were recorded.
     """
-    runs: list[Run] = []
+    parts, notes = _read_parts(folder, metrics)
+    runs = [_part_run(part) for part in parts]
+    run = Run.joined(runs) if len(runs) > 1 else runs[0]
+    said = (*notes, *(note for part in parts for note in part.notes))
+    run.completeness = replace(run.completeness, notes=(*run.completeness.notes, *said))
+    run.facts.update(reference=str(folder), source="recording")
+    return run
+
+
+def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part], list[str]]:
+    """The parts that can be read, and what is to say of those that cannot."""
+    parts: list[Part] = []
     notes: list[str] = []
     for path in _parts(folder):
         try:
@@ -162,20 +203,20 @@ def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run
         except (OSError, pa.ArrowException, ValueError) as error:
             notes.append(f"{path.name} cannot be read: {error}")
             continue
+        said = []
         if path.suffix == ".arrows":
-            notes.append(f"{path.name} was not closed (the run is going on, or was killed): it ends with a whole batch")
+            said.append(f"{path.name} was not closed (the run is going on, or was killed): it ends with a whole batch")
         if lost:
-            notes.append(f"{lost} samples were lost before they were recorded")
-        runs.append(_part_run(manifest, table, lost, metrics))
-    if not runs:
+            said.append(f"{lost} samples were lost before they were recorded")
+        parts.append(_part(manifest, table, lost, metrics, tuple(said)))
+    if not parts:
         raise WstrackError(f"{folder} holds no recording that can be read" + "".join(f"; {note}" for note in notes))
-    run = Run.joined(runs) if len(runs) > 1 else runs[0]
-    run.completeness = replace(run.completeness, notes=(*run.completeness.notes, *notes))
-    run.facts.update(reference=str(folder), source="recording")
-    return run
+    return parts, notes
 
 
-def _part_run(manifest: Manifest, table: pa.Table, lost: int, metrics: Sequence[str] | None) -> Run:
+def _part(
+    manifest: Manifest, table: pa.Table, lost: int, metrics: Sequence[str] | None, notes: tuple[str, ...]
+) -> Part:
     sums = {
         name: table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, len(manifest.layers))
         for name in table.column_names[3:]
@@ -185,14 +226,27 @@ def _part_run(manifest: Manifest, table: pa.Table, lost: int, metrics: Sequence[
             there = ", ".join(name for name in METRICS if set(METRICS[name].sums) <= set(sums))
             raise ValueError(f"metrics: {metric!r} was not recorded; there are {there}")
     wanted = tuple(metrics or manifest.metrics)
-    values = compute(wanted, sums, np.array([layer.numel for layer in manifest.layers], dtype=np.float64))
-    received = sum(array.size for array in values.values())
+    numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
+    return Part(
+        manifest=replace(manifest, metrics=wanted),
+        steps=table.column("step").to_pylist(),
+        intervals=table.column("interval").to_pylist(),
+        times=table.column("time").to_pylist(),
+        values=compute(wanted, sums, numel),
+        lost=lost,
+        notes=notes,
+    )
+
+
+def _part_run(part: Part) -> Run:
+    received = sum(array.size for array in part.values.values())
+    width = len(part.manifest.layers) * len(part.manifest.metrics)
     return Run.from_values(
-        replace(manifest, metrics=wanted),
-        table.column("step").to_numpy(),
-        values,
-        intervals=table.column("interval").to_numpy(),
-        completeness=Completeness(received + lost * len(manifest.layers) * len(wanted), received),
+        part.manifest,
+        part.steps,
+        part.values,
+        intervals=part.intervals,
+        completeness=Completeness(received + part.lost * width, received),
     )
 
 

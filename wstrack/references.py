@@ -15,7 +15,7 @@ from wstrack.trackers import tracker, trackers
 if TYPE_CHECKING:
     from wstrack.run import Run
 
-__all__ = ["pull", "pull_many", "references", "split"]
+__all__ = ["homes_of", "pull", "pull_many", "references", "split"]
 
 
 def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -126,6 +126,29 @@ def references(reference: str | Path, *, match: str | None = None) -> list[str]:
     if not found:
         raise WstrackError(f"{reference} holds {_nothing(match)}")
     return sorted(found, key=lambda one: split(one)[1])
+
+
+def homes_of(run: Run) -> list[tuple[str, str]]:
+    """The trackers that a run is in, and its address in each: where it was read from, or where it was logged to.
+
+    Raises:
+        WstrackError: it is in none: a table, or a recording of its own.
+    """
+    from wstrack.recording import FOLDER
+
+    reference = str(run.facts.get("reference", run.name))
+    scheme, address = split(reference)
+    if scheme:
+        return [(scheme, address)]
+    if logged := [split(each) for each in run.facts.get("references", ())]:
+        return logged
+    place = Path(reference).parent if Path(reference).name == FOLDER else Path(reference)
+    for name in trackers():
+        if place.is_dir() and tracker(name).recognises(place):
+            return [(name, str(place))]
+    raise WstrackError(
+        f"{reference} is in no tracker; name the run as its tracker does, as in mlflow:<run id>, or save() the report"
+    )
 
 
 def _nothing(match: str | None) -> str:

@@ -177,17 +177,15 @@ class Run:
             spans = pd.Series(np.asarray(intervals, dtype=np.int64), index=index, name="interval")
         size = sum(frame.size for frame in series.values())
         about = {"name": manifest.name, "every": manifest.every, "window": manifest.window}
-        return cls.joined(
-            [
-                cls(
-                    series=series,
-                    layers=layer_table(manifest.layers),
-                    facts={**about, **manifest.facts, **(facts or {})},
-                    completeness=completeness or Completeness(size, size),
-                    intervals=spans,
-                )
-            ]
+        run = cls(
+            series=series,
+            layers=layer_table(manifest.layers),
+            facts={**about, **manifest.facts, **(facts or {})},
+            completeness=completeness or Completeness(size, size),
+            intervals=spans,
         )
+        in_order = index.is_monotonic_increasing and index.is_unique
+        return run if in_order else cls.joined([run])
 
     @classmethod
     def joined(cls, parts: Sequence[Run]) -> Run:

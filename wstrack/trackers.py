@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from wstrack.push import Recorded
     from wstrack.run import Manifest, Run
 
 __all__ = [
+    "Attachment",
     "Sample",
     "Sink",
     "Source",
@@ -58,12 +61,39 @@ class Sample:
     values: Mapping[str, NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class Attachment:
+    """A report, in the forms that trackers show.
+
+    Attributes:
+        page: the report as one HTML file.
+        summary: what was found, as Markdown.
+        table: a row a layer (the index), in model order; `cluster` is its label.
+        pictures: PNG files by name, without an ending.
+    """
+
+    page: str
+    summary: str
+    table: pd.DataFrame
+    pictures: Mapping[str, bytes]
+
+    def files(self) -> dict[str, bytes]:
+        """All of it as files, by name."""
+        pictures = {f"{name}.png": picture for name, picture in self.pictures.items()}
+        texts = {"report.html": self.page, "report.md": self.summary, "layers.csv": self.table.to_csv()}
+        # A name may hold half a surrogate pair, which UTF-8 cannot.
+        return {**{name: text.encode(errors="backslashreplace") for name, text in texts.items()}, **pictures}
+
+
 @runtime_checkable
 class Sink(Protocol):
     """The write half of a tracker. Called from one background thread of its own, never from the training thread."""
 
     name: str
     """What people call it, in messages."""
+
+    reference: str | None
+    """When opened: how the run is named in a run reference; None if it cannot be read back."""
 
     recording_directory: Path | None
     """When opened: where this tracker's run keeps local files, for the recording to lie beside them; None if nowhere.
@@ -104,6 +134,12 @@ class Tracker(Protocol):
 
     def open_source(self, address: str) -> Source:
         """The source at an address: what follows the scheme in a run reference."""
+
+    def push(self, address: str, recorded: Recorded) -> int:
+        """Send to the run at an address what it lacks of a recording, nothing twice; how many samples were sent."""
+
+    def attach(self, address: str, attachment: Attachment) -> str:
+        """Put a report on the run at an address, in place of one put there before; where to look at it, for people."""
 
 
 @cache

@@ -170,11 +170,14 @@ class Watcher:
         self.recording = (home or RUNS / run_folder(manifest.name)).absolute() / FOLDER
         for sink in sinks:
             sink.recording_directory = self.recording.parent
+        # What is read from the recording can then still name the run as its trackers do.
+        references = [sink.reference for sink in sinks if sink.reference]
+        recorded = replace(manifest, facts={**manifest.facts, "references": references})
         start = last_step(self.recording)
         if start:
             log.warning("%s is there already: it goes on after step %d", self.recording.parent, start)
         try:
-            recorder = Recorder(self.recording, manifest, sums)
+            recorder = Recorder(self.recording, recorded, sums)
         except BaseException:
             for sink in sinks:
                 sink.close()

@@ -53,9 +53,9 @@ def group(command: Sequence[str], folder: Path, **options: object) -> Iterator[s
 
 
 @contextmanager
-def mlflow_server(folder: Path, backend: str) -> Iterator[str]:
+def mlflow_server(folder: Path, backend: str, port: int | None = None) -> Iterator[str]:
     """An MLflow server over a database; its URI."""
-    port = free_port()
+    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
     where = ["--host", "127.0.0.1", "--port", str(port)]

@@ -23,7 +23,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow_servers import free_port, mlflow_server, postgres, postgres_folder
+from mlflow_servers import free_port, mlflow_server
 from torch import nn
 from wstrack_integrations import mlflow as tracker
 from wstrack_integrations.mlflow import server as rest
@@ -35,7 +35,7 @@ from wstrack.run import Layer, Manifest, Run
 from wstrack.trackers import Sample, Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 ODD_NAMES = [
     "layer1.0.conv1.weight",
@@ -55,39 +55,8 @@ ODD_NAMES = [
 
 
 @pytest.fixture(autouse=True)
-def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A tracking store of its own, and no run left over."""
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    yield
-    while mlflow.active_run():
-        mlflow.end_run()
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-    mlflow.tracking.fluent._active_experiment_id = None
-
-
-@pytest.fixture(scope="module")
-def postgres_uri() -> Iterator[str]:
-    programs = postgres_folder()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed here")
-    with postgres(programs) as uri:
-        yield uri
-
-
-@pytest.fixture(scope="module")
-def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("sqlite-server")
-    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db") as uri:
-        yield uri
-
-
-@pytest.fixture(scope="module")
-def postgres_server(postgres_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("postgres-server"), postgres_uri) as uri:
-        yield uri
+def _store(mlflow_store: str) -> None:
+    """Each test has a store of its own."""
 
 
 @pytest.fixture(params=["sqlite", "postgres", "folder", "sqlite server", "postgres server"])
@@ -387,11 +356,12 @@ def silent() -> socket.socket:
     return listener
 
 
-def test_a_server_that_dies_holds_up_nothing(
+def test_a_server_that_dies_holds_up_nothing_and_gets_the_rest_later(
     tmp_path: Path, model: nn.Sequential, train: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with mlflow_server(tmp_path / "server", f"sqlite:///{tmp_path}/server/mlflow.db") as uri:
+    store, port = f"sqlite:///{tmp_path}/server/mlflow.db", free_port()
+    with mlflow_server(tmp_path / "server", store, port) as uri:
         mlflow.set_tracking_uri(uri.replace("://", "://me:planted-secret@"))
         active = MlflowClient().create_run("0")
         watcher = wstrack.watch(model, every=1, to=active)
@@ -404,6 +374,16 @@ def test_a_server_that_dies_holds_up_nothing(
     text = "\n".join(record.getMessage() for record in caplog.records if record.name == "wstrack")
     assert "50 of 55 samples did not arrive" in text
     assert "planted-secret" not in caplog.text
+    reference = f"mlflow:{active.info.run_id}"
+    with mlflow_server(tmp_path / "server", store, port):
+        before = wstrack.pull(reference)
+        assert before.steps.tolist() == [1, 2, 3, 4, 5]
+        assert "was not closed" in before.completeness.notes[0]
+        assert [wstrack.push(watcher.recording, reference) for _ in range(2)] == [50, 0]
+        after = wstrack.pull(reference)
+        assert after.facts["source"] == "recording"
+        same(after, watcher.run())
+        assert after.completeness.missing == 0
 
 
 @pytest.mark.parametrize("make", ["dead", "silent"])

@@ -20,10 +20,10 @@ import pytest
 from torch import nn, optim
 from wstrack_integrations import wandb as tracker
 from wstrack_integrations.wandb.framing import MAGIC, records
-from wstrack_integrations.wandb.sink import _Pace
+from wstrack_integrations.wandb.pace import Pace
 
 import wstrack
-from tests.integrations.wandb_server import Server
+from tests.integrations.wandb_server import WANDB_KEY, Server
 from wstrack.errors import WstrackError
 from wstrack.recording import FOLDER
 from wstrack.references import references
@@ -33,21 +33,13 @@ from wstrack.trackers import Sample, Sink
 wandb = pytest.importorskip("wandb", reason="the extra wstrack[wandb] is not installed")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from wstrack.run import Run
 
-KEY = "local" + "5ecre7" * 7
+pytestmark = pytest.mark.usefixtures("_quiet")
+
 NAMES = ("layer1.0.conv1.weight", "fc.weight", "w[0]", "größe.权重")
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_CONSOLE", "off")
-    yield
-    wandb.teardown()
 
 
 @pytest.fixture
@@ -414,7 +406,7 @@ def test_framing(length: int) -> None:
 
 @pytest.mark.parametrize(("values", "rate"), [(5, 100), (1_000, 100), (1_000, 1), (30_000, 2), (400_000, 1)])
 def test_no_minute_gets_more_than_it_should(values: int, rate: int) -> None:
-    pace = _Pace(max(1 / 1_000, values / 100_000))
+    pace = Pace(max(1 / 1_000, values / 100_000))
     times = [count / rate for count in range(rate * 600)]
     taken = np.array([time for time in times if pace.takes(time)])
     window = max(60.0, 60.0 * values / 100_000)
@@ -427,17 +419,6 @@ def test_no_minute_gets_more_than_it_should(values: int, rate: int) -> None:
 
 
 # ---- a server -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    with Server() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
-        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-        yield server
-        wandb.teardown()  # while there is somebody to answer
 
 
 def trained(model: nn.Module, train: Callable[..., None], **options: Any) -> Run:
@@ -580,8 +561,8 @@ def test_nobody_learns_the_key(
         wstrack.pull("wandb:team/p/none")
     stored = server.runs[run.id]
     said = [json.dumps(stored.config), repr(pulled.facts), str(missing.value), caplog.text, *server.heard]
-    assert not any(KEY in text for text in said)
-    assert not any(KEY.encode() in data for data in stored.files.values())
+    assert not any(WANDB_KEY in text for text in said)
+    assert not any(WANDB_KEY.encode() in data for data in stored.files.values())
 
 
 def test_no_key_is_sent_to_where_a_link_points(server: Server) -> None:

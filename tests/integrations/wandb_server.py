@@ -22,7 +22,9 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["Server", "StoredRun"]
+__all__ = ["WANDB_KEY", "Server", "StoredRun"]
+
+WANDB_KEY = "local" + "5ecre7" * 7
 
 VIEWER = {
     "id": "dXNlcg==",
@@ -118,6 +120,19 @@ class StoredRun:
         return file.getvalue()
 
 
+@dataclass
+class StoredArtifact:
+    """What came for one artifact; the manifest is one of its files."""
+
+    run: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    committed: bool = False
+
+
+def _artifact(name: str, state: str) -> dict[str, Any]:
+    return {"id": name, "state": state, "artifactSequence": {"latestArtifact": None}}
+
+
 def _number(value: Any) -> Any:
     return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
 
@@ -127,6 +142,7 @@ class Server:
 
     def __init__(self) -> None:
         self.runs: dict[str, StoredRun] = {}
+        self.artifacts: dict[str, StoredArtifact] = {}
         self.asked: Counter[str] = Counter()
         self.pages: list[tuple[int, int]] = []
         self.refuse = 0
@@ -240,12 +256,48 @@ class Server:
         files = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
         return {"project": {"internalId": "1", "run": {"fileCount": len(nodes), "files": files}}}
 
+    # ---- artifacts --------------------------------------------------------------------------------------------------
+
+    def _ArtifactType(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"project": None}  # of that name there is none yet, so any type will do
+
+    def _CreateArtifact(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        name = asked["input"]["artifactCollectionName"]
+        self.artifacts[name] = StoredArtifact(asked["input"]["runName"])
+        return {"createArtifact": {"artifact": _artifact(name, "PENDING")}}
+
+    def _CreateArtifactManifest(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        name = asked["artifactID"]
+        url = f"{self.url}/artifact/{name}/manifest" if asked["includeUpload"] else None
+        file = {"id": name, "uploadUrl": url, "uploadHeaders": []}
+        return {"createArtifactManifest": {"artifactManifest": {"id": name, "file": file}}}
+
+    def _CreateArtifactFiles(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        nodes = [
+            {
+                "name": spec["name"],
+                "storagePath": f"{spec['artifactID']}/{spec['name']}",
+                "uploadUrl": f"{self.url}/artifact/{spec['artifactID']}/{spec['name']}",
+                "uploadHeaders": [],
+                "uploadMultipartUrls": None,
+                "artifact": {"id": spec["artifactID"]},
+            }
+            for spec in asked["input"]["artifactFiles"]
+        ]
+        return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+
+    def _CommitArtifact(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self.artifacts[asked["artifactID"]].committed = True
+        return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}}
+
     # ---- what is streamed and what is stored ------------------------------------------------------------------------
 
     def stream(self, name: str, sent: dict[str, Any]) -> None:
         run = self.runs[name]
         for file, chunk in sent.get("files", {}).items():
-            lines = [json.loads(line) for line in chunk["content"]] if file.endswith((".jsonl", ".json")) else []
+            # NaN and infinities, which JSON does not have, are handed out as words.
+            known = file.endswith((".jsonl", ".json"))
+            lines = [json.loads(line, parse_constant=str) for line in chunk["content"]] if known else []
             if file == "wandb-history.jsonl":
                 run.rows[chunk["offset"] :] = lines
             elif file == "wandb-summary.json":
@@ -291,9 +343,12 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_PUT(self) -> None:
             body = self._body()
-            _, _, name, file = unquote(urlsplit(self.path).path).split("/", 3)
-            server.runs[name].files[file] = body
-            server.runs[name].uploads[file] += 1
+            _, kind, name, file = unquote(urlsplit(self.path).path).split("/", 3)
+            if kind == "artifact":
+                server.artifacts[name].files[file] = body
+            else:
+                server.runs[name].files[file] = body
+                server.runs[name].uploads[file] += 1
             self._reply(b"")
 
         def do_GET(self) -> None:

@@ -34,17 +34,14 @@ def page(report: Report) -> str:
     Every name in it is text from outside: the template escapes all but our own markup, and Bokeh
     escapes its data.
     """
-    logarithmic = report.settings["scale"] == "log10" or (
-        report.settings["preset"] is not None and bool((report.prepared.values > 0).all(axis=None))
-    )
     marks = mark_clusters(report.table)
     tiles = tile(report.series.to_numpy(), report.series.index.to_numpy(np.int64))
     source = layers.layer_source(report, marks)
     end = tiles.start + tiles.width * tiles.image.shape[1]
     x_range = Range1d(start=tiles.start, end=end, bounds=(tiles.start, end))
     models: dict[str, Model] = {
-        "heatmap": figures.heatmap(report, tiles, marks, x_range, logarithmic=logarithmic),
-        "curves": figures.curves(report, source, marks, x_range, logarithmic=logarithmic),
+        "heatmap": figures.heatmap(report, tiles, marks, x_range, logarithmic=report.logarithmic),
+        "curves": figures.curves(report, source, marks, x_range, logarithmic=report.logarithmic),
         "plane": figures.plane(report, source),
         **figures.scan(report),
         "search": layers.search(source),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -52,6 +52,12 @@ class Report:
     def name(self) -> str:
         """The names of the runs, for people."""
         return ", ".join(run.name for run in self.runs)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether figures show the metric on a log scale."""
+        published = self.settings["preset"] is not None and bool((self.prepared.values > 0).all(axis=None))
+        return self.settings["scale"] == "log10" or published
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -121,24 +127,53 @@ class Report:
     def save(self, path: str | Path) -> None:
         """Write the report, whole or not at all; the ending says as what.
 
-        `.html` is the page, `.json` is `to_dict`, `.csv` is `table`.
+        `.html` is the page, `.json` is `to_dict`, `.csv` is `table`, `.md` a summary, `.png` and `.svg` are pictures.
 
         Raises:
             ValueError: another ending.
             WstrackError: the file cannot be written.
         """
+        from wstrack.report.markdown import markdown
         from wstrack.report.page import page
+        from wstrack.report.pictures import overview
 
-        writers = {
+        writers: dict[str, Callable[[], str | bytes]] = {
             ".html": lambda: page(self),
             ".json": lambda: json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1),
             ".csv": lambda: self.table.to_csv(lineterminator="\n"),
+            ".md": lambda: markdown(self),
+            ".png": lambda: overview(self),
+            ".svg": lambda: overview(self, kind="svg"),
         }
         ending = Path(path).suffix.lower()
         if ending not in writers:
             raise ValueError(f"cannot write a report as {str(path)!r}; let the path (-o) end in {', '.join(writers)}")
+        content = writers[ending]()
         # A name may hold half a surrogate pair, which UTF-8 cannot.
-        write_whole(path, writers[ending]().encode(errors="backslashreplace"))
+        write_whole(path, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+    def attach(self) -> list[str]:
+        """Put the report on the runs that it is of, in their trackers, in place of one that was put there before.
+
+        W&B gets an artifact and media panels, MLflow artifacts, TensorBoard images and a text: the page, its pictures,
+        what was found, and the table of layers with their clusters. Runs that are over are fine.
+
+        Returns:
+            Where to look, a line for each run and tracker.
+
+        Raises:
+            WstrackError: a run is in no tracker, or one that cannot be reached or refuses, or that is going on
+                elsewhere, in W&B.
+        """
+        from wstrack.references import homes_of
+        from wstrack.report.markdown import markdown
+        from wstrack.report.page import page
+        from wstrack.report.pictures import pictures
+        from wstrack.trackers import Attachment, tracker
+
+        homes = dict.fromkeys(home for run in self.runs for home in homes_of(run))
+        attachment = Attachment(page(self), markdown(self), self.table, pictures(self))
+        return [tracker(scheme).attach(address, attachment) for scheme, address in homes]
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from wstrack_integrations.mlflow.address import is_database, is_folder
+from wstrack_integrations.mlflow.attach import attach
+from wstrack_integrations.mlflow.push import push
 from wstrack_integrations.mlflow.sink import MlflowSink
 from wstrack_integrations.mlflow.source import MlflowSource
 
@@ -18,7 +20,17 @@ if TYPE_CHECKING:
 
     from wstrack.run import Manifest
 
-__all__ = ["MlflowSink", "MlflowSource", "accepts", "is_active", "open_sink", "open_source", "recognises"]
+__all__ = [
+    "MlflowSink",
+    "MlflowSource",
+    "accepts",
+    "attach",
+    "is_active",
+    "open_sink",
+    "open_source",
+    "push",
+    "recognises",
+]
 
 
 def is_active() -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wstrack.errors import WstrackError
+from wstrack.progress import progress
 from wstrack_integrations.mlflow.address import redacted, required
 from wstrack_integrations.mlflow.history import History, StoredRun
 
@@ -123,7 +124,8 @@ class Server:
         """
         names = self.keys(run_id) if keys is None else list(keys)
         with ThreadPoolExecutor(PARALLEL) as pool:
-            found = list(pool.map(lambda key: self._points(run_id, key), names))
+            points_of = pool.map(lambda key: self._points(run_id, key), names)
+            found = list(progress(points_of, f"metrics of {run_id}", len(names)))
         points = [(place, point) for place, each in enumerate(found) for point in each]
         return History.of(
             names,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from wstrack.errors import WstrackError
 from wstrack.recording import FOLDER as RECORDING
 from wstrack.trackers import layer_keys
-from wstrack_integrations.mlflow.address import local_path, redacted, required, tracking_uri
+from wstrack_integrations.mlflow.address import SCHEME, local_path, redacted, required, tracking_uri
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST
 from wstrack_integrations.mlflow.server import Server
 from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, SAMPLES
@@ -31,19 +31,33 @@ Result = TypeVar("Result")
 
 
 class MlflowSink:
-    """A run of MLflow; see `open_sink`. The user's runs are never started or ended here."""
+    """A run of MLflow; see `open_sink`. The user's runs are never started or ended here.
+
+    `uri` is the tracking store, by default that of this process; `before` how many samples the run has already, by
+    default what it says; `patience` for how many seconds opening and closing are waited for.
+    """
 
     name = "MLflow"
 
-    def __init__(self, run_id: str | None, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        run_id: str | None,
+        manifest: Manifest,
+        *,
+        uri: str | None = None,
+        before: int | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         required()
-        self._uri = tracking_uri()  # as it is now: the user may set another later
+        self._uri = uri or tracking_uri()  # as it is now: the user may set another later
+        self._patience = patience
         self._metrics = manifest.metrics
         self._keys = layer_keys([layer.name for layer in manifest.layers])
-        self._samples = 0
+        self._samples, self._before = 0, before
         self._own = run_id is None
         self.recording_directory: Path | None = None
         self._within("opened", lambda: self._open(run_id, manifest))
+        self.reference = f"{SCHEME}{self._run}"
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Log these samples, the values as float64; an infinity becomes the largest float64.
@@ -76,7 +90,10 @@ class MlflowSink:
             artifacts, tags = stored.info.artifact_uri, stored.data.tags
         else:
             artifacts, tags = run.artifacts, run.tags
-        self._before = int(tags.get(SAMPLES, 0))
+        if self._before is None and tags.get(CLOSED) != "false":
+            self._before = int(tags.get(SAMPLES, 0))
+        elif self._before is None:  # an earlier sink was not closed and left no count
+            self._before = len({point.step for point in self._client.get_metric_history(self._run, INTERVAL)})
         self._client.log_text(self._run, manifest.to_json(), f"{FOLDER}/{MANIFEST}")
         self._log(tags={METRICS: ",".join(manifest.metrics), CLOSED: "false"})
         # Where the artifacts are files of this machine, the recording is one of them from the start.
@@ -115,7 +132,7 @@ class MlflowSink:
         self._guarded(lambda: self._client.log_batch(self._run, metrics=entities, tags=labels))
 
     def _close(self) -> None:
-        self._log(tags={SAMPLES: str(self._before + self._samples), CLOSED: "true"})
+        self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
         folder = self.recording_directory and self.recording_directory / RECORDING
         if folder and folder.is_dir() and self.recording_directory != self._home:
             self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
@@ -139,9 +156,9 @@ class MlflowSink:
 
         thread = threading.Thread(target=guarded, name="wstrack MLflow", daemon=True)
         thread.start()
-        thread.join(PATIENCE)
+        thread.join(None if math.isinf(self._patience) else self._patience)
         if thread.is_alive():
-            raise WstrackError(f"{redacted(self._uri, self._uri)} could not be {done} within {PATIENCE:.0f} s")
+            raise WstrackError(f"{redacted(self._uri, self._uri)} could not be {done} within {self._patience:.0f} s")
         if errors:
             raise errors[0]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from wstrack_integrations.mlflow.history import History, Store, StoredRun
 
-__all__ = ["CLOSED", "INTERVAL", "METRICS", "SAMPLES", "MlflowSource", "open_store"]
+__all__ = ["CLOSED", "INTERVAL", "METRICS", "SAMPLES", "MlflowSource", "logged_run", "open_store", "the_run"]
 
 INTERVAL = "wstrack/interval"
 METRICS, SAMPLES, CLOSED = "wstrack.metrics", "wstrack.samples", "wstrack.closed"
@@ -63,11 +63,7 @@ class MlflowSource:
         """
         address = Address.of(reference.removeprefix(SCHEME))
         store = open_store(address.uri)
-        found = _runs(address, store, match)
-        if len(found) != 1:
-            some = ", ".join(_reference(address, store, run.id) for run in found[:5]) + ", ..." * (len(found) > 5)
-            raise WstrackError(f"{reference} holds {len(found)} runs ({some}); name one of them, or use pull_many()")
-        stored = found[0]
+        stored = the_run(address, store, match)
         if match is not None:
             run = _matched_run(store, stored, compiled(match), metrics)
         elif METRICS not in stored.tags:
@@ -120,10 +116,34 @@ def _runs(address: Address, store: Store, match: str | None) -> list[StoredRun]:
     return [run for run in runs if any(layer_of(pattern, key) for key in store.keys(run.id))]
 
 
+def the_run(address: Address, store: Store, match: str | None = None) -> StoredRun:
+    """The one run at an address.
+
+    Raises:
+        WstrackError: there is none, or there are several.
+    """
+    found = _runs(address, store, match)
+    if len(found) != 1:
+        some = ", ".join(_reference(address, store, run.id) for run in found[:5]) + ", ..." * (len(found) > 5)
+        where = f"{SCHEME}{address.place}{address.experiment or ''}"
+        raise WstrackError(f"{where} holds {len(found)} runs ({some}); name one of them, or use pull_many()")
+    return found[0]
+
+
 def _watched_run(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run:
     found = _from_recording(store, stored, uri, metrics)
-    if isinstance(found, Run):
-        return found
+    return found if isinstance(found, Run) else logged_run(store, stored, uri, metrics=metrics, note=found)
+
+
+def logged_run(
+    store: Store, stored: StoredRun, uri: str, *, metrics: Sequence[str] | None = None, note: str | None = None
+) -> Run:
+    """A watched run from MLflow's metrics alone, whatever recording lies beside them.
+
+    Raises:
+        ValueError: a metric that the run does not have.
+        WstrackError: the manifest among the run's artifacts cannot be read, or the store.
+    """
     try:
         with artifact(MANIFEST, stored, uri, store) as path:
             manifest = read_manifest(path)
@@ -133,7 +153,7 @@ def _watched_run(store: Store, stored: StoredRun, uri: str, metrics: Sequence[st
             f"{error}; without it pass match= (--match) to read the metrics by their keys, such as "
             f"'{first}/(?P<layer>.+)'"
         ) from error
-    return _from_metrics(store.history(stored.id), manifest, stored, metrics, found)
+    return _from_metrics(store.history(stored.id), manifest, stored, metrics, note)
 
 
 def _from_recording(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run | str | None:

@@ -9,15 +9,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wstrack.push import lacking
 from wstrack.trackers import run_folder
-from wstrack_integrations.tensorboard.files import event_directories
+from wstrack_integrations.tensorboard.attach import attach
+from wstrack_integrations.tensorboard.files import event_directories, holds
 from wstrack_integrations.tensorboard.sink import TensorBoardSink
-from wstrack_integrations.tensorboard.source import TensorBoardSource
+from wstrack_integrations.tensorboard.source import MANIFEST, TensorBoardSource
 
 if TYPE_CHECKING:
+    from wstrack.push import Recorded
     from wstrack.run import Manifest
 
-__all__ = ["TensorBoardSink", "TensorBoardSource", "accepts", "is_active", "open_sink", "open_source", "recognises"]
+__all__ = [
+    "TensorBoardSink",
+    "TensorBoardSource",
+    "accepts",
+    "attach",
+    "is_active",
+    "open_sink",
+    "open_source",
+    "push",
+    "recognises",
+]
 
 
 def is_active() -> bool:
@@ -65,6 +78,25 @@ def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
         directory = getattr(target, "log_dir", None) or getattr(target, "logdir", None)  # torch; tensorboardX
         return TensorBoardSink(Path(str(directory)) / "wstrack", manifest)
     raise TypeError(f"to={target!r} is neither a directory nor a SummaryWriter; pass to= a path or a writer")
+
+
+def push(address: str, recorded: Recorded) -> int:
+    """Write what a directory lacks of a recording into a new event file there; how many samples it lacked.
+
+    TensorBoard takes a step back for a restart and hides what came after it. So from the first sample that is lacking,
+    all are written; of those that were there already, a reader takes the later.
+
+    Raises:
+        WstrackError: the directory cannot be read or written to.
+    """
+    place = Path(address)
+    known = any(holds(each, MANIFEST) for each in event_directories(place))
+    missing = lacking(recorded, open_source(address).read(address) if known else None)
+    if missing:
+        sink = open_sink(place, recorded.manifest)
+        sink.write([sample for sample in recorded.samples if sample.step >= missing[0].step])
+        sink.close()
+    return len(missing)
 
 
 def recognises(path: Path) -> bool:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from wstrack.errors import WstrackError
 from wstrack.run import Manifest, block_of
 from wstrack.trackers import Sample, layer_keys
+from wstrack_integrations.tensorboard.files import SCHEME
 from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
+from wstrack_integrations.tensorboard.summaries import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
 
 __all__ = ["TensorBoardSink"]
 
@@ -39,6 +40,7 @@ class TensorBoardSink:
 
         directory = directory.absolute()
         self.recording_directory: Path | None = directory
+        self.reference = f"{SCHEME}{directory}"
         self._metrics = manifest.metrics
         self._samples = 0
         keys = layer_keys([layer.name for layer in manifest.layers])
@@ -54,9 +56,9 @@ class TensorBoardSink:
             self._writer = RecordWriter((directory / name).open("xb"))
         except (OSError, ValueError) as error:
             raise WstrackError(f"cannot write to {str(directory)!r}: {getattr(error, 'strerror', error)}") from error
-        text = manifest.to_json().encode(errors="backslashreplace")  # a lone surrogate, as JSON writes it
+        content = manifest.to_json().encode(errors="backslashreplace")  # a lone surrogate, as JSON writes it
         layout = _layout(manifest, keys)
-        about = [_text(MANIFEST, "wstrack", text), _text("custom_scalars__config__", "custom_scalars", layout)]
+        about = [text(MANIFEST, "wstrack", content), text("custom_scalars__config__", "custom_scalars", layout)]
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._add(Event(wall_time=time.time(), summary=Summary(value=about)))
 
@@ -81,8 +83,8 @@ class TensorBoardSink:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        text = json.dumps({"samples": self._samples}).encode()
-        summary = Summary(value=[_text(CLOSED, "wstrack", text)])
+        count = json.dumps({"samples": self._samples}).encode()
+        summary = Summary(value=[text(CLOSED, "wstrack", count)])
         self._add(Event(wall_time=time.time(), step=self._event.step, summary=summary))
         self._writer.close()
 
@@ -92,18 +94,6 @@ class TensorBoardSink:
             self._writer.flush()
         except OSError as error:
             raise WstrackError(f"cannot write to {str(self.recording_directory)!r}: {error.strerror}") from error
-
-
-def _text(tag: str, plugin: str, content: bytes) -> Summary.Value:
-    """A string under a tag; its plugin says who shows it: nobody, for one that TensorBoard does not know."""
-    from tensorboard.compat.proto import summary_pb2, tensor_pb2, types_pb2
-
-    metadata = summary_pb2.SummaryMetadata(
-        plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=plugin),
-        data_class=summary_pb2.DATA_CLASS_TENSOR,
-    )
-    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[content])
-    return summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
 def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
+from wstrack_integrations.wandb.attach import attach
 from wstrack_integrations.wandb.places import local_runs
+from wstrack_integrations.wandb.push import push
 from wstrack_integrations.wandb.sink import WandbSink
 from wstrack_integrations.wandb.source import WandbSource
 
@@ -21,7 +23,18 @@ if TYPE_CHECKING:
 
     from wstrack.run import Manifest
 
-__all__ = ["WandbSink", "WandbSource", "WandbTarget", "accepts", "is_active", "open_sink", "open_source", "recognises"]
+__all__ = [
+    "WandbSink",
+    "WandbSource",
+    "WandbTarget",
+    "accepts",
+    "attach",
+    "is_active",
+    "open_sink",
+    "open_source",
+    "push",
+    "recognises",
+]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from wstrack.errors import WstrackError
 from wstrack.matching import layer_of
+from wstrack.progress import progress
 from wstrack.recording import FOLDER, read_recording
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from wstrack.run import Run
 
-__all__ = ["read", "runs"]
+__all__ = ["client", "logged_run", "parts_of", "read", "runs"]
 
 FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state"}
 PAGE = 1_000_000  # values to ask for at a time
@@ -38,7 +39,7 @@ def runs(address: str, pattern: re.Pattern[str] | None) -> list[str]:
         WstrackError: the server has no such thing, or refuses.
     """
     parts, filters = _split(address)
-    with _client(address) as api:
+    with client(address) as api:
         found = [api.run("/".join(parts))] if len(parts) == 3 else api.runs("/".join(parts), filters, "+created_at")
         return [
             f"{run.entity}/{run.project}/{run.id}"
@@ -54,11 +55,9 @@ def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> R
         ValueError: the address is none, or a metric is not there.
         WstrackError: the server has no such run, or refuses.
     """
-    parts, _ = _split(address)
-    if len(parts) != 3:
-        raise WstrackError(f"{address} is a project; name one of its runs, or use pull_many()")
+    parts = parts_of(address)
     reference = f"wandb:{'/'.join(parts)}"
-    with _client(address) as api:
+    with client(address) as api:
         run = api.run("/".join(parts))
         recorded = None
         if match is None:
@@ -73,6 +72,31 @@ def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> R
     if recorded is not None and recorded.completeness.received >= logged.completeness.received:
         return recorded
     return logged
+
+
+def logged_run(address: str) -> Run | None:
+    """A run from its history alone, whatever recording it has; None if wstrack logged nothing there.
+
+    Raises:
+        ValueError: the address is none.
+        WstrackError: the server has no such run, or refuses.
+    """
+    with client(address) as api:
+        run = api.run("/".join(parts_of(address)))
+        return None if manifest_in(run.config) is None else run_of(_history(run), None, None, address)
+
+
+def parts_of(address: str) -> list[str]:
+    """Entity, project and run.
+
+    Raises:
+        ValueError: the address is none.
+        WstrackError: it names a project.
+    """
+    parts, _ = _split(address)
+    if len(parts) != 3:
+        raise WstrackError(f"{address} is a project; name one of its runs, or use pull_many()")
+    return parts
 
 
 def _split(address: str) -> tuple[list[str], dict[str, Any]]:
@@ -104,8 +128,13 @@ def _check_host(host: str | None) -> None:
 
 
 @contextmanager
-def _client(address: str) -> Iterator[Any]:
-    """The client of wandb; its troubles become ours."""
+def client(address: str) -> Iterator[Any]:
+    """The client of wandb; its troubles become ours.
+
+    Raises:
+        ModuleNotFoundError: wandb is not installed.
+        WstrackError: W&B has no such thing, or refuses.
+    """
     try:
         import wandb
         from requests import RequestException
@@ -144,7 +173,7 @@ def _recording(run: Any, metrics: Sequence[str] | None) -> tuple[Run | None, boo
     files = {Path(file.name): file for file in run.files() if Path(file.name).parent == Path(FOLDER)}
     parts = [name for name in files if name.suffix == ".parquet" or name.with_suffix(".parquet") not in files]
     with tempfile.TemporaryDirectory() as folder:
-        for name in parts:
+        for name in progress(parts, f"files of the recording of {run.id}", len(parts)):
             _download(files[name], Path(folder))
         try:
             recorded = read_recording(Path(folder) / FOLDER, metrics=metrics)
@@ -170,7 +199,9 @@ def _history(run: Any) -> History:
     notes = [f"an exported file cannot be had: {_without_secrets(str(error))}" for error in exported.errors or ()]
     after = max((int(steps[-1]) + 1 for steps, _ in tables if len(steps)), default=0)
     if exported.contains_live_data or not exported.paths:
-        tables.append(_scanned(run.scan_history(page_size=_page_size(run), min_step=after, use_cache=False)))
+        rows = run.scan_history(page_size=_page_size(run), min_step=after, use_cache=False)
+        count = int(run.historyLineCount or 0) - sum(len(steps) for steps, _ in tables)
+        tables.append(_scanned(progress(rows, f"rows of {run.id}", max(0, count))))
     steps = np.concatenate([np.empty(0, np.int64), *(steps for steps, _ in tables)])
     columns: dict[str, list[Column]] = {}
     first = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ from wstrack.files import write_whole
 from wstrack.recording import FOLDER
 from wstrack.run import Manifest
 from wstrack.trackers import Sample, layer_keys
+from wstrack_integrations.wandb.pace import ROWS_PER_MINUTE, VALUES_PER_MINUTE, Pace
 from wstrack_integrations.wandb.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["CONFIG", "INTERVAL", "MANIFEST_FILE", "STEP", "WandbSink"]
 
@@ -26,12 +26,17 @@ log = logging.getLogger("wstrack")
 CONFIG = "wstrack"  # the key in the run's config
 STEP, INTERVAL = "wstrack/step", "wstrack/interval"
 MANIFEST_FILE = "wstrack-manifest.json"
-# W&B's guidance for one run: docs.wandb.ai/models/track/limits
-ROWS_PER_MINUTE, VALUES_PER_MINUTE = 1_000, 100_000
 
 
 class WandbSink:
     """One run; see `open_sink` and `Rows`. Charts are thinned to W&B's guidance; the recording is not.
+
+    Args:
+        run: what `wandb.init` returned.
+        manifest: of the samples to come.
+        commit: see `WandbTarget`.
+        thin: whether to thin; an offline run has no guidance to keep.
+        session: what is in the run once these samples have come; None = counted here, beside earlier sessions.
 
     Raises:
         WstrackError: the run is finished, or what it holds of an earlier session cannot be fetched.
@@ -39,27 +44,37 @@ class WandbSink:
 
     name = "W&B"
 
-    def __init__(self, run: Any, manifest: Manifest, *, commit: bool = False) -> None:
+    def __init__(
+        self,
+        run: Any,
+        manifest: Manifest,
+        *,
+        commit: bool = False,
+        thin: bool = True,
+        session: Mapping[str, int] | None = None,
+    ) -> None:
         if getattr(run, "_is_finished", False):
             raise WstrackError(f"W&B run {run.id} is finished; call wandb.init() again, with resume= to go on with it")
         self._run = run
         self.recording_directory: Path | None = Path(run.dir).absolute()
         self._files = self.recording_directory
-        if run.resumed and not run.offline:
+        self.reference = f"wandb:{self._files if run.offline else f'{run.entity}/{run.project}/{run.id}'}"
+        if run.resumed and not run.offline and session is None:
             _fetch_recording(run, self._files)
         about = dict(run.config.get(CONFIG) or {})
         merged = _merged(about.get("manifest"), manifest)
         self._keys = _keys(merged, manifest)
         self._metrics = manifest.metrics
-        self._width = len(manifest.metrics) * len(manifest.layers) + 2
-        self._pace = None if run.offline else _Pace(max(1 / ROWS_PER_MINUTE, self._width / VALUES_PER_MINUTE))
+        self._width = len(manifest.metrics) * len(manifest.layers)
+        self._pace = Pace.of(self._width) if thin and not run.offline else None
         self._samples = self._thinned = 0
         self._uploading = False
-        self._sessions: list[dict[str, Any]] = [*about.get("sessions", ()), {}]
+        self._session = session
+        self._sessions: list[Mapping[str, int]] = [*about.get("sessions", ()), {}] if session is None else [session]
         self._config = {"manifest": merged.to_json()}
         self._tell()
         write_whole(self._files / MANIFEST_FILE, merged.to_json())
-        run.save(str(self._files / MANIFEST_FILE), base_path=str(self._files), policy="now")
+        run.save(str(self._files / MANIFEST_FILE), base_path=str(self._files), policy="now", glob=False)
         run.define_metric(STEP, summary="none", hidden=True)
         for name in (INTERVAL, *(f"{metric}/*" for metric in manifest.metrics)):
             run.define_metric(name, step_metric=STEP, summary="none")
@@ -93,6 +108,7 @@ class WandbSink:
         if getattr(self._run, "_is_finished", False):
             return
         self._upload("*.parquet", "now")
+        self._upload("*.arrows", "now")  # parts that nobody finished; `watch` leaves none
         if not self._told_of_end:
             self._rows.finish()
         self._complete()
@@ -115,43 +131,18 @@ class WandbSink:
         assert self.recording_directory is not None
         base = self.recording_directory
         self._uploading = True
-        if any((base / FOLDER).glob(pattern)):
-            self._run.save(str(base / FOLDER / pattern), base_path=str(base), policy=policy)
+        for part in sorted((base / FOLDER).glob(pattern)):
+            self._run.save(str(part), base_path=str(base), policy=policy, glob=False)
 
     def _complete(self) -> None:
         """Say in the run's config how much there should be."""
-        values = self._samples * (self._width - 2)
-        self._sessions[-1] = {"samples": self._samples, "thinned": self._thinned, "values": values}
+        counted = {"samples": self._samples, "thinned": self._thinned, "values": self._samples * self._width}
+        self._sessions[-1] = self._session or counted
         self._tell()
 
     def _tell(self) -> None:
         config = {**self._config, "sessions": self._sessions}
         self._run.config.update({CONFIG: config}, allow_val_change=True)
-
-
-class _Pace:
-    """Which samples go into the charts, so that no minute gets more than it should.
-
-    Args:
-        share: what one sample takes of a minute's allowance.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._minute: deque[float] = deque()
-        self._steady = False
-
-    def takes(self, time: float) -> bool:
-        """Whether the sample taken at this time, in seconds, is one of them."""
-        while self._minute and self._minute[0] <= time - max(60.0, 60.0 * self._share):
-            self._minute.popleft()
-        # Once the allowance was used up, samples are spread evenly.
-        early = self._steady and bool(self._minute) and time - self._minute[-1] < 60.0 * self._share
-        if early or (self._minute and (len(self._minute) + 1) * self._share > 1.0):
-            self._steady = True
-            return False
-        self._minute.append(time)
-        return True
 
 
 def _merged(before: str | None, manifest: Manifest) -> Manifest:

@@ -1,0 +1,67 @@
+"""A run on a server that is over, taken up again to add to it."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from wstrack.errors import WstrackError
+from wstrack_integrations.wandb.online import client, parts_of
+from wstrack_integrations.wandb.places import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["reopened"]
+
+
+@contextmanager
+def reopened(address: str) -> Iterator[Any]:
+    """The run at `entity/project/run`, open for adding to it; it ends in the state in which it was found.
+
+    It is written from a temporary folder, and nothing of this machine (its packages, its code, its hardware) takes the
+    place of what is known of the machine that trained.
+
+    Raises:
+        ValueError: the address is none.
+        WstrackError: the address is a folder on this machine; there is no such run, it is going on, or W&B refuses.
+    """
+    if is_local(address):
+        raise WstrackError(
+            f"wandb:{address} is on this machine, and wandb's files cannot be added to; if the run is offline, send it "
+            "with `wandb sync`, then name it as wandb:entity/project/run"
+        )
+    entity, project, run_id = parts_of(address)
+    with client(address) as api, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        import wandb
+
+        state = api.run(f"{entity}/{project}/{run_id}").state
+        if state == "running":
+            raise WstrackError(
+                f"W&B run {address} is going on, and rows from elsewhere could make it lose some; try again when it "
+                "has finished (of a run that was killed, W&B knows after some minutes)"
+            )
+        settings = wandb.Settings(
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            silent=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+        )
+        run = wandb.init(
+            entity=entity,
+            project=project,
+            id=run_id,
+            resume="must",
+            reinit="create_new",
+            dir=folder,
+            settings=settings,
+        )
+        try:
+            yield run
+        finally:
+            run.finish(exit_code=0 if state == "finished" else 1)

@@ -1,0 +1,77 @@
+"""Places to log to: MLflow's store and W&B's stand-in, one of its own for each test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from mlflow_servers import mlflow_server, postgres, postgres_folder
+
+from tests.integrations.wandb_server import WANDB_KEY, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def mlflow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of a tracking store of its own, in use; no run is left over."""
+    mlflow = pytest.importorskip("mlflow", reason="the extra wstrack[mlflow] is not installed")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(None)
+    mlflow.tracking.fluent._active_experiment_id = None
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    programs = postgres_folder()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed here")
+    with postgres(programs) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("sqlite-server")
+    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db") as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("postgres-server"), postgres_uri) as uri:
+        yield uri
+
+
+@pytest.fixture
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """W&B's client says nothing, and no run of it outlives its test."""
+    wandb = pytest.importorskip("wandb", reason="the extra wstrack[wandb] is not installed")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_CONSOLE", "off")
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(_quiet: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """W&B's stand-in, in use."""
+    import wandb
+
+    with Server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", WANDB_KEY)
+        monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+        yield server
+        wandb.teardown()  # while there is somebody to answer

@@ -1,0 +1,186 @@
+"""Static pictures of a report, for papers and trackers: drawn by Matplotlib, which needs no browser."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize, to_rgba
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from wstrack.report.layers import analysed
+from wstrack.report.marks import GREY, Mark, labels, mark_clusters, shorten
+from wstrack.report.result import Report
+from wstrack.report.thin import thin, tile
+
+__all__ = ["overview", "pictures"]
+
+INK, LINE = "#333333", "#dddddd"
+_MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted_triangle": "v", "hex": "h",
+            "star": "*", "plus": "P", "x": "x"}  # fmt: skip
+_STYLE: Any = {
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "font.family": ["sans-serif"],
+    "font.size": 9,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "wstrack",
+    "text.color": INK,
+    "text.parse_math": False,  # a name is text, whatever dollars are in it
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def overview(report: Report, *, kind: str = "png") -> bytes:
+    """The report at a glance in one picture: heat map, the clusters' curves, the plane.
+
+    Args:
+        report: what to draw.
+        kind: "png" or "svg".
+    """
+    marks = mark_clusters(report.table)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 9.5), layout="constrained")
+        top, below = figure.subfigures(2, 1, height_ratios=[1.1, 1], squeeze=False).flat
+        _heatmap(report, marks, top)
+        left, right = below.subfigures(1, 2, squeeze=False).flat
+        _curves(report, marks, left)
+        _plane(report, marks, right)
+        figure.suptitle(_title(report), x=0.01, ha="left", fontsize=13)
+        return _saved(figure, kind)
+
+
+def pictures(report: Report) -> dict[str, bytes]:
+    """The overview and each of its figures alone, as PNG files by name."""
+    marks = mark_clusters(report.table)
+    alone = {"overview": overview(report)}
+    with mpl.rc_context(_STYLE):
+        for name, draw in {"heatmap": _heatmap, "curves": _curves, "plane": _plane}.items():
+            figure = Figure(figsize=(9, 5.5), layout="constrained")
+            draw(report, marks, figure)
+            alone[name] = _saved(figure, "png")
+    return alone
+
+
+def _title(report: Report) -> str:
+    stability = report.stability
+    sure = f"; clusters: {stability.verdict} (agreement {stability.median:.2f})" if stability else ""
+    return f"{shorten(report.name, width=60)}: {shorten(report.metric, width=40)}{sure}"
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in its place is all that can be done
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(file, format=kind, dpi=130, facecolor="white", metadata=metadata)
+    return file.getvalue()
+
+
+def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+    tiles = tile(report.series.to_numpy(), report.series.index.to_numpy(np.int64))
+    image = np.ma.masked_invalid(tiles.image)
+    if report.logarithmic:
+        image = np.ma.masked_less_equal(image, 0)
+    low, high = (float(image.min()), float(image.max())) if image.count() else (0.0, 1.0)
+    high = high if high > low else low + (abs(low) or 1.0)
+    strip, axes = place.subplots(1, 2, sharey=True, width_ratios=[1, 60], gridspec_kw={"wspace": 0.01})
+    rows = len(tiles.rows)
+    colours = {layer: mark.colour for mark in marks for layer in mark.layers}
+    firsts = [str(report.series.columns[first]) for first, _ in tiles.rows]
+    strip.imshow([[to_rgba(colours.get(layer, "white"))] for layer in firsts], aspect="auto",
+                 extent=(0, 1, rows - 0.5, -0.5), interpolation="nearest")  # fmt: skip
+    axes.set_facecolor("#c8c8c8")
+    drawn = axes.imshow(
+        image, aspect="auto", interpolation="nearest", cmap="viridis",
+        norm=LogNorm(low, high) if report.logarithmic else Normalize(low, high),
+        extent=(tiles.start, tiles.start + tiles.width * tiles.image.shape[1], rows - 0.5, -0.5),
+    )  # fmt: skip
+    every = -(-rows // 28)
+    names = labels(firsts)
+    strip.set_yticks(range(0, rows, every), [names[row] for row in range(0, rows, every)], fontsize=7)
+    strip.set_xticks([])
+    for side in (strip, axes):
+        side.tick_params(length=0)
+        side.spines[:].set_visible(False)
+    axes.tick_params(labelleft=False)
+    _steps(axes)
+    axes.set_title("The layers, from the input at the top, over the training")
+    bar = place.colorbar(drawn, ax=axes, pad=0.01, aspect=30)
+    bar.outline.set_visible(False)
+    bar.ax.set_title(shorten(report.metric, width=16), fontsize=9, loc="left")
+    if report.logarithmic:
+        _powers(bar.ax, low, high)
+
+
+def _curves(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+    axes = place.subplots()
+    frame = analysed(report)
+    steps = frame.columns.to_numpy()
+    for mark in marks:
+        low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
+        picked = np.unique(thin(np.stack([low, middle, high]), points=400))
+        axes.fill_between(steps[picked], low[picked], high[picked], color=mark.colour, alpha=0.16, linewidth=0)
+        axes.plot(steps[picked], middle[picked], color=mark.colour, label=f"{mark.title}: {mark.words}")
+    if report.logarithmic:
+        axes.set_yscale("log")
+        _powers(axes, *axes.get_ylim())
+    axes.grid(axis="y", color=LINE, linewidth=0.6)
+    _steps(axes)
+    axes.set_ylabel(shorten(report.metric, width=40))
+    axes.set_title("Each cluster: median and middle 80 % of its layers")
+    _legend(axes, marks)
+
+
+def _plane(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+    axes = place.subplots()
+    points = report.reduction.points
+    for mark in marks:
+        there = points.loc[mark.layers]
+        axes.scatter(there["component_1"], there["component_2"], s=22, alpha=0.7, color=mark.colour,
+                     marker=_MARKERS[mark.shape])  # fmt: skip
+    explained = report.reduction.explained or ()
+    shares = [f" ({share:.0%} of the variance)" for share in explained] + ["", ""]
+    axes.set_xlabel(f"component 1{shares[0]}")
+    axes.set_ylabel(f"component 2{shares[1]}")
+    axes.set_title("Each layer as a point: near means alike")
+    _legend(axes, marks)
+
+
+def _powers(axes: Axes, low: float, high: float) -> None:
+    """Ticks at powers of ten; over less than two decades also at twice and five times as much."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low >= 100 else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _legend(axes: Axes, marks: Sequence[Mark]) -> None:
+    lines = [
+        Line2D(
+            [], [], color=mark.colour, marker=_MARKERS[mark.shape], linestyle="", label=f"{mark.title}: {mark.words}"
+        )
+        for mark in marks[:12]
+    ]
+    if len(marks) > 12:
+        lines.append(Line2D([], [], color=GREY, linestyle="", label=f"and {len(marks) - 12} more"))
+    if lines:
+        axes.legend(handles=lines, fontsize=8, loc="best", handletextpad=0.2)
+
+
+def _steps(axes: Axes) -> None:
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
