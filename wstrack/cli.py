@@ -50,6 +50,17 @@ class _Output(_PathType):
         return path
 
 
+def _set_store(ctx: click.Context, param: click.Parameter, uri: str | None) -> None:
+    if uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+
+
+_tracking_uri = click.option(
+    "--tracking-uri", metavar="URI", expose_value=False, callback=_set_store,
+    help="MLflow's server or store. [default: $MLFLOW_TRACKING_URI]",
+)  # fmt: skip
+
+
 def _reading(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments of every command that reads runs."""
     options = (
@@ -58,6 +69,7 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--project", metavar="NAME", help="With --tracker: the project (or folder) of the run id."),
         click.option("--match", metavar="REGEX", help="Pull series logged without wstrack: a regular expression "
                      "over their tags with a group (?P<layer>...)."),
+        _tracking_uri,
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -175,6 +187,7 @@ def report(
 @cli.command()
 @click.argument("recording", type=click.Path(exists=True), metavar="RECORDING")
 @click.argument("reference", metavar="REFERENCE")
+@_tracking_uri
 def push(recording: str, reference: str) -> None:
     """Send to a tracker's run what it lacks of a recording, nothing twice.
 

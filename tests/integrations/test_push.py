@@ -247,3 +247,20 @@ def test_a_password_is_in_no_message(tmp_path: Path, mlflow_store: str) -> None:
     with pytest.raises(wstrack.WstrackError) as caught:
         wstrack.push(recording(tmp_path / "run"), "mlflow:" + "0" * 32)
     assert "planted" not in str(caught.value)
+
+
+def test_the_store_named_on_the_command_line(
+    tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # put back when the test is over
+    mlflow.set_tracking_uri(None)
+    other = f"sqlite:///{tmp_path}/other.db"
+    run_id = MlflowClient(other).create_run("0").info.run_id
+    recording(tmp_path / "run")
+    for command in (["push", "run"], ["pull"], ["runs"]):
+        with pytest.raises(SystemExit) as end:
+            main([*command, f"mlflow:{run_id}", "--tracking-uri", other])
+        assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "sent 20 samples" in out
+    assert out.count("all 120 values") == 2

@@ -468,6 +468,26 @@ def test_the_same_run_whichever_way_it_comes(server: Server, model: nn.Module, t
     assert wstrack.pull(reference, match="(?P<layer>loss)").series["value"]["loss"].tolist() == list(range(0, 30, 4))
 
 
+def test_downloads_that_end_half_way_are_begun_again(
+    server: Server, model: nn.Module, train: Callable[..., None]
+) -> None:
+    run = wandb.init(project="p")
+    local = trained(model, train)
+    run.finish()
+    stored = server.runs[run.id]
+    server.interrupt = 2
+    pulled = wstrack.pull(f"wandb:team/p/{run.id}")
+    assert (server.interrupt, pulled.facts["source"]) == (0, "recording")
+    assert pulled.series["rwc"].equals(local.series["rwc"])
+    stored.files.clear()
+    stored.exported = len(stored.rows)
+    for server.interrupt in (1, 3):  # the second time the exported file cannot be had in any try
+        pulled = wstrack.pull(f"wandb:team/p/{run.id}")
+        assert server.interrupt == 0
+        assert pulled.series["rwc"].equals(local.series["rwc"])
+        assert pulled.completeness.notes == ()
+
+
 def test_the_recording_comes_while_the_run_goes_on(
     server: Server, model: nn.Module, train: Callable[..., None]
 ) -> None:

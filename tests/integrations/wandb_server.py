@@ -1,7 +1,7 @@
 """A stand-in for W&B's server: as much of its protocol as the real client needs to write a run and to read it back.
 
 It is our reading of the protocol, not W&B's server. Failures are had on demand: `refuse` answers so many requests with
-429, `delay` makes each answer slow.
+429, `delay` makes each answer slow, `interrupt` ends so many downloads half way.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ class Server:
         self.pages: list[tuple[int, int]] = []
         self.refuse = 0
         self.delay = 0.0
+        self.interrupt = 0
         self.heard: list[str] = []  # headers are left out: the key is there by right
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -357,11 +358,20 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             _, kind, name, *rest = unquote(urlsplit(self.path).path).split("/", 3)
             run = server.runs.get(name)
             if kind == "export" and run is not None:
-                self._reply(run.parquet())
+                self._send(run.parquet())
             elif kind == "download" and run is not None and rest[0] in run.files:
-                self._reply(run.files[rest[0]])
+                self._send(run.files[rest[0]])
             else:
                 self._reply(b"", 404)
+
+        def _send(self, content: bytes) -> None:
+            """A file; or half of it, and then the connection ends."""
+            if server.interrupt <= 0:
+                self._reply(content)
+                return
+            server.interrupt -= 1
+            self._reply(content[: len(content) // 2], headers={"Content-Length": str(len(content))})
+            self.close_connection = True
 
         def _willing(self) -> bool:
             time.sleep(server.delay)

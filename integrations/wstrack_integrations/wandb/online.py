@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
@@ -21,7 +21,7 @@ from wstrack.recording import FOLDER, read_recording
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wstrack.run import Run
 
@@ -29,6 +29,8 @@ __all__ = ["client", "logged_run", "parts_of", "read", "runs"]
 
 FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state"}
 PAGE = 1_000_000  # values to ask for at a time
+TRIES = 3  # of a download
+Result = TypeVar("Result")
 
 
 def runs(address: str, pattern: re.Pattern[str] | None) -> list[str]:
@@ -183,22 +185,39 @@ def _recording(run: Any, metrics: Sequence[str] | None) -> tuple[Run | None, boo
 
 
 def _download(file: Any, folder: Path) -> None:
-    """A file, whole: a connection that ends early looks like its end."""
-    for _ in range(3):
+    """A file, whole: a connection that ends early may look like its end."""
+
+    def whole() -> None:
         file.download(root=str(folder), replace=True).close()
-        if (folder / file.name).stat().st_size == file.size:
-            return
+        if (folder / file.name).stat().st_size != file.size:
+            raise OSError(f"{file.name} came in part")
+
+    _tried(whole)
+
+
+def _tried(work: Callable[[], Result]) -> Result:
+    """Do it, again if a connection ends half way; the client itself waits only where the server asks for it."""
+    from requests import RequestException
+    from wandb.errors import Error
+
+    for _ in range(TRIES - 1):
+        with suppress(Error, RequestException, OSError):
+            return work()
+    return work()
 
 
 def _history(run: Any) -> History:
     """Every row: what was exported as Parquet, which is fast, and the rest by a scan."""
     tables: list[_Part] = []
     with tempfile.TemporaryDirectory() as folder:
-        exported = run.download_history_exports(folder, require_complete_history=False)
-        tables = [_exported(path) for path in exported.paths]
-    notes = [f"an exported file cannot be had: {_without_secrets(str(error))}" for error in exported.errors or ()]
+        for _ in range(TRIES):
+            exported = _tried(lambda: run.download_history_exports(folder, require_complete_history=False))
+            if not exported.errors:
+                break
+        # A file that cannot be had may be in the middle: then all rows are asked for, one by one.
+        tables = [] if exported.errors else [_exported(path) for path in exported.paths]
     after = max((int(steps[-1]) + 1 for steps, _ in tables if len(steps)), default=0)
-    if exported.contains_live_data or not exported.paths:
+    if exported.contains_live_data or not tables:
         rows = run.scan_history(page_size=_page_size(run), min_step=after, use_cache=False)
         count = int(run.historyLineCount or 0) - sum(len(steps) for steps, _ in tables)
         tables.append(_scanned(progress(rows, f"rows of {run.id}", max(0, count))))
@@ -209,8 +228,7 @@ def _history(run: Any) -> History:
         for key, column in parts.items():
             columns.setdefault(key, []).append(Column(column.rows + first, column.values))
         first += len(rows)
-    if run.state == "running":
-        notes.append("the run is going on")
+    notes = ["the run is going on"] if run.state == "running" else []
     return History(steps, {key: _joined(parts) for key, parts in columns.items()}, run.config, notes=notes)
 
 
