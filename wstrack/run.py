@@ -194,7 +194,8 @@ class Run:
         Of a step that was logged twice (a run resumed from an older checkpoint) the later stands, and a note says so.
         """
         layers = pd.concat([part.layers for part in parts])
-        layers = layers[~layers.index.duplicated(keep="last")].reindex(list(dict.fromkeys(layers.index)))
+        names = pd.Index(list(dict.fromkeys(layers.index)), dtype=object, name=layers.index.name)
+        layers = layers[~layers.index.duplicated(keep="last")].reindex(names)
         layers["depth"] = np.arange(len(layers), dtype=np.int64)
         series: dict[str, pd.DataFrame] = {}
         superseded = 0
