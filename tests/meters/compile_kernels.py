@@ -13,7 +13,7 @@ def everything() -> dict[str, str]:
     from triton.compiler import ASTSource
 
     from wstrack.meters import kernels
-    from wstrack.meters.cuda import WARPS
+    from wstrack.meters.cuda import LAYER_WARPS, WARPS
 
     def ptx(kernel: object, capability: int, arguments: dict[str, str], warps: int, **constants: object) -> str:
         signature = {**arguments, **dict.fromkeys(constants, "constexpr")}
@@ -32,8 +32,8 @@ def everything() -> dict[str, str]:
                         BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS,
                     )  # fmt: skip
         found[f"{capability} layers"] = ptx(
-            kernels.layer_sums, capability, {"partial": "*fp64", "begins": "*i64", "result": "*fp64"}, 1,
-            COLUMNS=kernels.COLUMNS, ROWS=16,
+            kernels.layer_sums, capability, {"partial": "*fp64", "begins": "*i64", "result": "*fp64"}, LAYER_WARPS,
+            COLUMNS=kernels.COLUMNS, ROWS=kernels.ROWS,
         )  # fmt: skip
     return found
 

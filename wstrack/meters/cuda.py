@@ -20,7 +20,7 @@ from wstrack.meters.table import addresses, cut, upload
 __all__ = ["DTYPES", "plan", "refuses", "unavailable"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-WARPS = 8
+WARPS, LAYER_WARPS = 8, 4
 
 
 @cache
@@ -87,7 +87,9 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
                     BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS, num_warps=WARPS,
                 )  # fmt: skip
             result = torch.empty(len(memory[0]), kernels.COLUMNS, dtype=torch.float64, device=device)
-            kernels.layer_sums[(len(result),)](partial, begins, result, COLUMNS=kernels.COLUMNS, ROWS=16, num_warps=1)
+            kernels.layer_sums[(len(result),)](
+                partial, begins, result, COLUMNS=kernels.COLUMNS, ROWS=kernels.ROWS, num_warps=LAYER_WARPS
+            )
             return result.index_select(0, back).index_select(1, columns)
 
     return sample

@@ -9,10 +9,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["CHUNK", "COLUMNS", "FIELDS", "chunk_sums", "layer_sums"]
+__all__ = ["CHUNK", "COLUMNS", "FIELDS", "ROWS", "chunk_sums", "layer_sums"]
 
 CHUNK = 16_384  # elements
 FIELDS = 5  # of a row of the table: addresses of weight, previous, change, start; number of elements
+ROWS = 128  # chunks that a program of `layer_sums` adds at a time: the largest layer of a 7B model has 8,000
 COLUMNS = 16  # of a row of sums: the eleven of cpu.py in their order, and zeros up to a power of two
 
 
