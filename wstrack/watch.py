@@ -300,7 +300,9 @@ class Watcher:
         if not self._round:
             self._steps += 1
         # A fused optimizer is called even if loss scaling found an overflow; the flag says so, on the device.
-        found = getattr(optimizer, "found_inf", None)
+        found = vars(optimizer).get(
+            "found_inf"
+        )  # set there by torch's GradScaler; a missing attribute is slow to ask for
         self._found = None if found is None else self._skip_of_round(found)
         self._round.add(optimizer)
         self._stepped |= bits
