@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+if not torch.cuda.is_available():  # before anything imports Triton: without a GPU its kernels are interpreted
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 

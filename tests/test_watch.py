@@ -81,6 +81,15 @@ def test_the_window_of_one_step_is_the_change_of_the_sampled_step_alone(model: n
     assert run.facts["window"] == "step"
 
 
+def test_the_distance_of_single_steps_is_from_where_watching_began(model: nn.Sequential, train: Train) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    start = weights(model)
+    watcher = wstrack.watch(model, every=3, window="step", metrics=("rwc", "distance"))
+    train(model, optimizer, 3)
+    frame = watcher.run().series["distance"]
+    np.testing.assert_allclose(frame.loc[3], change(weights(model), start), rtol=1e-6)
+
+
 def test_all_metrics_at_once(model: nn.Sequential, train: Train) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     watcher = wstrack.watch(model, every=2, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm", "cosine", "distance"))
@@ -325,15 +334,15 @@ def test_loops_without_a_torch_optimizer_count_for_themselves(model: nn.Sequenti
 def test_off_steps_do_not_touch_the_weights(
     model: nn.Sequential, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wstrack.meters.portable import PortableMeter
+    from wstrack.meters.meter import Meter
 
     calls = []
     for name in ("sample", "snapshot", "release"):
-        original = getattr(PortableMeter, name)
-        monkeypatch.setattr(PortableMeter, name, lambda self, n=name, f=original: calls.append(n) or f(self))
+        original = getattr(Meter, name)
+        monkeypatch.setattr(Meter, name, lambda self, n=name, f=original: calls.append(n) or f(self))
     wstrack.watch(model, every=5)
     train(model, torch.optim.SGD(model.parameters(), lr=0.1), 9)
-    assert calls == ["snapshot", "sample"]
+    assert calls == ["snapshot", "sample", "sample"]  # the first two when the watch began
 
 
 def test_watching_again_closes_the_first_watch(model: nn.Sequential, train: Train, tmp_path: Path) -> None:
@@ -500,13 +509,13 @@ def test_a_sink_that_fails_is_reported_once_and_the_recording_is_whole(
 def test_a_meter_that_fails_does_not_end_training(
     model: nn.Sequential, train: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from wstrack.meters.portable import PortableMeter
+    from wstrack.meters.meter import Meter
 
-    def fails(self: PortableMeter) -> torch.Tensor:
+    def fails(self: Meter) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory left")
 
     watcher = wstrack.watch(model, every=1)
-    monkeypatch.setattr(PortableMeter, "sample", fails)
+    monkeypatch.setattr(Meter, "sample", fails)
     train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)
     assert watcher.steps == 3
     assert caplog.text.count("no memory left") == 1

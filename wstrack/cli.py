@@ -217,6 +217,18 @@ def runs(references: tuple[str, ...], tracker: str | None, project: str | None, 
         raise WstrackError("some runs could not be read")
 
 
+@cli.command()
+def doctor() -> None:
+    """Say which meter a model would get on this machine, and why."""
+    from wstrack.doctor import doctor as examine
+
+    found = examine()
+    for device, meter in found["meters"].items():
+        click.echo(f"a model on {device} is measured by: {meter}")
+    for name, version in found["versions"].items():
+        click.echo(f"  {name:<10} {version}")
+
+
 def _tell(run: Run) -> None:
     steps = run.steps
     span = f"steps {steps[0]:,} to {steps[-1]:,}" if len(steps) else "no steps"

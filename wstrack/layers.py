@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from wstrack.run import Layer
 
-__all__ = ["Selection", "kind_of", "select", "unwrapped"]
+__all__ = ["Selection", "kind_of", "select", "unmeasurable", "unwrapped"]
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
@@ -113,7 +113,8 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.P
     selected: list[tuple[Layer, nn.Parameter]] = []
     for parameter, (raw, *others) in trainable.items():
         name = unwrapped(raw, model)
-        _refuse_unmeasurable(name, parameter)
+        if why := unmeasurable(parameter):
+            raise ValueError(f"model: {name} {why}")
         if not wanted(name, parameter):
             continue
         path, _, own = raw.rpartition(".")
@@ -155,10 +156,12 @@ def _predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
     return lambda name, parameter: any(pattern.search(name) for pattern in patterns)
 
 
-def _refuse_unmeasurable(name: str, parameter: nn.Parameter) -> None:
+def unmeasurable(parameter: nn.Parameter) -> str | None:
+    """Why a parameter cannot be measured as a layer, and what to do; None if it can."""
     if is_lazy(parameter):
-        raise ValueError(f"model: {name} is not initialised yet; run one forward pass before watch()")
+        return "is not initialised yet; run one forward pass before watch()"
     if parameter.is_meta:
-        raise ValueError(f"model: {name} is on the meta device and has no values; load the weights before watch()")
+        return "is on the meta device and has no values; load the weights before watch()"
     if type(parameter.data).__name__ == "DTensor" or parameter.layout != torch.strided:
-        raise ValueError(f"model: {name} is sharded or sparse, and a part of a weight cannot be measured as a whole")
+        return "is sharded or sparse, and a part of a weight cannot be measured as a whole"
+    return None

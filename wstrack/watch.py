@@ -10,11 +10,12 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     import torch
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from wstrack.delivery import Delivery
     from wstrack.layers import Selection
-    from wstrack.meters import Meter
+    from wstrack.lookup import Lookup
+    from wstrack.meters.meter import Meter
     from wstrack.run import Run
 
 __all__ = ["Watcher", "watch"]
@@ -54,6 +56,8 @@ def watch(
     metrics: str | Sequence[str] = ("rwc",),
     layers: Selection = None,
     name: str | None = None,
+    snapshot: str = "device",
+    meter: str | None = None,
 ) -> Watcher:
     """Measure how much each layer changes while `model` trains, and log it.
 
@@ -75,6 +79,10 @@ def watch(
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
+        snapshot: where the copy of the weights is kept: "device" = beside them; "cpu" = in the host's memory, for
+            training that leaves no room on the device. A sample then takes as long as the copies over the bus.
+        meter: "auto" = the fastest for each layer; "cuda", "cpu" or "portable" = this one; None = what the environment
+            variable WSTRACK_METER says, or else "auto". `wstrack doctor` tells which there are.
 
     Returns:
         A handle. It closes itself when the interpreter exits, when the model is gone, or when the model is watched
@@ -100,8 +108,17 @@ def watch(
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    watcher = _watchers[model] = Watcher(model, optimizer, to, every, window, metrics, layers, name)
+    watcher = _watchers[model] = Watcher(model, optimizer, to, every, window, metrics, layers, name, snapshot, meter)
     return watcher
+
+
+@dataclass
+class _Turn:
+    """What a watcher knows of an optimizer."""
+
+    bits: int = 0  # the layers that it holds, a bit each
+    asked: int = -1  # samples that were taken when they were looked up
+    began: int = -1  # steps that were counted when it last began one
 
 
 class Watcher:
@@ -117,11 +134,14 @@ class Watcher:
         metrics: str | Sequence[str],
         layers: Selection,
         name: str | None,
+        snapshot: str,
+        meter: str | None,
     ) -> None:
         from torch.optim import Optimizer
 
         from wstrack.delivery import Delivery
         from wstrack.layers import select
+        from wstrack.lookup import Lookup
         from wstrack.meters import choose
         from wstrack.metrics import sums_needed
         from wstrack.recording import FOLDER, Recorder, last_step
@@ -145,24 +165,33 @@ class Watcher:
         if name is not None and not name.strip():
             raise ValueError("name is empty; leave it out to have one made")
 
-        self._bits = {parameter: 1 << index for index, (_, parameter) in enumerate(selected)}
+        parameters = [parameter for _, parameter in selected]
+        self._bits = {parameter: 1 << index for index, parameter in enumerate(parameters)}
+        self._layers = len(parameters)
+        self._seen = 0  # the layers of every optimizer seen so far
+        self._whole = (1 << self._layers) - 1  # the layers that end a round
+        self._lookup: Lookup | None = Lookup(model, parameters)
+        self._meter: Meter = choose(parameters, sums, meter=meter, snapshot=snapshot)
         self._only = optimizer
-        self._holds: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
-        if optimizer is not None and not self._bits_of(optimizer):
+        self._sampled = 0
+        self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
+        self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
+        if optimizer is not None and not self._turn_of(optimizer).bits:
             raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
 
         if model in _watchers:
             _watchers.pop(model).close()
-        self._meter: Meter = choose([parameter for _, parameter in selected], sums)
-        if window == "interval":
-            self._meter.snapshot()
+        self._meter.snapshot()
+        self._meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
+        if window == "step":
+            self._meter.release()  # what is left is the start, for the distance
         manifest = Manifest(
             name=name or name_in(to) or _fresh_name(model),
             layers=tuple(layer for layer, _ in selected),
             metrics=names,
             every=every,
             window=window,
-            facts=_facts(model),
+            facts={**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot},
         )
         sinks = open_sinks(to, manifest)
         home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
@@ -184,17 +213,12 @@ class Watcher:
             raise
 
         self.name = manifest.name
-        self._layers = len(selected)
         self._steps = self._since = start
         self._every = every
         self._due = (start // every + 1) * every
         self._alone = window == "step"
-        self._began: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()  # steps at its pre-hook
         self._round: set[Optimizer] = set()
         self._stepped = 0  # the layers that were stepped in this round, as bits
-        self._seen = 0  # the layers of every optimizer seen so far
-        self._whole = (1 << len(selected)) - 1  # the layers that end a round
-        self._sampled = 0
         self._found: torch.Tensor | None = None
         self._skipped: torch.Tensor | None = None
         self._skipped_since: torch.Tensor | None = None
@@ -220,31 +244,54 @@ class Watcher:
 
     # ---- following the optimizers -----------------------------------------------------------------------------------
 
-    def _bits_of(self, optimizer: Optimizer) -> int:
-        bits = self._holds.get(optimizer)
-        if bits is None:
-            bits = 0
+    def _turn_of(self, optimizer: Optimizer) -> _Turn:
+        """What is known of an optimizer. Off-steps spend most of their microsecond here."""
+        last, turn = self._last
+        if last() is not optimizer:
+            known = self._turns.get(optimizer)
+            if known is None:
+                known = self._turns[optimizer] = _Turn()
+            turn = known
+            self._last = weakref.ref(optimizer), turn  # at once: optimizers of other models step on other threads
+        if turn.asked != self._sampled:  # parameter groups may have been added since
+            turn.asked, turn.bits = self._sampled, 0
+            self._look_up()
             if self._only is None or optimizer is self._only:
                 for group in optimizer.param_groups:
                     for parameter in group["params"]:
-                        bits |= self._bits.get(parameter, 0)
-            self._holds[optimizer] = bits
-        return bits
+                        turn.bits |= self._bits.get(parameter, 0)
+        return turn
+
+    def _look_up(self) -> None:
+        """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
+        lookup = self._lookup
+        if lookup is None:  # closed meanwhile, on another thread
+            return
+        for index, parameter in lookup.replaced().items():
+            self._meter.replace(index, parameter)
+            gone = 1 << index
+            self._bits = {known: bit for known, bit in self._bits.items() if bit != gone}
+            if parameter is not None:
+                self._bits[parameter] = gone
+            self._seen &= ~gone  # nobody is known to step it any more
+            self._whole = self._whole & ~gone if self._seen else (1 << self._layers) - 1
 
     def _before(self, optimizer: Optimizer) -> None:
-        if not self._bits_of(optimizer):
+        turn = self._turn_of(optimizer)
+        if not turn.bits:
             return
         if optimizer in self._round:
             # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
             self._whole = self._seen
             self._end_round()
-        self._began[optimizer] = self._steps
+        turn.began = self._steps
         if self._alone and not self._round and self._steps + 1 == self._due:
             self._remember()
 
     def _after(self, optimizer: Optimizer) -> None:
-        bits = self._bits_of(optimizer)
-        if not bits or (not self._round and self._steps > self._began.get(optimizer, self._steps)):
+        turn = self._turn_of(optimizer)
+        bits = turn.bits
+        if not bits or (not self._round and -1 < turn.began < self._steps):
             return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
         settled = self._whole == self._seen
         late = settled and not self._round and not bits & self._seen
@@ -256,7 +303,9 @@ class Watcher:
         if not self._round:
             self._steps += 1
         # A fused optimizer is called even if loss scaling found an overflow; the flag says so, on the device.
-        found = getattr(optimizer, "found_inf", None)
+        found = vars(optimizer).get(
+            "found_inf"
+        )  # set there by torch's GradScaler; a missing attribute is slow to ask for
         self._found = None if found is None else self._skip_of_round(found)
         self._round.add(optimizer)
         self._stepped |= bits
@@ -298,6 +347,7 @@ class Watcher:
 
     def _remember(self) -> None:
         try:
+            self._look_up()
             self._meter.snapshot()
             self._since, self._skipped_since = self._steps, self._skipped
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
@@ -308,8 +358,8 @@ class Watcher:
 
         self._due = (self._steps // self._every + 1) * self._every
         self._sampled += 1
-        self._holds.clear()  # parameter groups may have been added since; looked up again at the next step
         try:
+            self._look_up()
             sums = self._meter.sample()
             if self._alone:
                 self._meter.release()
@@ -371,9 +421,10 @@ class Watcher:
         self._end.detach()
         atexit.unregister(self.close)
         _unfollow(self)
-        self._holds.clear()
+        self._turns.clear()
         self._round.clear()
         self._bits.clear()
+        self._lookup = None
         del self._meter
 
     def __enter__(self) -> Watcher:

@@ -1,37 +1,73 @@
 """How raw sums are taken from the weights: one file per way, and the choice between them.
 
-A meter keeps one snapshot of the layers that it measures. `sample()` compares the layers with the snapshot, moves the
-snapshot on, and returns raw sums on the device without waiting for it: shape (layers, sums), in the order of the
-parameters and of the names it was made with, float64 (float32 on devices that have no float64). A layer that cannot be
-compared, because it was replaced by one of another shape, dtype or device, is NaN once and measured again from then on.
+A `Meter` keeps a snapshot of the layers and has each measured in a way that is right for it: `cuda` and `cpu` read each
+weight once in a fused kernel, `portable` is plain torch and measures whatever they refuse. All give the same numbers.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Meter", "choose"]
+    from wstrack.meters.meter import Meter
+
+__all__ = ["VARIABLE", "choose", "named"]
+
+VARIABLE = "WSTRACK_METER"
 
 
-class Meter(Protocol):
-    """Takes raw sums (see `wstrack.metrics`) of a list of parameters. Never synchronises with the device."""
+def choose(
+    parameters: Sequence[torch.Tensor], sums: Sequence[str], *, meter: str | None = None, snapshot: str = "device"
+) -> Meter:
+    """The meter for these parameters; its first snapshot is not taken yet.
 
-    def snapshot(self) -> None:
-        """Remember the layers as they are now; the next sample measures from here."""
+    Args:
+        parameters: what to measure.
+        sums: names of raw sums, see `wstrack.metrics`.
+        meter: "auto" = the fastest for each parameter; "cuda", "cpu" or "portable" = this one, and the portable one for
+            what it cannot measure; None = what the environment variable WSTRACK_METER says, or else "auto".
+        snapshot: "device" or "cpu", where the snapshots of parameters on accelerators are kept.
 
-    def sample(self) -> torch.Tensor:
-        """Raw sums of the change since the snapshot, (layers, sums); the snapshot moves to now."""
+    Raises:
+        ValueError: no such meter or place, or a meter that cannot measure any of these parameters here.
 
-    def release(self) -> None:
-        """Give the snapshot's memory back until the next `snapshot()`."""
+    Example:
+        >>> import torch
+        >>> meter = choose([torch.ones(3)], ("abs_change", "abs_previous"), meter="portable")
+        >>> meter.snapshot()
+        >>> meter.sample().tolist()
+        [[0.0, 3.0]]
+    """
+    from wstrack.meters.meter import Meter
+    from wstrack.meters.ways import WAYS
+
+    if snapshot not in ("device", "cpu"):
+        raise ValueError(f"snapshot={snapshot!r} must be 'device' or 'cpu'")
+    only = named(meter)
+    if only is not None:
+        way = WAYS[only]
+        refused = [way.refuses(parameter) for parameter in parameters]
+        because = way.unavailable() or (refused[0] if all(refused) else None)
+        if because:
+            said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={only}"
+            raise ValueError(f"{said} cannot measure these layers: {because}; leave it 'auto', or see `wstrack doctor`")
+    return Meter(parameters, sums, only=only, on_host=snapshot == "cpu")
 
 
-def choose(parameters: Sequence[torch.Tensor], sums: Sequence[str]) -> Meter:
-    """The meter for these parameters; its first snapshot is not taken yet."""
-    from wstrack.meters.portable import PortableMeter
+def named(meter: str | None) -> str | None:
+    """The one meter that the argument, or else the environment, asks for; None if it may be any.
 
-    return PortableMeter(parameters, sums)
+    Raises:
+        ValueError: no such meter.
+    """
+    from wstrack.meters.ways import WAYS
+
+    name = (os.environ.get(VARIABLE) or "auto") if meter is None else meter
+    if name != "auto" and name not in WAYS:
+        said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={name}"
+        raise ValueError(f"{said} must be one of auto, {', '.join(WAYS)}")
+    return None if name == "auto" else name

@@ -1,0 +1,262 @@
+// One pass over weights on the CPU: reads each weight and its previous value once, leaves the weight as the new previous
+// value, and adds up the raw sums of wstrack/metrics.py. cpu.py beside this file compiles and calls it.
+//
+// Sums are float32 inside a block (float64 for float64 weights) and float64 across blocks. The order of every addition
+// is written out (lanes, blocks, chunks), so that neither the compiler nor the number of threads has a say in it, and
+// NaN and inf survive. Nothing here needs -ffast-math, which would also switch denormals off in the whole process.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int64_t REGISTER = 64;  // bytes; wider vectors than the machine's are split up badly by GCC
+#elif defined(__AVX__)
+constexpr int64_t REGISTER = 32;
+#else
+constexpr int64_t REGISTER = 16;
+#endif
+constexpr int64_t BLOCK = 512;
+constexpr int64_t SUMS = 11;    // columns, see `add`
+constexpr int64_t CHANGE = 1, START = 2;
+
+struct Chunk {
+    const void* weight;
+    void* previous;
+    void* change;
+    const void* start;
+    int64_t count;
+    int64_t dtype;
+};
+
+template <class T, int64_t COUNT>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(COUNT * sizeof(T))));
+};
+template <class T, class Wide = T>
+using Lanes = typename VectorOf<T, REGISTER / sizeof(Wide)>::type;  // as many as fit when widened
+template <class Wide>
+using Bits = std::conditional_t<sizeof(Wide) == 4, int32_t, int64_t>;
+
+template <class To, class From>
+inline To bitwise(const From& from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+template <class Float>
+struct Plain {
+    using Stored = Float;
+    using Wide = Float;
+    static Lanes<Float> widen(const Lanes<Float>& raw) { return raw; }
+};
+struct Bfloat16 {
+    using Stored = uint16_t;
+    using Wide = float;
+    static Lanes<float> widen(const Lanes<uint16_t, float>& raw) {
+        return bitwise<Lanes<float>>(__builtin_convertvector(raw, Lanes<uint32_t>) << 16);
+    }
+};
+struct Float16 {
+    using Stored = uint16_t;
+    using Wide = float;
+    static Lanes<float> widen(const Lanes<uint16_t, float>& raw) {
+        const Lanes<int32_t> all = __builtin_convertvector(raw, Lanes<int32_t>);
+        const Lanes<int32_t> size = all & 0x7fff;
+        const Lanes<int32_t> denormal = size < 0x0400, special = size >= 0x7c00;  // special: inf and NaN
+        const Lanes<int32_t> small = bitwise<Lanes<int32_t>>(__builtin_convertvector(size, Lanes<float>) * 0x1p-24f);
+        const Lanes<int32_t> normal = (size << 13) + (112 << 23) + (special & (112 << 23));
+        return bitwise<Lanes<float>>((small & denormal) | (normal & ~denormal) | ((all & 0x8000) << 16));
+    }
+};
+
+template <class Wide>
+inline Lanes<Wide> where(const Lanes<Bits<Wide>>& condition, const Lanes<Wide>& value) {
+    return bitwise<Lanes<Wide>>(bitwise<Lanes<Bits<Wide>>>(value) & condition);
+}
+
+template <class Wide>
+inline Lanes<Wide> size_of(const Lanes<Wide>& value) {
+    constexpr auto all_but_sign = static_cast<Bits<Wide>>(~uint64_t{0} >> (65 - 8 * sizeof(Wide)));
+    return where<Wide>(Lanes<Bits<Wide>>{} + all_but_sign, value);
+}
+
+template <class Type, int64_t MODE>
+inline __attribute__((always_inline)) void add(
+    Lanes<typename Type::Wide>* sums, const typename Type::Stored* weight, typename Type::Stored* previous,
+    typename Type::Wide* change, const typename Type::Stored* start
+) {
+    using Wide = typename Type::Wide;
+    Lanes<typename Type::Stored, Wide> raw_weight, raw_previous;
+    std::memcpy(&raw_weight, weight, sizeof raw_weight);
+    std::memcpy(&raw_previous, previous, sizeof raw_previous);
+    const Lanes<Wide> w = Type::widen(raw_weight), p = Type::widen(raw_previous), d = w - p;
+    const Lanes<Wide> size_d = size_of<Wide>(d), size_p = size_of<Wide>(p), one = Lanes<Wide>{} + Wide{1};
+    const Lanes<Bits<Wide>> nonzero = p != Wide{0};
+    sums[0] += size_d;
+    sums[1] += size_p;
+    sums[2] += d * d;
+    sums[3] += p * p;
+    sums[4] += where<Wide>(nonzero, size_d / (size_p + where<Wide>(~nonzero, one)));
+    sums[5] += where<Wide>(nonzero, one);
+    sums[6] += size_of<Wide>(w);
+    if constexpr (MODE & CHANGE) {
+        Lanes<Wide> last;
+        std::memcpy(&last, change, sizeof last);
+        sums[7] += d * last;
+        sums[8] += last * last;
+        std::memcpy(change, &d, sizeof d);
+    }
+    if constexpr (MODE & START) {
+        Lanes<typename Type::Stored, Wide> raw_start;
+        std::memcpy(&raw_start, start, sizeof raw_start);
+        const Lanes<Wide> s = Type::widen(raw_start);
+        sums[9] += size_of<Wide>(w - s);
+        sums[10] += size_of<Wide>(s);
+    }
+    std::memcpy(previous, &raw_weight, sizeof raw_weight);
+}
+
+template <class Type, int64_t MODE>
+void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
+    using Stored = typename Type::Stored;
+    using Wide = typename Type::Wide;
+    const Stored* weight = static_cast<const Stored*>(chunk.weight);
+    Stored* previous = static_cast<Stored*>(chunk.previous);
+    Wide* change = static_cast<Wide*>(chunk.change);
+    const Stored* start = static_cast<const Stored*>(chunk.start);
+    constexpr int64_t LANES = REGISTER / sizeof(Wide);
+    using Totals = Lanes<double, Wide>;
+    Totals totals[SUMS] = {};
+    const int64_t whole = chunk.count / LANES * LANES, rest = chunk.count - whole;
+    for (int64_t first = 0; first < whole; first += BLOCK) {
+        Lanes<Wide> sums[SUMS] = {};
+        const int64_t end = std::min(first + BLOCK, whole);
+        // Fetch the block after this one: the hardware does not see across pages of 4 KiB, let alone tensors.
+        const bool last_block = end == whole;
+        const Stored* weight_ahead = last_block ? static_cast<const Stored*>(next.weight) : weight + end;
+        const Stored* previous_ahead = last_block ? static_cast<const Stored*>(next.previous) : previous + end;
+        for (int64_t i = first; i < end; i += LANES) {
+            __builtin_prefetch(weight_ahead + (i - first), 0);
+            __builtin_prefetch(previous_ahead + (i - first), 1);
+            add<Type, MODE>(sums, weight + i, previous + i, change + i, start + i);
+        }
+        for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
+    }
+    if (rest) {  // filled up with zeros, which add nothing to any sum
+        Lanes<Wide> sums[SUMS] = {};
+        Stored w[LANES] = {}, p[LANES] = {}, s[LANES] = {};
+        Wide last[LANES] = {};
+        std::memcpy(w, weight + whole, rest * sizeof(Stored));
+        std::memcpy(p, previous + whole, rest * sizeof(Stored));
+        if (MODE & CHANGE) std::memcpy(last, change + whole, rest * sizeof(Wide));
+        if (MODE & START) std::memcpy(s, start + whole, rest * sizeof(Stored));
+        add<Type, MODE>(sums, w, p, last, s);
+        std::memcpy(previous + whole, p, rest * sizeof(Stored));
+        if (MODE & CHANGE) std::memcpy(change + whole, last, rest * sizeof(Wide));
+        for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
+    }
+    for (int64_t sum = 0; sum < SUMS; ++sum) {
+        result[sum] = 0.0;
+        for (int64_t lane = 0; lane < LANES; ++lane) result[sum] += totals[sum][lane];
+    }
+}
+
+template <int64_t MODE>
+void sums_of(const Chunk& chunk, const Chunk& next, double* result) {
+    switch (chunk.dtype) {  // the order of DTYPES in cpu.py
+        case 0: return chunk_sums<Plain<float>, MODE>(chunk, next, result);
+        case 1: return chunk_sums<Bfloat16, MODE>(chunk, next, result);
+        case 2: return chunk_sums<Float16, MODE>(chunk, next, result);
+        default: return chunk_sums<Plain<double>, MODE>(chunk, next, result);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// PyTorch's stable C interface to a tensor (torch/csrc/inductor/aoti_torch/c/shim.h).
+struct Shims {
+    int32_t (*data_ptr)(void*, void**);
+    int32_t (*storage_size)(void*, int64_t*);
+    int32_t (*device_type)(void*, int32_t*);
+    int32_t (*dtype)(void*, int32_t*);
+    int32_t (*dim)(void*, int64_t*);
+    int32_t (*sizes)(void*, int64_t**);
+    int32_t (*strides)(void*, int64_t**);
+};
+
+// Whether any tensor is not where and as it was. What is known of a tensor is its address, bytes of storage, device and
+// dtype, dimensions, sizes, strides; `known` (room,) holds that of all of them and is brought up to date. `tensors` are
+// addresses of their implementations, so that the address of an entry is what torch takes for a tensor. Returns how many
+// numbers there are to know, negative if any was another; if they are more than `room`, the rest was not looked at.
+int64_t wstrack_moved(void** tensors, int64_t count, const Shims* torch, int64_t* known, int64_t room) {
+    int64_t used = 0, differences = 0;
+    const auto note = [&](int64_t number) {
+        if (used < room) {
+            differences += known[used] != number;
+            known[used] = number;
+        }
+        ++used;
+    };
+    for (int64_t index = 0; index < count; ++index) {
+        if (index + 8 < count)  // training has pushed all of this out of the caches
+            for (int64_t byte = 0; byte < 256; byte += 64)
+                __builtin_prefetch(static_cast<const char*>(tensors[index + 8]) + byte);
+        void* tensor = tensors + index;
+        void* address = nullptr;
+        int64_t storage = -1, dims = 0, *sizes = nullptr, *strides = nullptr;
+        int32_t device = -1, dtype = -1;
+        torch->data_ptr(tensor, &address);
+        torch->storage_size(tensor, &storage);
+        torch->device_type(tensor, &device);
+        torch->dtype(tensor, &dtype);
+        torch->dim(tensor, &dims);
+        torch->sizes(tensor, &sizes);
+        torch->strides(tensor, &strides);
+        note(reinterpret_cast<intptr_t>(address));
+        note(storage);
+        note(int64_t{device} << 32 | dtype);
+        note(dims);
+        for (int64_t dim = 0; dim < dims; ++dim) note(sizes[dim]);
+        for (int64_t dim = 0; dim < dims; ++dim) note(strides[dim]);
+    }
+    return differences ? -used : used;
+}
+
+// Sums of every layer, in one parallel region. Threads take whole tasks, runs of chunks of about equal size.
+void wstrack_sums(
+    const Chunk* chunks,    // (chunks,), in the order of the layers
+    const int64_t* tasks,   // (tasks + 1,): the first chunk of each task
+    int64_t task_count,
+    const int64_t* layers,  // (layers + 1,): the first chunk of each layer
+    int64_t layer_count,
+    int64_t mode,
+    int32_t threads,
+    double* partial,        // (chunks, SUMS), scratch
+    const int64_t* columns, // (columns,): which sums are wanted
+    int64_t column_count,
+    double* sums            // (layers, columns), the result
+) {
+    constexpr void (*KERNELS[])(const Chunk&, const Chunk&, double*) = {
+        sums_of<0>, sums_of<CHANGE>, sums_of<START>, sums_of<CHANGE | START>
+    };
+    const auto kernel = KERNELS[mode];
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t task = 0; task < task_count; ++task)
+        for (int64_t chunk = tasks[task]; chunk < tasks[task + 1]; ++chunk)
+            kernel(chunks[chunk], chunks[std::min(chunk + 1, tasks[task + 1] - 1)], partial + chunk * SUMS);
+    std::fill(sums, sums + layer_count * column_count, 0.0);
+    for (int64_t layer = 0; layer < layer_count; ++layer, sums += column_count)
+        for (int64_t chunk = layers[layer]; chunk < layers[layer + 1]; ++chunk)
+            for (int64_t column = 0; column < column_count; ++column)
+                sums[column] += partial[chunk * SUMS + columns[column]];
+}
+
+}

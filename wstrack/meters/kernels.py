@@ -1,0 +1,128 @@
+"""The Triton kernels behind cuda.py. Importing this needs Triton, which comes with PyTorch's CUDA builds.
+
+`chunk_sums`, a program a chunk, is launched once per dtype; `layer_sums`, a program a layer, then adds the chunks in
+their order. No atomics, so results are the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["CHUNK", "COLUMNS", "FIELDS", "ROWS", "chunk_sums", "layer_sums"]
+
+CHUNK = 16_384  # elements
+FIELDS = 5  # of a row of the table: addresses of weight, previous, change, start; number of elements
+ROWS = 128  # chunks that a program of `layer_sums` adds at a time: the largest layer of a 7B model has 8,000
+COLUMNS = 16  # of a row of sums: the eleven of cpu.py in their order, and zeros up to a power of two
+
+
+@triton.jit
+def _walk(
+    weight, previous, change, start, count, out,
+    BLOCK: tl.constexpr, BLOCKS: tl.constexpr, MASKED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
+):  # fmt: skip
+    zero = tl.zeros((BLOCK,), dtype=tl.float32)
+    abs_change = zero
+    abs_previous = zero
+    sq_change = zero
+    sq_previous = zero
+    ratio = zero
+    nonzero = zero
+    abs_current = zero
+    dot = zero
+    sq_last_change = zero
+    abs_from_start = zero
+    abs_start = zero
+    for block in range(BLOCKS):
+        at = block * BLOCK + tl.arange(0, BLOCK)
+        if MASKED:
+            raw = tl.load(weight + at, mask=at < count, other=0.0)
+            p = tl.load(previous + at, mask=at < count, other=0.0).to(tl.float32)
+        else:
+            raw = tl.load(weight + at)
+            p = tl.load(previous + at).to(tl.float32)
+        w = raw.to(tl.float32)
+        d = w - p
+        size_p = tl.abs(p)
+        abs_change += tl.abs(d)
+        abs_previous += size_p
+        sq_change += d * d
+        sq_previous += p * p
+        ratio += tl.where(size_p != 0.0, tl.abs(d) / tl.where(size_p != 0.0, size_p, 1.0), 0.0)
+        nonzero += tl.where(size_p != 0.0, 1.0, 0.0)
+        abs_current += tl.abs(w)
+        if CHANGE:
+            if MASKED:
+                last = tl.load(change + at, mask=at < count, other=0.0)
+                tl.store(change + at, d, mask=at < count)
+            else:
+                last = tl.load(change + at)
+                tl.store(change + at, d)
+            dot += d * last
+            sq_last_change += last * last
+        if START:
+            if MASKED:
+                s = tl.load(start + at, mask=at < count, other=0.0).to(tl.float32)
+            else:
+                s = tl.load(start + at).to(tl.float32)
+            abs_from_start += tl.abs(w - s)
+            abs_start += tl.abs(s)
+        if MASKED:
+            tl.store(previous + at, raw, mask=at < count)
+        else:
+            tl.store(previous + at, raw)
+    # Each lane has added at most 16 numbers in float32; lanes and chunks are added in float64.
+    tl.store(out, tl.sum(abs_change.to(tl.float64)))
+    tl.store(out + 1, tl.sum(abs_previous.to(tl.float64)))
+    tl.store(out + 2, tl.sum(sq_change.to(tl.float64)))
+    tl.store(out + 3, tl.sum(sq_previous.to(tl.float64)))
+    tl.store(out + 4, tl.sum(ratio.to(tl.float64)))
+    tl.store(out + 5, tl.sum(nonzero.to(tl.float64)))
+    tl.store(out + 6, tl.sum(abs_current.to(tl.float64)))
+    if CHANGE:
+        tl.store(out + 7, tl.sum(dot.to(tl.float64)))
+        tl.store(out + 8, tl.sum(sq_last_change.to(tl.float64)))
+    if START:
+        tl.store(out + 9, tl.sum(abs_from_start.to(tl.float64)))
+        tl.store(out + 10, tl.sum(abs_start.to(tl.float64)))
+
+
+@triton.jit(do_not_specialize=["first"])
+def chunk_sums(
+    table, partial, first,
+    DTYPE: tl.constexpr, ALIGNED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCKS: tl.constexpr, FIELDS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Raw sums of chunk `first` + program id; the snapshot moves on."""
+    chunk = (first + tl.program_id(0)).to(tl.int64)
+    row = table + chunk * FIELDS
+    weight = tl.load(row).to(tl.pointer_type(DTYPE))
+    previous = tl.load(row + 1).to(tl.pointer_type(DTYPE))
+    change = tl.load(row + 2).to(tl.pointer_type(tl.float32))
+    start = tl.load(row + 3).to(tl.pointer_type(DTYPE))
+    count = tl.load(row + 4)
+    if ALIGNED:  # only after the cast from integers does this reach the loads and make them 16 bytes wide
+        weight = tl.multiple_of(weight, 16)
+        previous = tl.multiple_of(previous, 16)
+        change = tl.multiple_of(change, 16)
+        start = tl.multiple_of(start, 16)
+    out = partial + chunk * COLUMNS
+    if count == BLOCK * BLOCKS:  # a mask, even one that is true everywhere, would make the loads narrow
+        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, False, CHANGE, START)
+    else:
+        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, True, CHANGE, START)
+
+
+@triton.jit
+def layer_sums(partial, begins, result, COLUMNS: tl.constexpr, ROWS: tl.constexpr):
+    """Add up the chunks of the layer of this program, in their order."""
+    layer = tl.program_id(0).to(tl.int64)
+    end = tl.load(begins + layer + 1)
+    column = tl.arange(0, COLUMNS)
+    total = tl.zeros((COLUMNS,), dtype=tl.float64)
+    for row in range(tl.load(begins + layer), end, ROWS):
+        rows = row + tl.arange(0, ROWS)
+        at = rows[:, None] * COLUMNS + column[None, :]
+        total += tl.sum(tl.load(partial + at, mask=rows[:, None] < end, other=0.0), axis=0)
+    tl.store(result + layer * COLUMNS + column, total)

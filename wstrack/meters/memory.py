@@ -1,0 +1,129 @@
+"""What is remembered of one layer, and whether it can still be compared with the layer as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Kept", "Pair", "dense", "needs_change", "needs_start", "working_dtype"]
+
+_EXACT = (torch.float32, torch.float64, torch.complex64, torch.complex128)  # the others are widened before arithmetic
+
+
+def needs_change(sums: Iterable[str]) -> bool:
+    """Whether these sums compare a change with the one before it."""
+    return not {"dot", "sq_last_change"}.isdisjoint(sums)
+
+
+def needs_start(sums: Iterable[str]) -> bool:
+    """Whether these sums compare a layer with what it was when watching began."""
+    return not {"abs_from_start", "abs_start"}.isdisjoint(sums)
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type in which sums of a block are exact enough, and in which a change is kept."""
+    if dtype in _EXACT:
+        return dtype
+    return torch.complex64 if dtype.is_complex else torch.float32
+
+
+def dense(tensor: torch.Tensor) -> bool:
+    """Whether its elements fill one stretch of memory, in whatever order.
+
+    Example:
+        >>> dense(torch.ones(2, 3).t()), dense(torch.ones(4)[::2])
+        (True, False)
+    """
+    return tensor.is_contiguous() or torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer now and what it is compared with: tensors of one shape and, where dense, of the same strides."""
+
+    weight: torch.Tensor
+    previous: torch.Tensor
+    change: torch.Tensor | None = None  # the change before this one, in the working dtype; for sums that need it
+    start: torch.Tensor | None = None  # likewise
+
+    def each(self, view: Callable[[torch.Tensor], torch.Tensor]) -> Pair:
+        """The same view of every tensor that is there."""
+        change = None if self.change is None else view(self.change)
+        return Pair(view(self.weight), view(self.previous), change, None if self.start is None else view(self.start))
+
+    @property
+    def dense(self) -> bool:
+        """Whether every tensor fills one stretch of memory, in the same order of elements."""
+        strides = self.weight.stride()
+        others = (self.previous, self.change, self.start)
+        return dense(self.weight) and all(other is None or other.stride() == strides for other in others)
+
+
+@dataclass
+class Kept:
+    """The snapshot of one layer.
+
+    Attributes:
+        form: shape, dtype and device of the layer when last looked at; None if it had no values then.
+        previous: the layer at the previous sample; None if there is nothing to compare with.
+        change: its change before that, for the cosine.
+        start: the layer when watching began, for the distance.
+    """
+
+    form: tuple[torch.Size, torch.dtype, torch.device] | None = None
+    previous: torch.Tensor | None = None
+    change: torch.Tensor | None = None
+    start: torch.Tensor | None = None
+
+    def look(self, weight: torch.Tensor) -> None:
+        """Take note of how the layer lies in memory now; forget what can no longer be compared with it."""
+        form = (weight.shape, weight.dtype, weight.device) if _has_values(weight) else None
+        if form is None or form != self.form:
+            self.previous = self.change = self.start = None
+        self.form = form
+        if self.previous is not None and self.previous.stride() != weight.stride() and dense(weight):
+            if self.previous.device != weight.device:  # a copy to the host may still be under way
+                self.previous = self.change = self.start = None
+                return
+            self.previous = torch.empty_like(weight).copy_(self.previous)
+            if self.change is not None:
+                self.change = torch.empty_like(weight, dtype=self.change.dtype).copy_(self.change)
+            if self.start is not None:
+                self.start = torch.empty_like(weight).copy_(self.start)
+
+    def pair(self, weight: torch.Tensor) -> Pair | None:
+        """The layer beside what it is compared with; None if there is nothing."""
+        return None if self.previous is None else Pair(weight, self.previous, self.change, self.start)
+
+    def remember(self, weight: torch.Tensor, sums: Sequence[str], *, on_host: bool = False) -> bool:
+        """Keep the layer as it is now, if it has values; whether that took new memory."""
+        if self.form is None:
+            return False
+        new = self.previous is None
+        if self.previous is None:
+            self.previous = _like(weight, weight.dtype, on_host)
+        self.previous.copy_(weight, non_blocking=True)
+        if needs_change(sums) and self.change is None:
+            self.change = _like(weight, working_dtype(weight.dtype), on_host).zero_()
+        if needs_start(sums) and self.start is None:
+            self.start = _like(weight, weight.dtype, on_host).copy_(weight, non_blocking=True)
+        return new
+
+
+def _has_values(weight: torch.Tensor) -> bool:
+    if weight.is_meta:
+        return False
+    if not weight.numel() or type(weight) is not torch.Tensor:
+        return True
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(weight.shape, weight.stride(), strict=True))
+    return weight.untyped_storage().nbytes() >= (weight.storage_offset() + reach) * weight.element_size()
+
+
+def _like(weight: torch.Tensor, dtype: torch.dtype, on_host: bool) -> torch.Tensor:
+    """Memory for a tensor laid out as the weight is, beside it or on the host."""
+    if not on_host:
+        return torch.empty_like(weight, dtype=dtype)
+    strides = torch.empty_like(weight, device="meta").stride()
+    return torch.empty_strided(weight.shape, strides, dtype=dtype, pin_memory=torch.cuda.is_available())
