@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import interpreted
 
+from tests.meters.conftest import interpreted
 from wstrack.meters import choose, cuda
 from wstrack.meters.meter import Meter
 
@@ -85,6 +85,17 @@ def test_layers_that_begin_anywhere_and_dtypes_in_any_order(monkeypatch: pytest.
     change, previous = meter.sample().T.tolist()
     assert previous == pytest.approx(before, rel=1e-6)
     assert change == pytest.approx(before, rel=1e-6)
+
+
+def test_kernels_that_are_wrong_or_do_not_run_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreted(monkeypatch)
+    assert cuda.disagreement(torch.device("cpu")) is None
+    with monkeypatch.context() as patch:
+        right = cuda.addresses
+        patch.setattr(cuda, "addresses", lambda tensors, chunks: right(tensors, chunks) - 8 * (chunks.offset > 0))
+        assert "other numbers" in (cuda.disagreement(torch.device("cpu")) or "")
+    monkeypatch.setattr(cuda, "upload", lambda numbers, device: torch.from_numpy(numbers).short())
+    assert "do not run" in (cuda.disagreement(torch.device("cpu")) or "")
 
 
 def test_inside_the_capture_of_a_graph_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

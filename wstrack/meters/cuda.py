@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wstrack.meters import portable
 from wstrack.meters.cpu import COLUMNS
 from wstrack.meters.memory import Pair, needs_change, needs_start
 from wstrack.meters.table import addresses, cut, upload
@@ -36,7 +37,25 @@ def unavailable() -> str | None:
         import wstrack.meters.kernels  # noqa: F401
     except ImportError as error:
         return f"Triton cannot be imported ({error})"
-    return None
+    return disagreement(torch.device("cuda", torch.cuda.current_device()))
+
+
+def disagreement(device: torch.device) -> str | None:
+    """Why the kernels cannot be trusted on a device: a few small layers, measured also in plain torch; None if equal.
+
+    Waits for the device. Compilers and drivers are many, and a wrong kernel would tell wrong numbers without a sign.
+    """
+    weights = [torch.linspace(-1, 1, count, device=device, dtype=dtype) for count in (20_000, 3) for dtype in DTYPES]
+    sums = COLUMNS[:7]
+    taken = []
+    try:
+        for way in (plan, portable.plan):
+            sample = way([Pair(weight, weight * 0.75) for weight in weights], sums)
+            taken.append((sample(), sample()))  # once more: the snapshots have moved on
+    except Exception as error:  # noqa: BLE001  whatever a compiler or a driver raises, plain torch measures as well
+        return f"its kernels do not run here ({type(error).__name__}: {error})"
+    agree = all(torch.allclose(ours, theirs, rtol=1e-5) for ours, theirs in zip(*taken, strict=True))
+    return None if agree else "its kernels give other numbers here than plain torch"
 
 
 def refuses(weight: torch.Tensor) -> str | None:
