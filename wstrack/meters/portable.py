@@ -197,7 +197,8 @@ class _Pack:
         return torch.stack(_block_sums(self._scratch, self._names, block, self._per_layer), dim=1)
 
     def _per_layer(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.add.reduceat(values.numpy(), self._begins).astype(np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is inf in its layer, and no warning
+            return torch.from_numpy(np.add.reduceat(values.numpy(), self._begins).astype(np.float64))
 
     def _together(self, kept: list[torch.Tensor]) -> torch.Tensor | None:
         if not kept:
