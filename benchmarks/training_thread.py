@@ -93,19 +93,17 @@ def server(tracker: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[s
         yield "", None
         return
     command = [sys.executable, __file__, "serve", tracker, str(folder)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip(), process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
 
 
 def serve(tracker: str, folder: Path) -> None:
-    """Serve until killed; a line on the input makes every answer late."""
+    """Serve until terminated; a line on the input makes every answer late."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which ends the servers that were begun here
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "integrations")]
     if tracker == "wandb":
         from tests.integrations.wandb_server import Server
@@ -191,7 +189,8 @@ def measure(tracker: str, state: str) -> dict[str, list[float]]:
             while trainer.stdout.readline().strip() != "open":
                 pass
             if state == "dead" and process is not None:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()
+                process.wait()
             if state == "late" and process is not None and process.stdin is not None:
                 process.stdin.write("late\n")
                 process.stdin.flush()

@@ -252,7 +252,7 @@ def _part_run(part: Part) -> Run:
 
 def _read_part(path: Path) -> tuple[Manifest, pa.Table, int]:
     """The manifest, the samples and the number of lost samples of one part."""
-    table = pq.read_table(path) if path.suffix == ".parquet" else _read_stream(path)
+    table = pq.ParquetFile(path, memory_map=True).read() if path.suffix == ".parquet" else _read_stream(path)
     metadata = table.schema.metadata or {}
     if _MANIFEST not in metadata:
         raise ValueError("it carries no manifest")
