@@ -221,7 +221,7 @@ layers = [torch.ones(1000)]
 for metrics in (["rwc"], ["rwc", "distance"]):  # loads whatever is loaded at first use
     meter = choose(layers, sums_needed(metrics), meter=sys.argv[1])
     meter.snapshot(), meter.sample()
-layers = [torch.ones(25_000_000), *(torch.ones(10_000) for _ in range(100))]
+layers = [torch.ones(80_000_000), *(torch.ones(10_000) for _ in range(100))]
 before = peak()
 for metrics in (["rwc"], ["rwc", "distance"]):
     meter = choose(layers, sums_needed(metrics), meter=sys.argv[1])
