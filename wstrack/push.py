@@ -96,7 +96,8 @@ def lacking(recorded: Recorded, logged: Run | None) -> list[Sample]:
     steps = pd.Index([sample.step for sample in recorded.samples])
     places = {metric: frame.index.get_indexer(steps) for metric, frame in logged.series.items()}
     names = [layer.name for layer in recorded.manifest.layers]
-    tables = {metric: frame.reindex(columns=names).to_numpy(np.float32) for metric, frame in logged.series.items()}
+    with np.errstate(over="ignore"):
+        tables = {metric: frame.reindex(columns=names).to_numpy(np.float32) for metric, frame in logged.series.items()}
     for number, sample in enumerate(recorded.samples):
         for metric, values in sample.values.items():
             row = places[metric][number] if metric in places else -1
