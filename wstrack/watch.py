@@ -56,6 +56,7 @@ def watch(
     metrics: str | Sequence[str] = ("rwc",),
     layers: Selection = None,
     name: str | None = None,
+    start: int | None = None,
     snapshot: str = "device",
     meter: str | None = None,
 ) -> Watcher:
@@ -79,6 +80,9 @@ def watch(
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
+        start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
+            `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
+            again. None = the last step that the run has.
         snapshot: where the copy of the weights is kept: "device" = beside them; "cpu" = in the host's memory, for
             training that leaves no room on the device. A sample then takes as long as the copies over the bus.
         meter: "auto" = the fastest for each layer; "cuda", "cpu" or "portable" = this one; None = what the environment
@@ -108,7 +112,9 @@ def watch(
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    watcher = _watchers[model] = Watcher(model, optimizer, to, every, window, metrics, layers, name, snapshot, meter)
+    watcher = _watchers[model] = Watcher(
+        model, optimizer, to, every, window, metrics, layers, name, start, snapshot, meter
+    )
     return watcher
 
 
@@ -134,6 +140,7 @@ class Watcher:
         metrics: str | Sequence[str],
         layers: Selection,
         name: str | None,
+        start: int | None,
         snapshot: str,
         meter: str | None,
     ) -> None:
@@ -155,6 +162,8 @@ class Watcher:
         if isinstance(every, bool) or not hasattr(every, "__index__") or operator.index(every) < 1:
             raise ValueError(f"every={every!r} must be a whole number of steps, at least 1")
         every = operator.index(every)
+        if start is not None and (isinstance(start, bool) or not hasattr(start, "__index__") or start < 0):
+            raise ValueError(f"start={start!r} must be a whole number of steps, at least 0")
         if window not in ("interval", "step"):
             raise ValueError(f"window={window!r} must be 'interval' or 'step'")
         names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
@@ -202,9 +211,10 @@ class Watcher:
         # What is read from the recording can then still name the run as its trackers do.
         references = [sink.reference for sink in sinks if sink.reference]
         recorded = replace(manifest, facts={**manifest.facts, "references": references})
-        start = last_step(self.recording)
-        if start:
-            log.warning("%s is there already: it goes on after step %d", self.recording.parent, start)
+        self._recorded = last_step(self.recording)
+        begin = self._recorded if start is None else operator.index(start)
+        if self._recorded:
+            log.warning("%s is there already: it goes on after step %d", self.recording.parent, self._recorded)
         try:
             recorder = Recorder(self.recording, recorded, sums)
         except BaseException:
@@ -213,9 +223,9 @@ class Watcher:
             raise
 
         self.name = manifest.name
-        self._steps = self._since = start
+        self._steps = self._since = begin
         self._every = every
-        self._due = (start // every + 1) * every
+        self._due = (begin // every + 1) * every
         self._alone = window == "step"
         self._round: set[Optimizer] = set()
         self._stepped = 0  # the layers that were stepped in this round, as bits
@@ -363,6 +373,9 @@ class Watcher:
             sums = self._meter.sample()
             if self._alone:
                 self._meter.release()
+            if self._steps <= self._recorded:  # trained again, from an older checkpoint
+                self._since, self._skipped_since = self._steps, self._skipped
+                return
             self._delivery.put(Reading(sums, self._steps, self._since, self._skipped, self._skipped_since))
             self._since, self._skipped_since = self._steps, self._skipped
         except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
