@@ -112,6 +112,7 @@ def watch(
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
     watcher = _watchers[model] = Watcher(
         model, optimizer, to, every, window, metrics, layers, name, start, snapshot, meter
     )
@@ -451,12 +452,15 @@ class Watcher:
 
 def _follow(watcher: Watcher) -> None:
     global _live, _hooks
+    import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
     with _lock:
         _live = (*_live, watcher)
         if not _hooks:
-            _hooks = (register_optimizer_step_pre_hook(_before_step), register_optimizer_step_post_hook(_after_step))
+            # A compiled optimizer step would trace into ours, and compile anew with each step that is counted.
+            before, after = torch.compiler.disable(_before_step), torch.compiler.disable(_after_step)
+            _hooks = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_forget)
 
