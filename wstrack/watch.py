@@ -175,13 +175,17 @@ class Watcher:
         if name is not None and not name.strip():
             raise ValueError("name is empty; leave it out to have one made")
 
-        parameters = [parameter for _, parameter in selected]
-        self._bits = {parameter: 1 << index for index, parameter in enumerate(parameters)}
-        self._layers = len(parameters)
+        self._shares = [share for _, share in selected]
+        self._held = [share.local() for share in self._shares]
+        self._sharded = [index for index, share in enumerate(self._shares) if not share.whole]
+        self._bits: dict[nn.Parameter, int] = {}
+        for index, share in enumerate(self._shares):
+            self._bits[share.parameter] = self._bits.get(share.parameter, 0) | 1 << index
+        self._layers = len(selected)
         self._seen = 0  # the layers of every optimizer seen so far
         self._whole = (1 << self._layers) - 1  # the layers that end a round
-        self._lookup: Lookup | None = Lookup(model, parameters)
-        self._meter: Meter = choose(parameters, sums, meter=meter, snapshot=snapshot)
+        self._lookup: Lookup | None = Lookup(model, [share.parameter for share in self._shares])
+        self._meter: Meter = choose(self._held, sums, meter=meter, snapshot=snapshot)
         self._only = optimizer
         self._sampled = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
@@ -279,13 +283,22 @@ class Watcher:
         if lookup is None:  # closed meanwhile, on another thread
             return
         for index, parameter in lookup.replaced().items():
-            self._meter.replace(index, parameter)
             gone = 1 << index
-            self._bits = {known: bit for known, bit in self._bits.items() if bit != gone}
-            if parameter is not None:
-                self._bits[parameter] = gone
+            self._bits = {known: bits & ~gone for known, bits in self._bits.items() if bits != gone}
+            if parameter is None:
+                self._meter.replace(index, None)
+            else:
+                share = self._shares[index] = replace(self._shares[index], parameter=parameter)
+                self._held[index] = share.local()
+                self._meter.replace(index, self._held[index])
+                self._bits[parameter] = self._bits.get(parameter, 0) | gone
             self._seen &= ~gone  # nobody is known to step it any more
             self._whole = self._whole & ~gone if self._seen else (1 << self._layers) - 1
+        for index in self._sharded:
+            here = self._shares[index].local(self._held[index])
+            if here is not self._held[index]:
+                self._held[index] = here
+                self._meter.replace(index, here)
 
     def _before(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
@@ -438,6 +451,8 @@ class Watcher:
         self._turns.clear()
         self._round.clear()
         self._bits.clear()
+        self._shares.clear()
+        self._held.clear()
         self._lookup = None
         del self._meter
 
