@@ -78,7 +78,9 @@ def watch(
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
         metrics: one or several of `wstrack.metrics.METRICS`.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
-            several; or a callable (name, parameter) -> bool.
+            several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
+            are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
+            then.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
         start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
             `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
@@ -148,7 +150,7 @@ class Watcher:
         from torch.optim import Optimizer
 
         from wstrack.delivery import Delivery
-        from wstrack.layers import select
+        from wstrack.layers import predicate, select
         from wstrack.lookup import Lookup
         from wstrack.meters import choose
         from wstrack.metrics import sums_needed
@@ -186,6 +188,9 @@ class Watcher:
         self._whole = (1 << self._layers) - 1  # the layers that end a round
         self._lookup: Lookup | None = Lookup(model, [share.parameter for share in self._shares])
         self._meter: Meter = choose(self._held, sums, meter=meter, snapshot=snapshot)
+        # A callable has seen all there is; it may also hold the model, which must not live on for that.
+        self._wanted = None if callable(layers) else predicate(layers)
+        self._known = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
         self._only = optimizer
         self._sampled = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
@@ -272,10 +277,33 @@ class Watcher:
             turn.asked, turn.bits = self._sampled, 0
             self._look_up()
             if self._only is None or optimizer is self._only:
+                news = []
                 for group in optimizer.param_groups:
                     for parameter in group["params"]:
-                        turn.bits |= self._bits.get(parameter, 0)
+                        bits = self._bits.get(parameter, 0)
+                        turn.bits |= bits
+                        if not bits and id(parameter) not in self._known and parameter.requires_grad:
+                            news.append(parameter)
+                if news:
+                    self._meet(news)
         return turn
+
+    def _meet(self, parameters: list[nn.Parameter]) -> None:
+        """Parameters that began to train after the watch: say so once if they would have been layers."""
+        self._known.update(map(id, parameters))
+        if self._wanted is None or self._lookup is None:
+            return
+        missed = [name for name, parameter in self._lookup.named(parameters).items() if self._wanted(name, parameter)]
+        if missed:
+            self._wanted = None
+            more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
+            log.warning(
+                "%s: %s%s began to train after watch() and are not measured. Call watch() again now, or choose layers "
+                "that are unfrozen later from the start, as in layers=lambda name, p: p.ndim >= 2",
+                self.name,
+                ", ".join(missed[:3]),
+                more,
+            )
 
     def _look_up(self) -> None:
         """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
@@ -438,6 +466,8 @@ class Watcher:
 
     def _abandon(self) -> None:
         """Close without waiting: this runs inside garbage collection, when the model is gone."""
+        if os.getpid() != self._process:  # as in close(): a forked child's copy of the model is gone, not the model
+            return
         self._detach()
         self._closing = threading.Thread(target=self._delivery.close, args=(PATIENCE,), name="wstrack closing")
         self._closing.start()
@@ -474,7 +504,7 @@ def _follow(watcher: Watcher) -> None:
         _live = (*_live, watcher)
         if not _hooks:
             # A compiled optimizer step would trace into ours, and compile anew with each step that is counted.
-            before, after = torch.compiler.disable(_before_step), torch.compiler.disable(_after_step)
+            before, after = map(torch.compiler.disable, (_before_step, _after_step))
             _hooks = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_forget)
