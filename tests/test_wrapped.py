@@ -1,20 +1,14 @@
-"""Models and loops that are wrapped, split, frozen, copied, resumed or run twice: the series stays right.
+"""Models and loops that are wrapped, averaged, adapted, frozen, split or copied: the series stays right.
 
-Elsewhere: loss scaling, several optimizers on one model, parameter groups that are added, `start=` in one process,
-pickling, kill and fork (test_watch.py); names without the prefixes of wrappers, tied names (test_layers.py); parameters
-that are moved or replaced (meters/test_moving.py); torch.compile (test_compiled.py).
+Elsewhere: loss scaling, several optimizers on one model, parameter groups that are added (test_watch.py); names without
+the prefixes of wrappers, tied names (test_layers.py); parameters that are moved or replaced (meters/test_moving.py);
+torch.compile (test_compiled.py); other processes, checkpoints, notebooks (test_processes.py).
 """
 
 from __future__ import annotations
 
 import copy
-import gc
-import os
 import pickle
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, TensorDataset
 
 import wstrack
 from wstrack.layers import select
@@ -332,122 +325,3 @@ def test_copies_and_checkpoints_taken_during_a_watch_disturb_nothing(model: nn.S
         pickle.loads(pickle.dumps(torch.optim.swa_utils.AveragedModel(model)))
     assert watcher.steps == 4
     np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle.rows, rtol=1e-6)
-
-
-# ---- other processes -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 and later: fork beside threads
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_data_loaders_in_processes_leave_the_recording_to_their_parent(model: nn.Sequential, method: str) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    watcher = wstrack.watch(model, every=1)
-    loader = DataLoader(TensorDataset(torch.randn(24, 6)), 4, num_workers=2, multiprocessing_context=method)
-    for (inputs,) in loader:
-        model(inputs).square().mean().backward()
-        optimizer.step()
-    assert [part.name for part in watcher.recording.iterdir()] == ["0001.arrows"]  # the workers ended; it goes on
-    train(model, optimizer)
-    watcher.close()
-    for run in (watcher.run(), wstrack.pull(f"tensorboard:{watcher.recording.parent}")):
-        assert run.steps.tolist() == [1, 2, 3, 4, 5, 6, 7]
-        assert run.completeness.notes == ()
-        assert run.completeness.missing == 0
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_that_lets_go_of_the_model_ends_nothing() -> None:
-    models = [nn.Linear(6, 2)]
-    watcher = wstrack.watch(models[0], every=1)
-    child = os.fork()
-    if child == 0:
-        models.clear()
-        gc.collect()
-        os._exit("closed" in repr(watcher))
-    assert os.waitpid(child, 0)[1] == 0
-    train(models[0], torch.optim.SGD(models[0].parameters(), lr=0.1))
-    assert watcher.run().steps.tolist() == [1]
-
-
-LOOP = """
-import os, signal, sys, torch, wstrack
-
-def loop(folder, checkpoint, start, end):
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 2))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    if start:
-        state = torch.load(checkpoint.format(start))
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        assert state["steps"] == start
-    with wstrack.watch(model, to=folder, every=50, start=start) as watcher:
-        for step in range(watcher.steps + 1, end + 1):
-            model(torch.randn(8, 6, generator=torch.Generator().manual_seed(step))).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            if step in (100, 173):
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "steps": watcher.steps}
-                torch.save(state, checkpoint.format(step))
-            if step == 180:
-                watcher.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield step, model
-"""
-
-
-def test_a_killed_run_goes_on_from_its_checkpoint_or_an_older_one(tmp_path: Path) -> None:
-    folder, checkpoint = tmp_path / "killed", str(tmp_path / "{}.pt")
-    script = LOOP + "list(loop(sys.argv[1], sys.argv[2], None, 200))"
-    killed = subprocess.run([sys.executable, "-c", script, str(folder), checkpoint], timeout=120, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    namespace: dict[str, Any] = {}
-    exec(LOOP.replace("step == 180", "False"), namespace)
-    for start, interval, since in ((173, 27, 173), (100, 50, 150)):
-        resumed = tmp_path / str(start)
-        shutil.copytree(folder, resumed)
-        for step, model in namespace["loop"](resumed, checkpoint, start, 210):
-            if step == max(since, start + 1):
-                oracle = Oracle(two_dimensional(model))
-            if step == 200:
-                oracle.sample()
-        run = wstrack.pull(resumed)
-        assert run.steps.tolist() == wstrack.pull(f"tensorboard:{resumed}").steps.tolist() == [50, 100, 150, 200]
-        assert run.intervals.tolist() == [50, 50, 50, interval]
-        if since > start:
-            np.testing.assert_allclose(run.series["rwc"].loc[200], oracle.rows[0], rtol=1e-6)
-
-
-# ---- notebooks -----------------------------------------------------------------------------------------------------
-
-CELL = """
-model = torch.nn.Linear(6, 2)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-watchers.append(wstrack.watch(model, every=2))
-for _ in range(5):
-    train(model, optimizer)
-"""
-
-
-def test_a_cell_that_is_run_twice_is_two_runs() -> None:
-    watchers: list[wstrack.Watcher] = []
-    namespace = {"torch": torch, "wstrack": wstrack, "train": train, "watchers": watchers}
-    for _ in range(2):
-        exec(CELL, namespace)
-    gc.collect()
-    first, second = watchers
-    assert "closed" in repr(first)  # its model is gone
-    assert first.recording != second.recording
-    assert [watcher.run().steps.tolist() for watcher in watchers] == [[2, 4], [2, 4]]
-
-
-def test_the_line_alone_run_twice_goes_on_in_its_run(model: nn.Sequential) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    namespace = {"model": model, "wstrack": wstrack}
-    for _ in range(2):
-        exec("watcher = wstrack.watch(model, every=2, name='mine')", namespace)
-        for _ in range(4):
-            train(model, optimizer)
-    watcher = namespace["watcher"]
-    assert watcher.run().steps.tolist() == [2, 4, 6, 8]  # type: ignore[attr-defined]
-    assert list(_watchers.values()) == [watcher]
