@@ -207,7 +207,7 @@ def test_of_an_adapted_model_the_adapters_are_the_layers() -> None:
 def test_of_a_peft_model_the_adapters_are_the_layers() -> None:
     peft = pytest.importorskip("peft", reason="peft is not installed")
     torch.manual_seed(0)
-    config = peft.LoraConfig(target_modules=["conv", "q_proj"], r=2, init_lora_weights=False)
+    config = peft.LoraConfig(target_modules=["conv", "q_proj"], r=2, lora_alpha=1, init_lora_weights=False)
     model = peft.get_peft_model(Small(), config)
     kinds = {layer.name.removeprefix("base_model.model."): layer.kind for layer, _ in select(model)}
     assert kinds == {
