@@ -212,7 +212,7 @@ class Delivery:
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
         if self._ranks is not None:
             try:
-                sums = self._ranks.total(step, interval, sums)
+                sums = self._ranks.total(step, interval, reading.time, sums)
             except WstrackError as error:
                 if not self._parted:
                     log.error("%s (said once; training goes on, the samples from here on are lost)", error)

@@ -14,6 +14,7 @@ import json
 import logging
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -29,13 +30,15 @@ from wstrack.errors import WstrackError
 from wstrack.run import Layer
 from wstrack.sharding import Share
 
-__all__ = ["Plan", "Ranks", "announce", "announced", "copies", "elsewhere", "joined", "merged"]
+__all__ = ["Plan", "Ranks", "announce", "announced", "copies", "disagreement", "elsewhere", "joined", "merged"]
 
 log = logging.getLogger("wstrack")
 
 START = timedelta(minutes=10)  # how long the ranks wait for each other when watching begins: one may load a checkpoint
 HINT = timedelta(seconds=30)  # and after how long they say so
 SAMPLE = timedelta(minutes=10)  # how long a sample waits for the slowest rank, on the delivery thread
+AHEAD = 10  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
+MARGIN = 1.0  # seconds by which the clocks of two hosts may have drifted apart since they met
 SHARDS = "shards of rank "  # names a copy of a layer that several ranks hold between them
 
 _groups: dict[tuple[int, ...], int] = {}  # how many watches have begun among these ranks
@@ -171,6 +174,8 @@ class Ranks:
                 self._counted.append(number)
                 self._where.append(index[name])
         self._layers = len(plan.layers)
+        self._began = time.time()
+        self._moments: deque[tuple[int, NDArray[np.float64]]] = deque()  # when each rank took the latest samples
         del self._offered  # the shares hold the weights
         try:
             self._group = dist.ProcessGroupGloo(
@@ -182,35 +187,39 @@ class Ranks:
                 "names the network interface to use"
             ) from error
 
-    def total(self, step: int, interval: int, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The sums of all layers, (layers of the plan, sums), from those of this rank's, (layers here, sums).
+    def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sums of all layers, (layers of the plan, sums).
+
+        Args:
+            step, interval: of the sample.
+            moment: when it was taken, in seconds since the epoch.
+            sums: of this rank's layers, (layers here, sums).
 
         Raises:
-            WstrackError: a rank sampled another step than this one, or came no more; and from then on always.
+            WstrackError: a rank took another step for this one, or came no more; and from then on always.
         """
         if self._apart is not None:
             raise WstrackError(self._apart)
         size = len(self.ranks)
-        vector = np.zeros(self._layers * sums.shape[1] + 2 * size)
-        table = vector[: -2 * size].reshape(self._layers, -1)
+        vector = np.zeros(self._layers * sums.shape[1] + 3 * size)
+        table = vector[: -3 * size].reshape(self._layers, -1)
         table[self._where] = sums[self._counted]
-        # A column of its own for each rank's step: whoever is at another one is then known to all.
-        at = vector[-2 * size :].reshape(2, size)
-        at[:, self.ranks.index(self.rank)] = step, interval
+        # A column of its own for what each rank says of the sample: whoever is elsewhere is then known to all.
+        said = vector[-3 * size :].reshape(3, size)
+        said[:, self.ranks.index(self.rank)] = step, interval, moment - self._began
         try:
             self._store.set(f"at/{self.rank}", str(step))
             self._group.allreduce([torch.from_numpy(vector)]).wait()
         except RuntimeError as error:
             self._apart = f"{self._missing(step)}: {error}"
             raise WstrackError(self._apart) from error
-        if (at != at[:, :1]).any():
-            self._apart = "the ranks sampled different steps, and their sums cannot be added up: " + ", ".join(
-                f"step {int(one)} on {_these([r for r, its in zip(self.ranks, at[0], strict=True) if its == one])}"
-                for one in np.unique(at[0])
-            )
-            if (at[0] == step).all():
-                self._apart = f"the ranks measured changes over different numbers of steps up to step {step}"
+        earlier = self._moments[0] if self._moments else None
+        self._apart = disagreement(self.ranks, said, earlier)
+        if self._apart is not None:
             raise WstrackError(self._apart)
+        self._moments.append((step, said[2].copy()))
+        while len(self._moments) > 1 and self._moments[1][0] <= step + interval - AHEAD:
+            self._moments.popleft()
         return table
 
     def close(self) -> None:
@@ -304,6 +313,43 @@ def merged(
                 whole = layers[layer.name]
                 layers[layer.name] = replace(whole, numel=whole.numel + layer.numel)
     return tuple(layers.values()), tuple(owners.values())
+
+
+def disagreement(
+    ranks: Sequence[int], said: NDArray[np.float64], earlier: tuple[int, NDArray[np.float64]] | None
+) -> str | None:
+    """Why a sample cannot be of one moment in training on all ranks; None if it can.
+
+    Args:
+        ranks: their global ranks.
+        said: (3, ranks), the step, the interval and the moment in seconds of each rank's sample.
+        earlier: a sample some steps before, its step and its moments on all ranks, (ranks,).
+
+    Example:
+        >>> disagreement([0, 1], np.array([[50, 75], [50, 25], [1.0, 1.0]]), None)
+        'the ranks took different samples, which cannot be added up: step 50 on rank 0, step 75 on rank 1'
+        >>> disagreement([0, 1], np.array([[50, 50], [50, 50], [9.0, 5.0]]), (0, np.array([7.0, 2.5])))
+        'the ranks count different steps: rank 1 took the sample of step 50 before rank 0 took that of step 0'
+    """
+    steps, intervals, moments = said
+    for what, values in (("step", steps), ("a change over", intervals)):
+        if (values != values[0]).any():
+            each = [
+                f"{what} {value:.0f} on {_these([rank for rank, v in zip(ranks, values, strict=True) if v == value])}"
+                for value in np.unique(values)
+            ]
+            return f"the ranks took different samples, which cannot be added up: {', '.join(each)}"
+    if earlier is None or steps[0] - earlier[0] < AHEAD:
+        return None
+    # Ranks that train one model wait for each other in each step. One that takes a sample long before another has taken
+    # an earlier one counts something else as a step.
+    first, last = int(moments.argmin()), int(earlier[1].argmax())
+    if moments[first] + MARGIN >= earlier[1][last]:
+        return None
+    return (
+        f"the ranks count different steps: {_these([ranks[first]])} took the sample of step {steps[0]:.0f} before "
+        f"{_these([ranks[last]])} took that of step {earlier[0]}"
+    )
 
 
 def _store() -> Any:

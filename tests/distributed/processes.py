@@ -36,6 +36,7 @@ class Processes:
 
     def __call__(self, function: Callable[..., Any], folder: Path, **arguments: Any) -> list[Any]:
         """What `function(rank, **arguments)` returns in each rank, run in `folder`; None for one that died in it."""
+        folder.mkdir(parents=True, exist_ok=True)
         for pipe in self._pipes:
             pipe.send((function, str(folder), arguments))
         answers: list[tuple[Any, str | None]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -45,7 +47,7 @@ class Seen:
 
 
 def plain(dtype: torch.dtype = torch.float64) -> nn.Sequential:
-    """Two layers that tensor parallelism can quarter, and one whose shards are uneven, with four ranks one of them empty."""
+    """Two layers that tensor parallelism can quarter, and one with uneven shards, of which the fourth is empty."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(7, 12), nn.Tanh(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
 
@@ -151,6 +153,53 @@ def together(rank: int, *, way: str, dtype: torch.dtype = torch.float64, window:
         optimizer.step()
     assert watcher.steps == STEPS
     return seen(watcher, rank, totals, collectives, held)
+
+
+def pipelined(rank: int) -> Seen:
+    """The training of `alone` in two pipeline stages; each rank has layers that the other has not."""
+    whole = plain()
+    stage_module = whole[:2] if rank == 0 else nn.Sequential(OrderedDict(list(whole.named_children())[2:]))
+    stage = PipelineStage(stage_module, rank, 2, torch.device("cpu"))
+    schedule = ScheduleGPipe(stage, n_microbatches=2, loss_fn=lambda output, target: output.square().mean())
+    optimizer = torch.optim.AdamW(stage_module.parameters(), lr=LR)
+    watcher = wstrack.watch(
+        stage_module, to="runs/it", every=EVERY, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm"),
+        group=dist.group.WORLD,
+    )  # fmt: skip
+    totals, collectives = spied(watcher)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        if rank == 0:
+            schedule.step(inputs())
+        else:
+            schedule.step(target=torch.zeros(16, 3, dtype=torch.float64))
+        optimizer.step()
+    return seen(watcher, rank, totals, collectives, [])
+
+
+class Mixture(nn.Module):
+    """A layer that all ranks hold alike, and an expert that each has for itself, under the same name."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.shared = nn.Linear(4, 4, bias=False)
+        torch.manual_seed(rank)
+        self.expert = nn.Linear(4, 6, bias=False)
+
+
+def experts(rank: int) -> tuple[Seen, NDArray[np.float64], NDArray[np.float64]]:
+    """Each weight grows by a known share, another one in each rank's expert; the expert before and after."""
+    model = Mixture(rank)
+    watcher = wstrack.watch(model, to="runs/it", every=1, metrics=("rwc", "norm"), group=dist.group.WORLD)
+    totals, collectives = spied(watcher)
+    before = model.expert.weight.detach().double().numpy().copy()
+    with torch.no_grad():
+        model.shared.weight.mul_(1.5)
+        model.expert.weight.add_(0.1 * (rank + 1))
+    watcher.step()
+    after = model.expert.weight.detach().double().numpy().copy()
+    return seen(watcher, rank, totals, collectives, []), before, after
 
 
 def spied(watcher: wstrack.Watcher) -> tuple[list[NDArray[np.float64]], list[None]]:
