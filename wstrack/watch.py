@@ -391,6 +391,8 @@ class Watcher:
     def step(self) -> None:
         """Count one step, and sample if one is due: for loops whose weights no torch optimizer changes.
 
+        Call it outside of a function that `torch.compile` compiles: inside, each count would be compiled anew.
+
         Raises:
             ValueError: with `window="step"`, which must see the weights before the step as well.
         """
