@@ -11,11 +11,10 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -36,12 +35,6 @@ __all__ = ["Watcher", "watch"]
 
 log = logging.getLogger("wstrack")
 _watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
-
-# torch's hooks are registered once and stay: a watch may end, by garbage collection too, while torch walks its hooks.
-# This tuple is replaced whole, so a step that walks it sees it as it was.
-_live: tuple[Watcher, ...] = ()
-_hooks: tuple[object, ...] = ()
-_lock = threading.RLock()
 
 PATIENCE = 60.0  # seconds that close() waits for a tracker
 
@@ -126,15 +119,6 @@ def watch(
     return watcher
 
 
-@dataclass
-class _Turn:
-    """What a watcher knows of an optimizer."""
-
-    bits: int = 0  # the layers that it holds, a bit each
-    asked: int = -1  # samples that were taken when they were looked up
-    began: int = -1  # steps that were counted when it last began one
-
-
 class Watcher:
     """What `watch` returns: follows a model's optimizer steps until it is closed. A context manager."""
 
@@ -162,6 +146,7 @@ class Watcher:
         from wstrack.opening import open_delivery
         from wstrack.ranks import elsewhere, joined
         from wstrack.run import Manifest
+        from wstrack.steps import Steps
         from wstrack.trackers import name_in
 
         if optimizer is not None and not isinstance(optimizer, Optimizer):
@@ -187,13 +172,8 @@ class Watcher:
         self._shares = [share for _, share in selected]
         self._held: list[torch.Tensor | None] = [share.local() for share in self._shares]
         self._sharded = [index for index, share in enumerate(self._shares) if not share.whole]
-        self._bits: dict[nn.Parameter, int] = {}
-        for index, share in enumerate(self._shares):
-            self._bits[share.parameter] = self._bits.get(share.parameter, 0) | 1 << index
-        self._layers = len(selected)
-        self._seen = 0  # the layers of every optimizer seen so far
-        self._whole = (1 << self._layers) - 1  # the layers that end a round
-        self._lookup: Lookup | None = Lookup(model, [share.parameter for share in self._shares])
+        parameters = [share.parameter for share in self._shares]
+        self._lookup: Lookup | None = Lookup(model, parameters)
         self._ranks = joined(group, self._shares)
         self._idle = self._ranks is None and group is None and elsewhere()
         self._shape = len(selected), len(sums)
@@ -202,17 +182,18 @@ class Watcher:
         # A callable has seen all there is; it may also hold the model, which must not live on for that.
         self._wanted = None if self._idle or callable(layers) else predicate(layers)
         self._known = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-        self._only = optimizer
-        self._sampled = 0
-        self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
-        self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
-        if optimizer is not None and not self._turn_of(optimizer).bits:
+        self._alone = window == "step"
+        self._steps = Steps(
+            parameters, optimizer, ask=self._look_up, strangers=self._meet,
+            begins=self._begins if self._alone else None, ended=self._ended,
+        )  # fmt: skip
+        if optimizer is not None and not self._steps.holds(optimizer):
             raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
 
         if model in _watchers:
             _watchers.pop(model).close()
-        self._alone = window == "step"
         self._every = every
+        self._sampled = 0
         if self._idle:
             self.name, self._folder, self._recorded = name or name_in(to) or type(model).__name__, None, 0
         else:
@@ -226,18 +207,14 @@ class Watcher:
             self._delivery: Delivery = opened.delivery
             self.name, self._folder, self._recorded = opened.name, opened.folder, opened.last
         begin = self._recorded if start is None else operator.index(start)
-        self._steps = self._since = begin
+        self._steps.count = self._since = begin
         self._due = (begin // every + 1) * every
-        self._round: set[Optimizer] = set()
-        self._stepped = 0  # the layers that were stepped in this round, as bits
-        self._found: torch.Tensor | None = None
-        self._skipped: torch.Tensor | None = None
         self._skipped_since: torch.Tensor | None = None
         self._failed = 0
         self._closed = False
         self._closing: threading.Thread | None = None
         self._process = os.getpid()
-        _follow(self)
+        self._steps.follow()
         atexit.register(self.close)
         # The model's end ends the watch, or a search over hyper-parameters would keep every model's weights.
         self._end = weakref.finalize(model, self._abandon)
@@ -246,7 +223,7 @@ class Watcher:
     @property
     def steps(self) -> int:
         """Optimizer steps counted so far, those of the run that was resumed included."""
-        return self._steps
+        return self._steps.count
 
     @property
     def recording(self) -> Path:
@@ -264,40 +241,39 @@ class Watcher:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"every {self._every} steps"
         where = self._folder or "measured by rank 0"
-        return f"<Watcher {self.name!r}: {self._layers} layers, {state}, at step {self._steps}, {where}>"
+        return f"<Watcher {self.name!r}: {len(self._about)} layers, {state}, at step {self.steps}, {where}>"
 
-    # ---- following the optimizers -----------------------------------------------------------------------------------
+    # ---- following the model ----------------------------------------------------------------------------------------
 
-    def _turn_of(self, optimizer: Optimizer) -> _Turn:
-        """What is known of an optimizer. Off-steps spend most of their microsecond here."""
-        last, turn = self._last
-        if last() is not optimizer:
-            known = self._turns.get(optimizer)
-            if known is None:
-                known = self._turns[optimizer] = _Turn()
-            turn = known
-            self._last = weakref.ref(optimizer), turn  # at once: optimizers of other models step on other threads
-        if turn.asked != self._sampled:  # parameter groups may have been added since
-            turn.asked, turn.bits = self._sampled, 0
-            self._look_up()
-            if self._only is None or optimizer is self._only:
-                news = []
-                for group in optimizer.param_groups:
-                    for parameter in group["params"]:
-                        bits = self._bits.get(parameter, 0)
-                        turn.bits |= bits
-                        if not bits and id(parameter) not in self._known and parameter.requires_grad:
-                            news.append(parameter)
-                if news:
-                    self._meet(news)
-        return turn
-
-    def _meet(self, parameters: list[nn.Parameter]) -> None:
-        """Parameters that began to train after the watch: say so once if they would have been layers."""
-        self._known.update(map(id, parameters))
-        if self._wanted is None or self._lookup is None:
+    def _look_up(self) -> None:
+        """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
+        lookup = self._lookup
+        if lookup is None:  # closed meanwhile, on another thread
             return
-        missed = [name for name, parameter in self._lookup.named(parameters).items() if self._wanted(name, parameter)]
+        for index, parameter in lookup.replaced().items():
+            self._steps.replace(index, parameter)
+            if parameter is None:
+                self._replace(index, None)
+            else:
+                share = self._shares[index] = replace(self._shares[index], parameter=parameter)
+                self._replace(index, share.local())
+        for index in self._sharded:
+            here = self._shares[index].local(self._held[index])
+            if here is not self._held[index]:
+                self._replace(index, here)
+
+    def _replace(self, index: int, here: torch.Tensor | None) -> None:
+        if not self._idle:
+            self._held[index] = here
+            self._meter.replace(index, here)
+
+    def _meet(self, strangers: list[nn.Parameter]) -> None:
+        """Parameters that began to train after the watch: say so once if they would have been layers."""
+        news = [one for one in strangers if id(one) not in self._known and one.requires_grad]
+        self._known.update(map(id, news))
+        if not news or self._wanted is None or self._lookup is None:
+            return
+        missed = [name for name, parameter in self._lookup.named(news).items() if self._wanted(name, parameter)]
         if missed:
             self._wanted = None
             more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
@@ -309,85 +285,6 @@ class Watcher:
                 more,
             )
 
-    def _look_up(self) -> None:
-        """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
-        lookup = self._lookup
-        if lookup is None:  # closed meanwhile, on another thread
-            return
-        for index, parameter in lookup.replaced().items():
-            gone = 1 << index
-            self._bits = {known: bits & ~gone for known, bits in self._bits.items() if bits != gone}
-            if parameter is None:
-                self._replace(index, None)
-            else:
-                share = self._shares[index] = replace(self._shares[index], parameter=parameter)
-                self._replace(index, share.local())
-                self._bits[parameter] = self._bits.get(parameter, 0) | gone
-            self._seen &= ~gone  # nobody is known to step it any more
-            self._whole = self._whole & ~gone if self._seen else (1 << self._layers) - 1
-        for index in self._sharded:
-            here = self._shares[index].local(self._held[index])
-            if here is not self._held[index]:
-                self._replace(index, here)
-
-    def _replace(self, index: int, here: torch.Tensor | None) -> None:
-        if not self._idle:
-            self._held[index] = here
-            self._meter.replace(index, here)
-
-    def _before(self, optimizer: Optimizer) -> None:
-        turn = self._turn_of(optimizer)
-        if not turn.bits:
-            return
-        if optimizer in self._round:
-            # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
-            self._whole = self._seen
-            self._end_round()
-        turn.began = self._steps
-        if self._alone and not self._round and self._steps + 1 == self._due:
-            self._remember()
-
-    def _after(self, optimizer: Optimizer) -> None:
-        turn = self._turn_of(optimizer)
-        bits = turn.bits
-        if not bits or (not self._round and -1 < turn.began < self._steps):
-            return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
-        settled = self._whole == self._seen
-        late = settled and not self._round and not bits & self._seen
-        self._seen |= bits
-        if settled:
-            self._whole = self._seen
-        if late:
-            return  # one that steps more rarely than the others, for the first time: it belongs to their last step
-        if not self._round:
-            self._steps += 1
-        # A fused optimizer is called even if loss scaling found an overflow; the flag says so, on the device.
-        found = vars(optimizer).get(
-            "found_inf"
-        )  # set there by torch's GradScaler; a missing attribute is slow to ask for
-        self._found = None if found is None else self._skip_of_round(found)
-        self._round.add(optimizer)
-        self._stepped |= bits
-        if self._stepped & self._whole == self._whole:
-            self._end_round()
-
-    def _skip_of_round(self, found: torch.Tensor) -> torch.Tensor | None:
-        """1 on the device if every optimizer of the round so far met an overflow; None if one surely did not."""
-        flag = found.detach().reshape(()).float()
-        if not self._round:
-            return flag.clone()
-        return None if self._found is None else self._found.minimum(flag.to(self._found.device))
-
-    def _end_round(self) -> None:
-        self._round.clear()
-        self._stepped = 0
-        if self._found is not None:
-            skipped = self._skipped
-            self._skipped = self._found if skipped is None else skipped + self._found.to(skipped.device)
-            self._found = None
-        if self._steps >= self._due:
-            self._sample()
-
     def step(self) -> None:
         """Count one step, and sample if one is due: for loops whose weights no torch optimizer changes.
 
@@ -398,31 +295,34 @@ class Watcher:
         """
         if self._alone:
             raise ValueError("window='step' needs a torch optimizer to follow; use window='interval' with step()")
-        if self._closed:
-            return
-        self._steps += 1
-        if self._steps >= self._due:
-            self._sample()
+        if not self._closed:
+            self._steps.one()
 
     # ---- sampling ---------------------------------------------------------------------------------------------------
 
-    def _remember(self) -> None:
-        if self._idle:
+    def _begins(self) -> None:
+        if self._steps.count + 1 != self._due or self._idle:
             return
-        self._since, self._skipped_since = self._steps, self._skipped
+        self._since, self._skipped_since = self._steps.count, self._steps.skipped
         try:
             self._look_up()
             self._meter.snapshot()
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
             self._fail(error)
 
+    def _ended(self) -> None:
+        if self._steps.count >= self._due:
+            self._sample()
+
     def _sample(self) -> None:
         import torch
 
         from wstrack.delivery import Reading
 
-        self._due = (self._steps // self._every + 1) * self._every
+        step, skipped = self._steps.count, self._steps.skipped
+        self._due = (step // self._every + 1) * self._every
         self._sampled += 1
+        self._steps.ask_again()
         if self._idle:
             self._leave_it_to_rank_0()
             return
@@ -437,9 +337,9 @@ class Watcher:
             if self._ranks is None:
                 return
             sums = torch.full(self._shape, torch.nan)  # the other ranks have theirs, and must not be left waiting
-        if self._steps > self._recorded:  # or else it is trained again, from an older checkpoint
-            self._delivery.put(Reading(sums, self._steps, self._since, self._skipped, self._skipped_since))
-        self._since, self._skipped_since = self._steps, self._skipped
+        if step > self._recorded:  # or else it is trained again, from an older checkpoint
+            self._delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+        self._since, self._skipped_since = step, skipped
 
     def _leave_it_to_rank_0(self) -> None:
         from wstrack.ranks import announced
@@ -455,7 +355,7 @@ class Watcher:
 
     def _fail(self, error: Exception) -> None:
         if not self._failed:
-            log.warning("sample at step %d: %s: %s (said once)", self._steps, type(error).__name__, error)
+            log.warning("sample at step %d: %s: %s (said once)", self.steps, type(error).__name__, error)
         self._failed += 1
 
     # ---- ending -----------------------------------------------------------------------------------------------------
@@ -487,15 +387,15 @@ class Watcher:
             if self._closing is not None:
                 self._closing.join(PATIENCE)
             return
-        if self._round and self._steps >= self._due:
-            self._end_round()
+        if self.steps >= self._due:
+            self._steps.end_round()
         self._detach()
         if self._idle:
             return
         self._delivery.close(PATIENCE)
         if not self._sampled:
-            why = f"{self._steps} steps were counted and every={self._every}"
-            if not self._seen and not self._steps:
+            why = f"{self.steps} steps were counted and every={self._every}"
+            if not self._steps.seen and not self.steps:
                 why = "no optimizer stepped any of the layers that were watched"
             log.warning("%s: no sample was taken: %s", self.name, why)
 
@@ -514,10 +414,7 @@ class Watcher:
         self._closed = True
         self._end.detach()
         atexit.unregister(self.close)
-        _unfollow(self)
-        self._turns.clear()
-        self._round.clear()
-        self._bits.clear()
+        self._steps.unfollow()
         self._shares.clear()
         self._held.clear()
         self._lookup = None
@@ -531,43 +428,6 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _follow(watcher: Watcher) -> None:
-    global _live, _hooks
-    import torch
-    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-
-    with _lock:
-        _live = (*_live, watcher)
-        if not _hooks:
-            # A compiled optimizer step would trace into ours, and compile anew with each step that is counted.
-            before, after = map(torch.compiler.disable, (_before_step, _after_step))
-            _hooks = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_forget)
-
-
-def _unfollow(watcher: Watcher) -> None:
-    global _live
-    with _lock:
-        _live = tuple(one for one in _live if one is not watcher)
-
-
-def _forget() -> None:
-    """In a forked child: it has none of the threads that deliver."""
-    global _live
-    _live = ()
-
-
-def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for watcher in _live:
-        watcher._before(optimizer)
-
-
-def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for watcher in _live:
-        watcher._after(optimizer)
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
