@@ -27,7 +27,7 @@ def watch(model: nn.Module, accelerator: Accelerator, **options: Any) -> Watcher
         model: what `prepare` returned, or what it was given.
         accelerator: its W&B and MLflow runs and TensorBoard writers get the samples; if it has none of these, they go
             where `wstrack.watch` sends them.
-        **options: those of `wstrack.watch`; of a run that is resumed, `start` is the steps that its checkpoint has seen.
+        **options: those of `wstrack.watch`; of a run that is resumed, `start` is the steps that its checkpoint has.
 
     Returns:
         What `wstrack.watch` returns. Close it before `accelerator.end_training()`, which finishes the runs.

@@ -74,5 +74,7 @@ class WeightChangeCallback(Callback):
 
 def _behind(learn: Any) -> list[object] | None:
     """What the learner's callbacks log to, as `to` of `watch`."""
-    writers = [one.writer for one in learn.cbs if type(one).__name__ == "TensorBoardCallback" and hasattr(one, "writer")]
+    writers = [
+        one.writer for one in learn.cbs if type(one).__name__ == "TensorBoardCallback" and hasattr(one, "writer")
+    ]
     return [*(name for name in ("mlflow", "wandb") if tracker(name).is_active()), *writers] or None

@@ -72,7 +72,7 @@ class WeightChangeCallback(keras.callbacks.Callback):
 
 
 def _as_module(model: keras.Model) -> nn.Module:
-    """A module of the model's trainable weights with Keras's names; by itself it has them all in one flat dictionary."""
+    """The trainable weights under Keras's names, as a module; the model itself has them in one flat dictionary."""
     from torch import nn
 
     root = nn.Module()

@@ -80,5 +80,5 @@ def _behind(trainer: Trainer) -> list[object] | None:
         if "MLFlowLogger" in kinds:
             found.append(f"mlflow:{logger.run_id}")  # type: ignore[attr-defined]
         elif kinds & {"WandbLogger", "TensorBoardLogger"}:
-            found.append(logger.experiment)
+            found.append(logger.experiment)  # type: ignore[attr-defined]
     return found or None

@@ -17,7 +17,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("Transformers is not installed: pip install 'wstrack[transformers]'") from error
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from wstrack.watch import Watcher
@@ -55,14 +54,16 @@ class WeightChangeCallback(TrainerCallback):
         self.watcher = None
 
     def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Watch the model: by now each callback has begun, in whatever order, and opened what it reports to."""
         if self.watcher is None:
             given = _behind(args) if state.is_world_process_zero else {}
-            self.watcher = watch(model, **{"start": state.global_step, **given, **self._options})
+            self.watcher = watch(kwargs["model"], **{"start": state.global_step, **given, **self._options})
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Finish what was logged."""
         if self.watcher is not None:
             self.watcher.close()
@@ -70,11 +71,12 @@ class WeightChangeCallback(TrainerCallback):
 
 def _behind(args: TrainingArguments) -> dict[str, object]:
     """`to` and `name` of `watch`, by what the trainer's own callbacks report to."""
-    to: list[object] = [one for one in ("mlflow", "wandb") if one in args.report_to and tracker(one).is_active()]
+    reports = args.report_to or ()
+    to: list[object] = [one for one in ("mlflow", "wandb") if one in reports and tracker(one).is_active()]
     name = args.run_name
-    if "tensorboard" in args.report_to:
+    if "tensorboard" in reports:
         given = os.environ.get("TENSORBOARD_LOGGING_DIR") or getattr(args, "logging_dir", None)  # Transformers 4
-        root = Path(given or Path(args.output_dir, "runs")).expanduser()
+        root = Path(given or f"{args.output_dir}/runs").expanduser()
         # The trainer hands its writer to nobody, but the writer's file is there, and has this process's number.
         files = [file for file in root.rglob(f"*.tfevents.*.{os.getpid()}.*") if file.parent.name != BESIDE]
         if files:

@@ -71,7 +71,8 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12]
 
 
-def test_wandb_and_mlflow(_quiet: None, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("_quiet")
+def test_wandb_and_mlflow(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     accelerator = Accelerator(cpu=True, log_with=["wandb", "mlflow"])
     accelerator.init_trackers("run")

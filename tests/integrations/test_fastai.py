@@ -32,7 +32,6 @@ from fastai.callback.training import GradientAccumulation
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import Adam, OptimWrapper
-
 from wstrack_integrations.fastai import WeightChangeCallback
 
 EVERY = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pandas as pd
@@ -17,7 +18,6 @@ pytest.importorskip("ignite", reason="the extra wstrack[ignite] is not installed
 from ignite.engine import Engine, Events, create_supervised_evaluator, create_supervised_trainer
 from ignite.handlers import TensorboardLogger
 from ignite.metrics import Loss
-
 from wstrack_integrations.ignite import WeightChangeHandler
 
 EVERY = 2
@@ -28,40 +28,41 @@ def data() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(torch.randn(4, 6), torch.randn(4, 3)) for _ in range(16)]
 
 
-def engine(*, begin: int = 0, **options: Any) -> tuple[Engine, nn.Module, torch.optim.Optimizer]:
+def engine(**options: Any) -> tuple[Engine, nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     return create_supervised_trainer(model, optimizer, nn.MSELoss(), **options), model, optimizer
 
 
+def fit(saved: dict[str, Any], epochs: int) -> tuple[Steps, dict[str, Any]]:
+    """Train on from what was saved; also returns what is to be saved of the first epoch."""
+    trainer, model, optimizer = engine(gradient_accumulation_steps=4)
+    evaluator = create_supervised_evaluator(model, {"loss": Loss(nn.MSELoss())})
+    handler = WeightChangeHandler(every=EVERY)
+    handler.attach(trainer, model)
+    objects = {"trainer": trainer, "model": model, "optimizer": optimizer, "handler": handler}
+    for name, state in saved.items():
+        objects[name].load_state_dict(state)
+    steps = Steps(model, optimizer, begin=4 if saved else 0)
+    kept: dict[str, Any] = {}
+    with TensorboardLogger(log_dir="logs") as logger:
+        completed = Events.ITERATION_COMPLETED
+        logger.attach_output_handler(trainer, completed, tag="training", output_transform=lambda loss: {"loss": loss})
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(data()))
+        states = Events.EPOCH_COMPLETED(once=1)
+        trainer.add_event_handler(
+            states, lambda: kept.update({name: copy.deepcopy(one.state_dict()) for name, one in objects.items()})
+        )
+        trainer.run(data(), max_epochs=epochs)
+    return steps, kept
+
+
 def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twice() -> None:
-    saved: dict[str, Any] = {}
-    expected = []
-    for epochs in (2, 3):
-        trainer, model, optimizer = engine(gradient_accumulation_steps=4)
-        evaluator = create_supervised_evaluator(model, {"loss": Loss(nn.MSELoss())})
-        handler = WeightChangeHandler(every=EVERY)
-        handler.attach(trainer, model)
-        objects = {"trainer": trainer, "model": model, "optimizer": optimizer, "handler": handler}
-        for name, state in saved.items():
-            objects[name].load_state_dict(state)
-        steps = Steps(model, optimizer, begin=4 if saved else 0)
-        with TensorboardLogger(log_dir="logs") as logger:
-            logger.attach_output_handler(
-                trainer, Events.ITERATION_COMPLETED, tag="training", output_transform=lambda loss: {"loss": loss}
-            )
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(data()))
-
-            @trainer.on(Events.EPOCH_COMPLETED(once=1))
-            def _save() -> None:
-                saved.update({name: one.state_dict() for name, one in objects.items()})
-                saved["model"] = {name: weight.clone() for name, weight in model.state_dict().items()}
-
-            trainer.run(data(), max_epochs=epochs)
-        expected.append(steps.changes(EVERY))
+    first, saved = fit({}, epochs=2)
+    second, _ = fit(saved, epochs=3)
     run = tracked("tensorboard:logs/wstrack")
-    agree(run, pd.concat([expected[0], expected[1].loc[9:]]))
+    agree(run, pd.concat([first.changes(EVERY), second.changes(EVERY).loc[9:]]))
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12]
 
 
@@ -77,7 +78,7 @@ def test_an_engine_that_runs_further_goes_on_and_its_errors_are_raised() -> None
 
 
 def test_the_line_alone_works_inside_in_mixed_precision() -> None:
-    trainer, model, optimizer = engine(amp_mode=None)
+    trainer, model, optimizer = engine()
     steps = Steps(model, optimizer)
     with wstrack.watch(model, to="./plain", every=EVERY), torch.autocast("cpu", torch.bfloat16):
         trainer.run(data(), max_epochs=1)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from steps import agree, tracked
 
 import wstrack
 
-keras = pytest.importorskip("keras", reason="the extra wstrack[keras] is not installed")
+pytest.importorskip("keras", reason="the extra wstrack[keras] is not installed")
 
-from steps import agree, tracked
+import keras
 from wstrack_integrations.keras import WeightChangeCallback
 
 EVERY = 2
@@ -69,7 +70,8 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12]
 
 
-def test_mixed_precision_and_a_frozen_layer(_mixed: None) -> None:
+@pytest.mark.usefixtures("_mixed")
+def test_mixed_precision_and_a_frozen_layer() -> None:
     made = model()
     made.layers[1].trainable = False
     callback = WeightChangeCallback(every=8, layers="kernel")

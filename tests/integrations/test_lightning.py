@@ -19,7 +19,6 @@ pytest.importorskip("lightning", reason="the extra wstrack[lightning] is not ins
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
-
 from wstrack_integrations.lightning import WeightChangeCallback
 
 if TYPE_CHECKING:
@@ -86,7 +85,8 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     assert set(run.intervals) == {EVERY}
 
 
-def test_wandb_and_mlflow_get_the_same_run(_quiet: None, mlflow_store: str) -> None:
+@pytest.mark.usefixtures("_quiet")
+def test_wandb_and_mlflow_get_the_same_run(mlflow_store: str) -> None:
     wandb, mlflow = WandbLogger(offline=True, save_dir="."), MLFlowLogger(tracking_uri=mlflow_store)
     follow = Follow()
     trainer(
@@ -176,7 +176,7 @@ def test_the_package_under_its_older_name() -> None:
 
     logger = older.loggers.TensorBoardLogger(".", name="logs", version="older")
     callbacks = [WeightChangeCallback(every=4)]
-    older.Trainer(
-        accelerator="cpu", callbacks=callbacks, logger=logger, max_epochs=1, enable_progress_bar=False
-    ).fit(Older(), data())
+    older.Trainer(accelerator="cpu", callbacks=callbacks, logger=logger, max_epochs=1, enable_progress_bar=False).fit(
+        Older(), data()
+    )
     assert wstrack.pull("logs/older/wstrack").steps.tolist() == [4, 8, 12, 16]

@@ -20,7 +20,6 @@ pytest.importorskip("skorch", reason="the extra wstrack[skorch] is not installed
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, Checkpoint, LoadInitState, TensorBoard
 from torch.utils.tensorboard import SummaryWriter
-
 from wstrack_integrations.skorch import WeightChangeCallback
 
 EVERY = 4

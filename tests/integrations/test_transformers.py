@@ -17,7 +17,6 @@ pytest.importorskip("transformers", reason="the extra wstrack[transformers] is n
 pytest.importorskip("accelerate", reason="the extra wstrack[transformers] is not installed")
 
 from transformers import Trainer, TrainerCallback, TrainingArguments
-
 from wstrack_integrations.transformers import WeightChangeCallback
 
 EVERY = 2
@@ -72,9 +71,8 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     assert run.facts["name"] == "logs"
 
 
-def test_wandb_mlflow_and_tensorboard_get_the_same_run(
-    _quiet: None, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_quiet")
+def test_wandb_mlflow_and_tensorboard_get_the_same_run(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
     import wandb
 
