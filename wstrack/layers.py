@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from wstrack.run import Layer
+from wstrack.sharding import Share, flattened, refused, share_of
 
 __all__ = ["Selection", "kind_of", "select", "unmeasurable", "unwrapped"]
 
@@ -82,8 +84,8 @@ def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.
     return "other"
 
 
-def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.Parameter]]:
-    """The layers of a model, in model order, each with its parameter.
+def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Share]]:
+    """The layers of a model, in model order, each with what this process holds of it.
 
     Args:
         model: any module; a wrapped one too.
@@ -92,8 +94,8 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.P
             callable (name, parameter) -> bool. A tied weight is one layer, its other names are its aliases.
 
     Raises:
-        ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or not
-            whole (sharded).
+        ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or
+            sharded in a way that is not supported.
         TypeError: `layers` is none of these.
 
     Example:
@@ -102,35 +104,70 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.P
         [('0.weight', 'conv', (4, 1, 3, 3)), ('2.weight', 'linear', (2, 4))]
     """
     wanted = _predicate(layers)
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    trainable = {parameter: known for parameter, known in names.items() if parameter.requires_grad}
-    if not trainable:
+    there = [one for one in _weights(model) if one.whole.requires_grad]
+    if not there:
         raise ValueError(
             f"model: {type(model).__name__} has no trainable parameter; give a model whose parameters require gradients"
         )
-    selected: list[tuple[Layer, nn.Parameter]] = []
-    for parameter, (raw, *others) in trainable.items():
-        name = unwrapped(raw, model)
-        if why := unmeasurable(parameter):
-            raise ValueError(f"model: {name} {why}")
-        if not wanted(name, parameter):
+    selected: list[tuple[Layer, Share]] = []
+    for one in there:
+        name, *aliases = (unwrapped(raw, model) for raw in one.names)
+        why = unmeasurable(one.share.parameter)
+        if not is_lazy(one.share.parameter) and not wanted(name, one.whole):
             continue
-        path, _, own = raw.rpartition(".")
+        if why:
+            raise ValueError(f"model: {name} {why}")
         layer = Layer(
             name=name,
-            kind=kind_of(model.get_submodule(path), unwrapped(path), own, parameter),
-            shape=tuple(parameter.shape),
-            numel=parameter.numel(),
-            aliases=tuple(unwrapped(other, model) for other in others),
+            kind=kind_of(one.module, name.rpartition(".")[0], one.own, one.whole),
+            shape=tuple(one.whole.shape),
+            numel=one.whole.numel(),
+            aliases=tuple(aliases),
         )
-        selected.append((layer, parameter))
+        selected.append((layer, one.share))
     if not selected:
-        some = ", ".join(unwrapped(known[0], model) for known in list(trainable.values())[:5])
+        some = ", ".join(unwrapped(one.names[0], model) for one in there[:5])
         wanting = "none has two or more dimensions; pass layers='all'" if layers is None else "none is selected"
         raise ValueError(f"layers={layers!r}: of the model's trainable parameters ({some}, ...) {wanting}")
     return selected
+
+
+@dataclass
+class _Weight:
+    """A weight of the model; `whole` has its full shape, and no values where FSDP1 has flattened it."""
+
+    names: list[str]
+    module: nn.Module
+    own: str
+    whole: nn.Parameter
+    share: Share
+
+
+def _weights(model: nn.Module) -> list[_Weight]:
+    """The weights of a model in its order, tied ones once."""
+    flat = flattened(model)
+    found: dict[nn.Parameter, list[_Weight]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter in found:
+            if parameter not in flat:
+                found[parameter][0].names.append(name)
+        elif parameter in flat:
+            found[parameter] = [
+                _Weight([one.name], one.module, one.own, _whole(one.shape, parameter), one.share)
+                for one in flat[parameter]
+            ]
+        else:
+            path, _, own = name.rpartition(".")
+            found[parameter] = [_Weight([name], model.get_submodule(path), own, parameter, share_of(parameter))]
+    weights = [one for group in found.values() for one in group]
+    if flat:  # a flat parameter stands where its wrapper does, and its layers elsewhere
+        order = {module: number for number, module in enumerate(model.modules())}
+        weights.sort(key=lambda one: order[one.module])
+    return weights
+
+
+def _whole(shape: torch.Size, parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape, dtype=parameter.dtype, device="meta"), parameter.requires_grad)
 
 
 def _predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
@@ -162,6 +199,6 @@ def unmeasurable(parameter: nn.Parameter) -> str | None:
         return "is not initialised yet; run one forward pass before watch()"
     if parameter.is_meta:
         return "is on the meta device and has no values; load the weights before watch()"
-    if type(parameter.data).__name__ == "DTensor" or parameter.layout != torch.strided:
-        return "is sharded or sparse, and a part of a weight cannot be measured as a whole"
-    return None
+    if parameter.layout != torch.strided:
+        return "is sparse, which is not supported; leave it out with layers="
+    return refused(parameter)

@@ -6,20 +6,22 @@ import atexit
 import logging
 import operator
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     import torch
     from torch import nn
+    from torch.distributed import ProcessGroup
     from torch.optim import Optimizer
 
     from wstrack.delivery import Delivery
@@ -34,7 +36,6 @@ __all__ = ["Watcher", "watch"]
 
 log = logging.getLogger("wstrack")
 _watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
-_names: set[str] = set()  # made up in this process
 
 # torch's hooks are registered once and stay: a watch may end, by garbage collection too, while torch walks its hooks.
 # This tuple is replaced whole, so a step that walks it sees it as it was.
@@ -42,7 +43,6 @@ _live: tuple[Watcher, ...] = ()
 _hooks: tuple[object, ...] = ()
 _lock = threading.RLock()
 
-RUNS = Path("runs")  # where runs go if nothing else is said, as with TensorBoard's own writer
 PATIENCE = 60.0  # seconds that close() waits for a tracker
 
 
@@ -57,6 +57,7 @@ def watch(
     layers: Selection = None,
     name: str | None = None,
     start: int | None = None,
+    group: ProcessGroup | None = None,
     snapshot: str = "device",
     meter: str | None = None,
 ) -> Watcher:
@@ -83,6 +84,10 @@ def watch(
         start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
             `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
             again. None = the last step that the run has.
+        group: the processes that hold this model between them, where the model does not show it: a pipeline stage or
+            experts in each. All of them call `watch`, and their layers make one run. None = all processes of
+            `torch.distributed` if any layer is sharded (FSDP, tensor parallel); otherwise rank 0 measures, and the
+            others do not.
         snapshot: where the copy of the weights is kept: "device" = beside them; "cpu" = in the host's memory, for
             training that leaves no room on the device. A sample then takes as long as the copies over the bus.
         meter: "auto" = the fastest for each layer; "cuda", "cpu" or "portable" = this one; None = what the environment
@@ -113,7 +118,7 @@ def watch(
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     watcher = _watchers[model] = Watcher(
-        model, optimizer, to, every, window, metrics, layers, name, start, snapshot, meter
+        model, optimizer, to, every, window, metrics, layers, name, start, group, snapshot, meter
     )
     return watcher
 
@@ -141,19 +146,20 @@ class Watcher:
         layers: Selection,
         name: str | None,
         start: int | None,
+        group: ProcessGroup | None,
         snapshot: str,
         meter: str | None,
     ) -> None:
         from torch.optim import Optimizer
 
-        from wstrack.delivery import Delivery
         from wstrack.layers import select
         from wstrack.lookup import Lookup
         from wstrack.meters import choose
         from wstrack.metrics import sums_needed
-        from wstrack.recording import FOLDER, Recorder, last_step
+        from wstrack.opening import open_delivery
+        from wstrack.ranks import elsewhere, joined
         from wstrack.run import Manifest
-        from wstrack.trackers import name_in, open_sinks, run_folder
+        from wstrack.trackers import name_in
 
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
@@ -174,13 +180,22 @@ class Watcher:
         if name is not None and not name.strip():
             raise ValueError("name is empty; leave it out to have one made")
 
-        parameters = [parameter for _, parameter in selected]
-        self._bits = {parameter: 1 << index for index, parameter in enumerate(parameters)}
-        self._layers = len(parameters)
+        self._about = tuple(layer for layer, _ in selected)
+        self._shares = [share for _, share in selected]
+        self._held: list[torch.Tensor | None] = [share.local() for share in self._shares]
+        self._sharded = [index for index, share in enumerate(self._shares) if not share.whole]
+        self._bits: dict[nn.Parameter, int] = {}
+        for index, share in enumerate(self._shares):
+            self._bits[share.parameter] = self._bits.get(share.parameter, 0) | 1 << index
+        self._layers = len(selected)
         self._seen = 0  # the layers of every optimizer seen so far
         self._whole = (1 << self._layers) - 1  # the layers that end a round
-        self._lookup: Lookup | None = Lookup(model, parameters)
-        self._meter: Meter = choose(parameters, sums, meter=meter, snapshot=snapshot)
+        self._lookup: Lookup | None = Lookup(model, [share.parameter for share in self._shares])
+        self._ranks = joined(group, self._shares)
+        self._idle = self._ranks is None and group is None and elsewhere()
+        self._shape = len(selected), len(sums)
+        if not self._idle:
+            self._meter: Meter = choose([share.local() for share in self._shares], sums, meter=meter, snapshot=snapshot)
         self._only = optimizer
         self._sampled = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
@@ -190,43 +205,23 @@ class Watcher:
 
         if model in _watchers:
             _watchers.pop(model).close()
-        self._meter.snapshot()
-        self._meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
-        if window == "step":
-            self._meter.release()  # what is left is the start, for the distance
-        manifest = Manifest(
-            name=name or name_in(to) or _fresh_name(model),
-            layers=tuple(layer for layer, _ in selected),
-            metrics=names,
-            every=every,
-            window=window,
-            facts={**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot},
-        )
-        sinks = open_sinks(to, manifest)
-        home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
-        # Absolute: the user may change folders while training.
-        self.recording = (home or RUNS / run_folder(manifest.name)).absolute() / FOLDER
-        for sink in sinks:
-            sink.recording_directory = self.recording.parent
-        # What is read from the recording can then still name the run as its trackers do.
-        references = [sink.reference for sink in sinks if sink.reference]
-        recorded = replace(manifest, facts={**manifest.facts, "references": references})
-        self._recorded = last_step(self.recording)
-        begin = self._recorded if start is None else operator.index(start)
-        if self._recorded:
-            log.warning("%s is there already: it goes on after step %d", self.recording.parent, self._recorded)
-        try:
-            recorder = Recorder(self.recording, recorded, sums)
-        except BaseException:
-            for sink in sinks:
-                sink.close()
-            raise
-
-        self.name = manifest.name
-        self._steps = self._since = begin
-        self._every = every
-        self._due = (begin // every + 1) * every
         self._alone = window == "step"
+        self._every = every
+        if self._idle:
+            self.name, self._folder, self._recorded = name or name_in(to) or type(model).__name__, None, 0
+        else:
+            self._meter.snapshot()
+            self._meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
+            if self._alone:
+                self._meter.release()  # what is left is the start, for the distance
+            facts = {**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot}
+            manifest = Manifest(name or name_in(to) or "", self._about, names, every, window, facts)
+            opened = open_delivery(to, manifest, sums, ranks=self._ranks, shares=self._shares, start=start)
+            self._delivery: Delivery = opened.delivery
+            self.name, self._folder, self._recorded = opened.name, opened.folder, opened.last
+        begin = self._recorded if start is None else operator.index(start)
+        self._steps = self._since = begin
+        self._due = (begin // every + 1) * every
         self._round: set[Optimizer] = set()
         self._stepped = 0  # the layers that were stepped in this round, as bits
         self._found: torch.Tensor | None = None
@@ -236,7 +231,6 @@ class Watcher:
         self._closed = False
         self._closing: threading.Thread | None = None
         self._process = os.getpid()
-        self._delivery: Delivery = Delivery(manifest, sums, recorder, sinks)
         _follow(self)
         atexit.register(self.close)
         # The model's end ends the watch, or a search over hyper-parameters would keep every model's weights.
@@ -248,9 +242,23 @@ class Watcher:
         """Optimizer steps counted so far, those of the run that was resumed included."""
         return self._steps
 
+    @property
+    def recording(self) -> Path:
+        """The recording's folder; with ranks, on the first one's machine.
+
+        Raises:
+            WstrackError: another rank measures this model, and knows.
+        """
+        from wstrack.errors import WstrackError
+
+        if self._folder is None:
+            raise WstrackError("rank 0 measures and records this model; ask its watcher")
+        return self._folder
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"every {self._every} steps"
-        return f"<Watcher {self.name!r}: {self._layers} layers, {state}, at step {self._steps}, {self.recording}>"
+        where = self._folder or "measured by rank 0"
+        return f"<Watcher {self.name!r}: {self._layers} layers, {state}, at step {self._steps}, {where}>"
 
     # ---- following the optimizers -----------------------------------------------------------------------------------
 
@@ -278,13 +286,25 @@ class Watcher:
         if lookup is None:  # closed meanwhile, on another thread
             return
         for index, parameter in lookup.replaced().items():
-            self._meter.replace(index, parameter)
             gone = 1 << index
-            self._bits = {known: bit for known, bit in self._bits.items() if bit != gone}
-            if parameter is not None:
-                self._bits[parameter] = gone
+            self._bits = {known: bits & ~gone for known, bits in self._bits.items() if bits != gone}
+            if parameter is None:
+                self._replace(index, None)
+            else:
+                share = self._shares[index] = replace(self._shares[index], parameter=parameter)
+                self._replace(index, share.local())
+                self._bits[parameter] = self._bits.get(parameter, 0) | gone
             self._seen &= ~gone  # nobody is known to step it any more
             self._whole = self._whole & ~gone if self._seen else (1 << self._layers) - 1
+        for index in self._sharded:
+            here = self._shares[index].local(self._held[index])
+            if here is not self._held[index]:
+                self._replace(index, here)
+
+    def _replace(self, index: int, here: torch.Tensor | None) -> None:
+        if not self._idle:
+            self._held[index] = here
+            self._meter.replace(index, here)
 
     def _before(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
@@ -356,31 +376,51 @@ class Watcher:
     # ---- sampling ---------------------------------------------------------------------------------------------------
 
     def _remember(self) -> None:
+        if self._idle:
+            return
+        self._since, self._skipped_since = self._steps, self._skipped
         try:
             self._look_up()
             self._meter.snapshot()
-            self._since, self._skipped_since = self._steps, self._skipped
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
             self._fail(error)
 
     def _sample(self) -> None:
+        import torch
+
         from wstrack.delivery import Reading
 
         self._due = (self._steps // self._every + 1) * self._every
         self._sampled += 1
+        if self._idle:
+            self._leave_it_to_rank_0()
+            return
         try:
             self._look_up()
             sums = self._meter.sample()
             if self._alone:
                 self._meter.release()
-            if self._steps <= self._recorded:  # trained again, from an older checkpoint
-                self._since, self._skipped_since = self._steps, self._skipped
-                return
-            self._delivery.put(Reading(sums, self._steps, self._since, self._skipped, self._skipped_since))
-            self._since, self._skipped_since = self._steps, self._skipped
         except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
             self._meter.release()  # some layers may have moved on: the next sample is missing and begins anew
             self._fail(error)
+            if self._ranks is None:
+                return
+            sums = torch.full(self._shape, torch.nan)  # the other ranks have theirs, and must not be left waiting
+        if self._steps > self._recorded:  # or else it is trained again, from an older checkpoint
+            self._delivery.put(Reading(sums, self._steps, self._since, self._skipped, self._skipped_since))
+        self._since, self._skipped_since = self._steps, self._skipped
+
+    def _leave_it_to_rank_0(self) -> None:
+        from wstrack.ranks import announced
+
+        self._due = sys.maxsize
+        if not announced(self._about):
+            log.warning(
+                "%s: this rank is not measured, and rank 0 watches no model with these layers. Where each rank holds a "
+                "part of one model, pass group=torch.distributed.group.WORLD to watch() on all of them; where each "
+                "trains its own, a group of its own",
+                self.name,
+            )
 
     def _fail(self, error: Exception) -> None:
         if not self._failed:
@@ -394,10 +434,14 @@ class Watcher:
         if self._closed:
             self.close()  # which waits for one that goes on in the background
             return True
-        return self._delivery.flush(timeout)
+        return self._idle or self._delivery.flush(timeout)
 
     def run(self) -> Run:
-        """The run so far, from its recording."""
+        """The run so far, from its recording.
+
+        Raises:
+            WstrackError: another rank records it.
+        """
         from wstrack.recording import read_recording
 
         self.flush()
@@ -415,6 +459,8 @@ class Watcher:
         if self._round and self._steps >= self._due:
             self._end_round()
         self._detach()
+        if self._idle:
+            return
         self._delivery.close(PATIENCE)
         if not self._sampled:
             why = f"{self._steps} steps were counted and every={self._every}"
@@ -425,6 +471,8 @@ class Watcher:
     def _abandon(self) -> None:
         """Close without waiting: this runs inside garbage collection, when the model is gone."""
         self._detach()
+        if self._idle:
+            return
         self._closing = threading.Thread(target=self._delivery.close, args=(PATIENCE,), name="wstrack closing")
         self._closing.start()
 
@@ -437,8 +485,11 @@ class Watcher:
         self._turns.clear()
         self._round.clear()
         self._bits.clear()
+        self._shares.clear()
+        self._held.clear()
         self._lookup = None
-        del self._meter
+        if not self._idle:
+            del self._meter
 
     def __enter__(self) -> Watcher:
         return self
@@ -481,17 +532,6 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     for watcher in _live:
         watcher._after(optimizer)
-
-
-def _fresh_name(model: nn.Module) -> str:
-    base = name = f"{type(model).__name__}-{time.strftime('%Y%m%d-%H%M%S')}"
-    number = 1
-    with _lock:
-        while name in _names or (RUNS / name).exists():
-            number += 1
-            name = f"{base}-{number}"
-        _names.add(name)
-    return name
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
