@@ -50,9 +50,10 @@ class WeightChangeCallback(Callback):
         self._start = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the model, which now has the weights of the checkpoint that is gone on from."""
+        """Watch the model, which by now is wrapped and has the weights of the checkpoint that is gone on from."""
         start = trainer.global_step if self._start is None else self._start
-        self.watcher = watch(pl_module, **{"to": _behind(trainer), "start": start, **self._options})
+        model = trainer.strategy.model or pl_module  # with the outermost wrapper: FSDP's holds weights of its own
+        self.watcher = watch(model, **{"to": _behind(trainer), "start": start, **self._options})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish what was logged, while the loggers are open."""
