@@ -12,6 +12,8 @@ except ModuleNotFoundError:
     try:  # its older name, under which the same package is still released
         from pytorch_lightning import Callback  # type: ignore[assignment]
     except ModuleNotFoundError as error:
+        if error.name != "pytorch_lightning":
+            raise
         raise ModuleNotFoundError("Lightning is not installed: pip install 'wstrack[lightning]'") from error
 
 if TYPE_CHECKING:
