@@ -13,11 +13,13 @@ from torch.nn.parameter import is_lazy
 from wstrack.run import Layer
 from wstrack.sharding import Share, flattened, refused, share_of
 
-__all__ = ["Selection", "kind_of", "select", "unmeasurable", "unwrapped"]
+__all__ = ["Selection", "kind_of", "predicate", "select", "unmeasurable", "unwrapped"]
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# What torch computes a weight from lies under "<module>.parametrizations.<weight>".
+_PARAMETRIZED = re.compile(r"((?:.*?\.)??)parametrizations\.([^.]+)")
 _ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _ATTENTION_NAMES = re.compile(
     r"(^|[._])(attn|attention|self_attn|cross_attn|qkv|c_attn|in_proj|out_proj|[qkvo]_proj|w[qkvo])([._]|$)",
@@ -65,6 +67,8 @@ def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.
     """
     if parameter_name.startswith("bias") or parameter_name.endswith("_bias"):
         return "bias"
+    if parameter_name.startswith("weight") and parameter_name.endswith("_g"):  # the magnitude in a weight norm
+        return "norm"
     if isinstance(module, nn.modules.conv._ConvNd):
         if module.transposed:
             return "transposed"
@@ -81,6 +85,11 @@ def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.
         return "attention" if _ATTENTION_NAMES.search(path) else "linear"
     if "norm" in type(module).__name__.lower():
         return "norm"
+    named = f"{type(module).__name__} {path} {parameter_name}".lower()
+    if "lora" in named or hasattr(module, "base_layer"):  # an adapter (base_layer: peft's) of what it adapts
+        kinds = {kind_of(child, path, "weight", parameter) for child in module.children()} - {"other", "norm"}
+        if len(kinds) == 1:
+            return kinds.pop()
     return "other"
 
 
@@ -91,7 +100,8 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Shar
         model: any module; a wrapped one too.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all" = every trainable
             parameter; a regular expression or several, searched for in the names of all trainable parameters; or a
-            callable (name, parameter) -> bool. A tied weight is one layer, its other names are its aliases.
+            callable (name, parameter) -> bool, which is asked about frozen parameters too. A tied weight is one layer,
+            its other names are its aliases.
 
     Raises:
         ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or
@@ -103,8 +113,13 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Shar
         >>> [(layer.name, layer.kind, layer.shape) for layer, _ in select(model)]
         [('0.weight', 'conv', (4, 1, 3, 3)), ('2.weight', 'linear', (2, 4))]
     """
-    wanted = _predicate(layers)
-    there = [one for one in _weights(model) if one.whole.requires_grad]
+    wanted = predicate(layers)
+    there = [
+        one
+        for one in _weights(model)
+        if one.whole.requires_grad
+        or (callable(layers) and (one.whole.is_floating_point() or one.whole.is_complex()))  # may yet be trained
+    ]
     if not there:
         raise ValueError(
             f"model: {type(model).__name__} has no trainable parameter; give a model whose parameters require gradients"
@@ -128,7 +143,8 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Shar
     if not selected:
         some = ", ".join(unwrapped(one.names[0], model) for one in there[:5])
         wanting = "none has two or more dimensions; pass layers='all'" if layers is None else "none is selected"
-        raise ValueError(f"layers={layers!r}: of the model's trainable parameters ({some}, ...) {wanting}")
+        whose = "parameters" if callable(layers) else "trainable parameters"
+        raise ValueError(f"layers={layers!r}: of the model's {whose} ({some}, ...) {wanting}")
     return selected
 
 
@@ -157,8 +173,7 @@ def _weights(model: nn.Module) -> list[_Weight]:
                 for one in flat[parameter]
             ]
         else:
-            path, _, own = name.rpartition(".")
-            found[parameter] = [_Weight([name], model.get_submodule(path), own, parameter, share_of(parameter))]
+            found[parameter] = [_Weight([name], *_user_of(model, name), parameter, share_of(parameter))]
     weights = [one for group in found.values() for one in group]
     if flat:  # a flat parameter stands where its wrapper does, and its layers elsewhere
         order = {module: number for number, module in enumerate(model.modules())}
@@ -166,11 +181,29 @@ def _weights(model: nn.Module) -> list[_Weight]:
     return weights
 
 
+def _user_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that a parameter is for, and what it is there: what only keeps the parameter is passed over."""
+    path, _, own = name.rpartition(".")
+    if parametrized := _PARAMETRIZED.match(path):
+        steps = model.get_submodule(parametrized.group()).children()
+        normed = own == "original0" and any(type(step).__name__ == "_WeightNorm" for step in steps)
+        path, own = parametrized[1].rstrip("."), parametrized[2] + "_g" * normed
+    module = model.get_submodule(path)
+    while path and (
+        isinstance(module, nn.ParameterDict | nn.ParameterList)
+        or ("lora" in type(module).__name__.lower() and not list(module.children()))
+    ):
+        path = path.rpartition(".")[0]
+        module = model.get_submodule(path)
+    return module, own
+
+
 def _whole(shape: torch.Size, parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape, dtype=parameter.dtype, device="meta"), parameter.requires_grad)
 
 
-def _predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
+def predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
+    """Whether a parameter is a layer, by its name and itself; what `select` says of `layers` holds here."""
     if layers is None:
         return lambda name, parameter: parameter.ndim >= 2
     if layers == "all":

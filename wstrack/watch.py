@@ -79,7 +79,9 @@ def watch(
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
         metrics: one or several of `wstrack.metrics.METRICS`.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
-            several; or a callable (name, parameter) -> bool.
+            several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
+            are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
+            then.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
         start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
             `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
@@ -117,6 +119,7 @@ def watch(
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
     watcher = _watchers[model] = Watcher(
         model, optimizer, to, every, window, metrics, layers, name, start, group, snapshot, meter
     )
@@ -152,7 +155,7 @@ class Watcher:
     ) -> None:
         from torch.optim import Optimizer
 
-        from wstrack.layers import select
+        from wstrack.layers import predicate, select
         from wstrack.lookup import Lookup
         from wstrack.meters import choose
         from wstrack.metrics import sums_needed
@@ -196,6 +199,9 @@ class Watcher:
         self._shape = len(selected), len(sums)
         if not self._idle:
             self._meter: Meter = choose([share.local() for share in self._shares], sums, meter=meter, snapshot=snapshot)
+        # A callable has seen all there is; it may also hold the model, which must not live on for that.
+        self._wanted = None if self._idle or callable(layers) else predicate(layers)
+        self._known = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
         self._only = optimizer
         self._sampled = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
@@ -275,10 +281,33 @@ class Watcher:
             turn.asked, turn.bits = self._sampled, 0
             self._look_up()
             if self._only is None or optimizer is self._only:
+                news = []
                 for group in optimizer.param_groups:
                     for parameter in group["params"]:
-                        turn.bits |= self._bits.get(parameter, 0)
+                        bits = self._bits.get(parameter, 0)
+                        turn.bits |= bits
+                        if not bits and id(parameter) not in self._known and parameter.requires_grad:
+                            news.append(parameter)
+                if news:
+                    self._meet(news)
         return turn
+
+    def _meet(self, parameters: list[nn.Parameter]) -> None:
+        """Parameters that began to train after the watch: say so once if they would have been layers."""
+        self._known.update(map(id, parameters))
+        if self._wanted is None or self._lookup is None:
+            return
+        missed = [name for name, parameter in self._lookup.named(parameters).items() if self._wanted(name, parameter)]
+        if missed:
+            self._wanted = None
+            more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
+            log.warning(
+                "%s: %s%s began to train after watch() and are not measured. Call watch() again now, or choose layers "
+                "that are unfrozen later from the start, as in layers=lambda name, p: p.ndim >= 2",
+                self.name,
+                ", ".join(missed[:3]),
+                more,
+            )
 
     def _look_up(self) -> None:
         """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
@@ -361,6 +390,8 @@ class Watcher:
 
     def step(self) -> None:
         """Count one step, and sample if one is due: for loops whose weights no torch optimizer changes.
+
+        Call it outside of a function that `torch.compile` compiles: inside, each count would be compiled anew.
 
         Raises:
             ValueError: with `window="step"`, which must see the weights before the step as well.
@@ -470,6 +501,8 @@ class Watcher:
 
     def _abandon(self) -> None:
         """Close without waiting: this runs inside garbage collection, when the model is gone."""
+        if os.getpid() != self._process:  # as in close(): a forked child's copy of the model is gone, not the model
+            return
         self._detach()
         if self._idle:
             return
@@ -502,12 +535,15 @@ class Watcher:
 
 def _follow(watcher: Watcher) -> None:
     global _live, _hooks
+    import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
     with _lock:
         _live = (*_live, watcher)
         if not _hooks:
-            _hooks = (register_optimizer_step_pre_hook(_before_step), register_optimizer_step_post_hook(_after_step))
+            # A compiled optimizer step would trace into ours, and compile anew with each step that is counted.
+            before, after = map(torch.compiler.disable, (_before_step, _after_step))
+            _hooks = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_forget)
 
