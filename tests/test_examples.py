@@ -51,6 +51,22 @@ def test_wandb_run(tmp_path: Path) -> None:
     assert pulled.steps.tolist() == list(range(10, 291, 10))
 
 
+def test_lightning_run(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    assert "net.0.weight" in run("lightning_run.py", tmp_path)
+    found = wstrack.pull(tmp_path / "lightning_logs" / "version_0" / "wstrack")
+    assert found.steps.tolist() == list(range(10, 181, 10))
+
+
+def test_huggingface_run(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    run("huggingface_run.py", tmp_path)
+    (folder,) = (tmp_path / "out" / "runs").glob("*/wstrack")
+    found = wstrack.pull(folder)
+    assert found.steps.tolist() == list(range(10, 231, 10))
+    assert (tmp_path / "report.html").stat().st_size > 0
+
+
 def test_fsdp2_run(tmp_path: Path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     out = run("fsdp2_run.py", tmp_path, *torchrun)
