@@ -158,7 +158,7 @@ class Run:
         completeness: Completeness | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> Run:
-        """A run from arrays (samples x layers), one per metric.
+        """A run from arrays (samples x layers), one per metric, which become its series without a copy.
 
         `completeness` is by default that every value came.
 
@@ -173,7 +173,7 @@ class Run:
         names = [layer.name for layer in manifest.layers]
         index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
         series = {
-            metric: pd.DataFrame(values[metric], index=index, columns=pd.Index(names, dtype=object))
+            metric: pd.DataFrame(values[metric], index=index, columns=pd.Index(names, dtype=object), copy=False)
             for metric in manifest.metrics
             if metric in values
         }

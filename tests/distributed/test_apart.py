@@ -293,6 +293,19 @@ def test_the_last_samples_survive_the_end_of_the_process_group(two: Processes, t
     assert first.collectives == second.collectives == 3
 
 
+def resumed(rank: int) -> list[int]:
+    model, optimizer = sharded()
+    for start, steps in ((None, 5), (5, 4), (3, 6)):
+        with wstrack.watch(model, to="runs/it", every=2, start=start) as watcher:
+            train(model, optimizer, steps)
+    assert watcher.steps == 9
+    return watcher.run().steps.tolist() if rank == 0 else []
+
+
+def test_a_sharded_run_goes_on_at_its_checkpoint(two: Processes, tmp_path: Path) -> None:
+    assert two(resumed, tmp_path) == [[2, 4, 6, 8], []]
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
