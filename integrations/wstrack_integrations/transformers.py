@@ -75,7 +75,7 @@ def _behind(args: TrainingArguments) -> dict[str, object]:
     to: list[object] = [one for one in ("mlflow", "wandb") if one in reports and tracker(one).is_active()]
     name = args.run_name
     if "tensorboard" in reports:
-        given = os.environ.get("TENSORBOARD_LOGGING_DIR") or getattr(args, "logging_dir", None)  # Transformers 4
+        given = getattr(args, "logging_dir", None) or os.environ.get("TENSORBOARD_LOGGING_DIR")  # Transformers 4; 5
         root = Path(given or f"{args.output_dir}/runs").expanduser()
         # The trainer hands its writer to nobody, but the writer's file is there, and has this process's number.
         files = [file for file in root.rglob(f"*.tfevents.*.{os.getpid()}.*") if file.parent.name != BESIDE]
