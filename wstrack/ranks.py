@@ -174,7 +174,6 @@ class Ranks:
                 self._counted.append(number)
                 self._where.append(index[name])
         self._layers = len(plan.layers)
-        self._began = time.time()
         self._moments: deque[tuple[int, NDArray[np.float64]]] = deque()  # when each rank took the latest samples
         del self._offered  # the shares hold the weights
         try:
@@ -186,6 +185,7 @@ class Ranks:
                 f"the ranks cannot be connected over gloo, where their sums are added up: {error}; GLOO_SOCKET_IFNAME "
                 "names the network interface to use"
             ) from error
+        self._began = time.time()  # the same moment on all ranks, whatever their clocks say
 
     def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sums of all layers, (layers of the plan, sums).

@@ -42,7 +42,9 @@ class Share:
         return self.copy is None and self.begin is None
 
     def local(self, known: torch.Tensor | None = None) -> torch.Tensor:
-        """The elements that are held here, in place, perhaps none; `known` if that is where they lie already."""
+        """The elements that count here, in place, perhaps none; `known` if that is where they lie already."""
+        if not self.counts:  # neither time nor memory goes to what another process measures
+            return torch.empty(0) if known is None else known
         # DTensor.to_local() would make a new tensor at each call, and what has not moved would seem to have.
         here: torch.Tensor = getattr(self.parameter, "_local_tensor", self.parameter)
         if self.begin is None:

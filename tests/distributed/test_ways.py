@@ -52,6 +52,8 @@ def test_four_ranks(four: Processes, tmp_path: Path, way: str) -> None:
     check(seen, way)
     if way in ("FSDP2", "FSDP1, flat parameters", "FSDP1, original parameters"):
         assert 0 in [part for rank in seen for part in rank.parts]  # some hold nothing of a layer
+    if way == "HSDP":
+        assert [sum(rank.parts) > 0 for rank in seen] == [True, True, False, False]  # a replica is not measured twice
 
 
 @pytest.mark.parametrize("way", ["DDP", "FSDP2", "FSDP1, flat parameters"])
