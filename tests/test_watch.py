@@ -399,6 +399,21 @@ def test_a_closed_handle_holds_no_weights(train: Train) -> None:
     assert len(watcher.run().steps) == 2
 
 
+@pytest.mark.parametrize("window", ["interval", "step"])
+def test_a_watch_that_is_closed_in_the_middle_of_a_sample(
+    model: nn.Sequential, train: Train, window: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a handler of a signal."""
+    from wstrack.meters.meter import Meter
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = wstrack.watch(model, every=1, window=window)
+    sample = Meter.sample
+    monkeypatch.setattr(Meter, "sample", lambda self: (watcher.close(), sample(self))[1])
+    train(model, optimizer, 2)
+    assert "closed" in repr(watcher)
+
+
 def test_a_context_manager_that_ends_the_watch(model: nn.Sequential, train: Train, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with wstrack.watch(model, to=tmp_path / "run", every=1) as watcher:

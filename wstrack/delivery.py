@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -47,6 +48,7 @@ class Reading:
         skipped, skipped_since: how many of those calls loss scaling turned into nothing, as scalars on the device;
             None if no call can have been.
         time: seconds since the epoch.
+        moment: the same by a clock that nobody sets.
     """
 
     sums: torch.Tensor
@@ -55,6 +57,7 @@ class Reading:
     skipped: torch.Tensor | None = None
     skipped_since: torch.Tensor | None = None
     time: float = field(default_factory=time.time)
+    moment: float = field(default_factory=monotonic)
 
 
 class OnHost:
@@ -212,7 +215,7 @@ class Delivery:
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
         if self._ranks is not None:
             try:
-                sums = self._ranks.total(step, interval, reading.time, sums)
+                sums = self._ranks.total(step, interval, reading.moment, sums)
             except WstrackError as error:
                 if not self._parted:
                     log.error("%s (said once; training goes on, the samples from here on are lost)", error)
@@ -252,6 +255,9 @@ class Delivery:
         lost = self._recording.lost + self._parted
         if self._ranks is not None and drained:
             self._ranks.close()
+        if not drained:
+            why = "for the disk" if self._ranks is None else "for another rank, or the disk"
+            log.warning("recording: still waiting %s after %.0f s; what waits is left behind", why, timeout)
         if self._recorder is None:
             return
         if drained:

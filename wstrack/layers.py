@@ -169,9 +169,13 @@ def _weights(model: nn.Module) -> list[_Weight]:
                 found[parameter][0].names.append(name)
         elif parameter in flat:
             found[parameter] = [
-                _Weight([one.name], one.module, one.own, _whole(one.shape, parameter), one.share)
+                _Weight(one.names, one.module, one.own, _whole(one.shape, parameter), one.share)
                 for one in flat[parameter]
             ]
+        elif getattr(parameter, "_fsdp_flattened", False):
+            raise ValueError(
+                f"model: {name} belongs to an FSDP wrapper outside of this model; watch the model with all its wrappers"
+            )
         else:
             found[parameter] = [_Weight([name], *_user_of(model, name), parameter, share_of(parameter))]
     weights = [one for group in found.values() for one in group]

@@ -51,7 +51,7 @@ def open_delivery(
     *,
     ranks: Ranks | None,
     shares: Sequence[Share],
-    start: int | None,
+    settings: Mapping[str, object],
 ) -> Opened:
     """Open the trackers that `to` stands for (see `wstrack.watch`) and the recording; with ranks, on the first of them.
 
@@ -61,7 +61,7 @@ def open_delivery(
         sums: names of the raw sums of a sample.
         ranks: those who open this together, see `wstrack.ranks`.
         shares: what this process holds of the layers.
-        start: the step at which the user wants to begin.
+        settings: what `watch` was called with, and must be alike on all ranks.
 
     Raises:
         ValueError, TypeError, WstrackError: as `open_sinks`, `Recorder` and `Ranks`; what was opened is closed again.
@@ -85,7 +85,6 @@ def open_delivery(
         opened.append((whole, sinks, recorder))
         return {"name": whole.name, "folder": str(recorder.folder), "last": last}
 
-    settings = {"every": manifest.every, "window": manifest.window, "metrics": list(manifest.metrics), "start": start}
     ranks.offer(manifest.layers, shares, settings)
     try:
         plan = ranks.plan(tell)

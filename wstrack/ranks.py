@@ -24,11 +24,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
 from wstrack.errors import WstrackError
 from wstrack.run import Layer
-from wstrack.sharding import Share
+from wstrack.sharding import Share, holders
 
 __all__ = ["Plan", "Ranks", "announce", "announced", "copies", "disagreement", "elsewhere", "joined", "merged"]
 
@@ -37,11 +38,10 @@ log = logging.getLogger("wstrack")
 START = timedelta(minutes=10)  # how long the ranks wait for each other when watching begins: one may load a checkpoint
 HINT = timedelta(seconds=30)  # and after how long they say so
 SAMPLE = timedelta(minutes=10)  # how long a sample waits for the slowest rank, on the delivery thread
-AHEAD = 10  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
-MARGIN = 1.0  # seconds by which the clocks of two hosts may have drifted apart since they met
+AHEAD = 50  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
+MARGIN = 10.0  # and seconds
+FAILED = "failed: "  # in the place of an offer
 SHARDS = "shards of rank "  # names a copy of a layer that several ranks hold between them
-
-_groups: dict[tuple[int, ...], int] = {}  # how many watches have begun among these ranks
 
 
 @dataclass(frozen=True)
@@ -71,43 +71,55 @@ def announce(layers: Sequence[Layer]) -> None:
 
 
 def announced(layers: Sequence[Layer]) -> bool:
-    """Whether another rank measures the very same layers; waits for nothing."""
+    """Whether another rank measures the very same layers, as far as can be told now."""
     try:
         store = _store()
         return store is None or bool(store.check([f"wstrack/measured/{_digest(layers)}"]))
-    except RuntimeError:  # rank 0, which keeps the store, is gone: this is not the place to complain of it
+    except (RuntimeError, ValueError):  # rank 0, which keeps the store, or the whole group is gone: others will say so
         return True
 
 
-def copies(shares: Sequence[Share]) -> list[str]:
-    """Names for the copies that the shares are of: replicas have the same, and different weights different ones."""
+def copies(shares: Sequence[Share], whose: str = "") -> list[str]:
+    """Names for the copies that the shares are of, the same in each rank that holds a part of the same copy.
+
+    Args:
+        shares: what this process holds.
+        whose: names what is whole here as nobody else's; "" = whole weights are replicas of those that are as large.
+    """
     from wstrack.delivery import OnHost
 
-    names = [f"{SHARDS}{share.copy}" for share in shares]
-    whole = [number for number, share in enumerate(shares) if share.copy is None]
+    names = [whose if share.copy is None else f"{SHARDS}{min(share.copy)}" for share in shares]
+    whole = [number for number, share in enumerate(shares) if share.copy is None and not whose]
     sizes = [OnHost(shares[number].local().detach().abs().sum(dtype=torch.float64)) for number in whole]
     for number, size in zip(whole, sizes, strict=True):
         names[number] = f"of size {size.numpy()}"
     return names
 
 
-def joined(group: dist.ProcessGroup | None, shares: Sequence[Share]) -> Ranks | None:
-    """The ranks whose sums add up to the layers of this model; None if each process holds whole layers.
+def joined(group: dist.ProcessGroup | None, model: nn.Module) -> Ranks | None:
+    """The ranks that hold this model between them; None if this process has all of it.
 
     Args:
-        group: the ranks, where the user says so; None = all of them, if any layer is sharded.
-        shares: what this process holds.
+        group: the ranks, where the user says so; None = all of them, if any weight is sharded.
+        model: what this process holds.
 
     Raises:
-        ValueError: `group` without `torch.distributed`, or one that this process is not in.
+        ValueError: `group` without `torch.distributed`, or one that not all who hold a part of the model are in.
+        WstrackError: the ranks have no store by which they could find each other.
     """
     there = dist.is_available() and dist.is_initialized()
     if group is not None and not (there and dist.get_rank(group) >= 0):
         raise ValueError("group: this process is not in it; pass one that `torch.distributed` made, on its ranks only")
-    if not there or (group is None and all(share.copy is None for share in shares)):
+    sharded = holders(model) if there else set()
+    if not there or (group is None and not sharded):
         return None
     ranks = tuple(dist.get_process_group_ranks(group or dist.group.WORLD))
-    return Ranks(ranks) if len(ranks) > 1 else None
+    if not sharded <= set(ranks):
+        raise ValueError(
+            f"group: the model is sharded over {_these(sorted(sharded))}, which are not all in it; pass one with all ranks "
+            "that hold a part, as torch.distributed.group.WORLD is"
+        )
+    return Ranks(ranks, chosen=group is not None) if len(ranks) > 1 else None
 
 
 class Ranks:
@@ -115,28 +127,48 @@ class Ranks:
 
     Args:
         ranks: their global ranks; the first one records, and writes to the trackers.
+        chosen: whether the user chose them: what is whole in several of them is then not taken for replicas.
     """
 
-    def __init__(self, ranks: tuple[int, ...]) -> None:
+    def __init__(self, ranks: tuple[int, ...], *, chosen: bool) -> None:
         self.ranks = ranks
         self.rank = dist.get_rank()
         self.writes = self.rank == ranks[0]
-        number = _groups[ranks] = _groups.get(ranks, -1) + 1
-        key = f"wstrack/{hashlib.sha256(repr(ranks).encode()).hexdigest()[:12]}/{number}"
-        store = PrefixStore(key, _store())
-        self._store = store.clone() if hasattr(store, "clone") else store  # waiting on it keeps nobody else waiting
+        self._chosen = chosen
+        shared = _store()
+        if shared is None:
+            raise WstrackError("torch.distributed has no store here (MPI), by which the ranks could find each other")
+        # Waiting on a clone keeps nobody else waiting.
+        store = shared.clone() if hasattr(shared, "clone") else shared
+        among = f"wstrack/{hashlib.sha256(repr(ranks).encode()).hexdigest()[:12]}"
+        number = store.add(f"{among}/watches of {self.rank}", 1)
+        self._store: Any = PrefixStore(f"{among}/{number}", store)
         self._apart: str | None = None
         self._group: Any = None
 
     def offer(self, layers: Sequence[Layer], shares: Sequence[Share], settings: Mapping[str, object]) -> None:
         """Tell the others what this rank holds of which layers, and what `watch` was called with."""
-        self._offered = list(zip([layer.name for layer in layers], copies(shares), shares, strict=True))
+        whose = f"rank {self.rank}" if self._chosen else ""
+        self._offered = list(zip([layer.name for layer in layers], copies(shares, whose), shares, strict=True))
         names = [copy for _, copy, _ in self._offered]
         packed = _packed([dict(settings), [asdict(layer) for layer in layers], names])
         # By content: most ranks offer the same, and the first one reads it once.
         digest = hashlib.sha256(packed.encode()).hexdigest()
         self._store.set(f"offer/{digest}", packed)
         self._store.set(f"rank/{self.rank}", digest)
+
+    def withdraw(self, error: BaseException) -> None:
+        """Tell the others that this rank cannot take part."""
+        if self._store is None:
+            return
+        try:
+            if self.writes:
+                self._publish_error(error)
+            else:
+                self._store.set(f"rank/{self.rank}", f"{FAILED}{type(error).__name__}: {error}")
+        except RuntimeError:  # the store is gone: they know that something is wrong
+            pass
+        self.close()
 
     def plan(self, tell: Callable[[tuple[Layer, ...]], Mapping[str, Any]]) -> Plan:
         """What the first rank makes of all offers; `tell` is called there, and what it raises is raised on all ranks.
@@ -154,8 +186,7 @@ class Ranks:
         try:
             plan = self._merge(tell)
         except BaseException as error:
-            mistake = isinstance(error, ValueError | TypeError)
-            self._publish({"error": f"rank {self.rank}: {type(error).__name__}: {error}", "mistake": mistake})
+            self._publish_error(error)
             raise
         self._publish({"layers": [asdict(layer) for layer in plan.layers], "owners": plan.owners, "told": plan.told})
         return plan
@@ -185,14 +216,17 @@ class Ranks:
                 f"the ranks cannot be connected over gloo, where their sums are added up: {error}; GLOO_SOCKET_IFNAME "
                 "names the network interface to use"
             ) from error
-        self._began = time.time()  # the same moment on all ranks, whatever their clocks say
+        self._began = time.monotonic()  # the same moment on all ranks, whatever their clocks say
+        if self.writes:  # connected, they have all read it
+            for key in self._read:
+                self._store.delete_key(key)
 
     def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sums of all layers, (layers of the plan, sums).
 
         Args:
             step, interval: of the sample.
-            moment: when it was taken, in seconds since the epoch.
+            moment: when it was taken, by this process's `time.monotonic()`.
             sums: of this rank's layers, (layers here, sums).
 
         Raises:
@@ -224,12 +258,21 @@ class Ranks:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._group = None
+        self._group = self._store = None
+        self._apart = self._apart or "this rank has closed its watch"
 
     def _merge(self, tell: Callable[[tuple[Layer, ...]], Mapping[str, Any]]) -> Plan:
         keys = [f"rank/{rank}" for rank in self.ranks]
         self._wait(keys, lambda: f"watch() has not been called on {_these(self._absent(keys))}")
         digests = [self._store.get(key).decode() for key in keys]
+        failed = [
+            f"rank {rank}: {digest.removeprefix(FAILED)}"
+            for rank, digest in zip(self.ranks, digests, strict=True)
+            if digest.startswith(FAILED)
+        ]
+        if failed:
+            raise WstrackError(f"{len(failed)} of {len(self.ranks)} ranks could not begin to watch; {failed[0]}")
+        self._read = ["plan", *(f"offer/{digest}" for digest in dict.fromkeys(digests))]
         known = {digest: _unpacked(self._store.get(f"offer/{digest}")) for digest in dict.fromkeys(digests)}
         offers = {rank: known[digest] for rank, digest in zip(self.ranks, digests, strict=True)}
         for name, wanted in offers[self.rank][0].items():
@@ -243,6 +286,10 @@ class Ranks:
             {rank: (list(map(Layer.from_dict, held)), copies) for rank, (_, held, copies) in offers.items()}
         )
         return Plan(layers, owners, tell(layers))
+
+    def _publish_error(self, error: BaseException) -> None:
+        mistake = isinstance(error, ValueError | TypeError)
+        self._publish({"error": f"rank {self.rank}: {type(error).__name__}: {error}", "mistake": mistake})
 
     def _publish(self, said: Mapping[str, Any]) -> None:
         self._store.set("plan", _packed(said))
@@ -288,10 +335,13 @@ def merged(
     """The layers of all ranks, and who counts which copy of each; see `Plan`.
 
     Of a sharded layer one copy counts, in each rank that holds a part of it. Of a layer that is whole in several ranks
-    each copy counts once: replicas are one copy, and experts that have the same name in each rank are as many.
+    each copy counts once, and all of them make one layer: experts of the same name, say.
 
     Args:
         offers: by rank, its layers and the copies of them that it holds, as `copies` names them.
+
+    Raises:
+        ValueError: layers of one name differ in their shapes.
 
     Example:
         >>> weight, expert = Layer("0.weight", numel=8), Layer("expert.weight", numel=4)
@@ -305,6 +355,11 @@ def merged(
     for rank, (held, their_copies) in offers.items():
         for layer, copy in zip(held, their_copies, strict=True):
             sharded = copy.startswith(SHARDS)
+            if layer.shape != layers.get(layer.name, layer).shape:
+                raise ValueError(
+                    f"model: {layer.name} has the shape {layer.shape} on rank {rank} and {layers[layer.name].shape} on "
+                    "another; give each part of the model names of its own, as in the whole model"
+                )
             if layer.name not in layers:
                 layers[layer.name] = layer
                 owners[layer.name] = {copy: -1 if sharded else rank}
@@ -328,7 +383,7 @@ def disagreement(
     Example:
         >>> disagreement([0, 1], np.array([[50, 75], [50, 25], [1.0, 1.0]]), None)
         'the ranks took different samples, which cannot be added up: step 50 on rank 0, step 75 on rank 1'
-        >>> disagreement([0, 1], np.array([[50, 50], [50, 50], [9.0, 5.0]]), (0, np.array([7.0, 2.5])))
+        >>> disagreement([0, 1], np.array([[50, 50], [50, 50], [90.0, 50.0]]), (0, np.array([70.0, 25.0])))
         'the ranks count different steps: rank 1 took the sample of step 50 before rank 0 took that of step 0'
     """
     steps, intervals, moments = said

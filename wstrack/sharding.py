@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["Flattened", "Share", "flattened", "refused", "share_of"]
+__all__ = ["Flattened", "Share", "flattened", "holders", "refused", "settle", "share_of"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,13 @@ class Share:
 
     Attributes:
         parameter: what the model and its optimizer hold: the layer, a shard of it, or several flattened into one.
-        copy: which copy of the layer this is a part of: the first rank of those that hold it between them; None if the
-            layer is whole here.
+        copy: the ranks that hold the layer between them; None if it is whole here.
         counts: whether its elements count here, and not in another process that holds the same part of this copy.
         begin, count: where it lies in a parameter that holds several layers; None if it is all of the parameter.
     """
 
     parameter: nn.Parameter
-    copy: int | None = None
+    copy: tuple[int, ...] | None = None
     counts: bool = True
     begin: int | None = None
     count: int = 0
@@ -43,10 +42,10 @@ class Share:
 
     def local(self, known: torch.Tensor | None = None) -> torch.Tensor:
         """The elements that count here, in place, perhaps none; `known` if that is where they lie already."""
-        if not self.counts:  # neither time nor memory goes to what another process measures
-            return torch.empty(0) if known is None else known
         # DTensor.to_local() would make a new tensor at each call, and what has not moved would seem to have.
         here: torch.Tensor = getattr(self.parameter, "_local_tensor", self.parameter)
+        if not self.counts:  # neither time nor memory goes to what another process measures
+            return here.detach().new_empty(0) if known is None else known
         if self.begin is None:
             return here
         part = here.detach()[self.begin : self.begin + self.count]
@@ -59,13 +58,13 @@ class Flattened:
     """A layer that FSDP1 has flattened, alone or with others.
 
     Attributes:
-        name: with all prefixes of wrappers.
+        names: with all prefixes of wrappers; those of a tied weight after the first.
         module, own: the module that it belongs to, and its name there.
         shape: of the whole layer.
         share: what this process holds of it.
     """
 
-    name: str
+    names: list[str]
     module: nn.Module
     own: str
     shape: torch.Size
@@ -77,34 +76,62 @@ def share_of(parameter: nn.Parameter) -> Share:
     mesh, placements = getattr(parameter, "device_mesh", None), getattr(parameter, "placements", ())
     if mesh is None:
         return Share(parameter)
-    here = mesh.get_coordinate()
+    here, ranks = mesh.get_coordinate(), tuple(mesh.mesh.flatten().tolist())
     if here is None:  # this process has no part in the mesh
-        return Share(parameter, copy=int(mesh.mesh.min()), counts=False)
+        return Share(parameter, ranks, counts=False)
     first = all(at == 0 for at, placement in zip(here, placements, strict=True) if placement.is_replicate())
-    return Share(parameter, copy=int(mesh.mesh.min()), counts=first)
+    return Share(parameter, ranks, counts=first)
+
+
+def settle(model: nn.Module) -> None:
+    """Have FSDP2 put its shards back: a forward pass without a backward one leaves whole weights in their place."""
+    kind: Any = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
+    for module in model.modules():
+        if isinstance(module, kind):
+            module.reshard()
+
+
+def holders(model: nn.Module) -> set[int]:
+    """The ranks that hold the model's sharded weights between them; none if every weight is whole here."""
+    shares = [share_of(parameter) for parameter in model.parameters() if hasattr(parameter, "device_mesh")]
+    shares += [layer.share for layers in flattened(model).values() for layer in layers]
+    return {rank for ranks in {share.copy for share in shares if share.copy is not None} for rank in ranks}
 
 
 def flattened(model: nn.Module) -> dict[nn.Parameter, list[Flattened]]:
-    """The layers that FSDP1 has flattened, by the parameter that the optimizer holds."""
-    fsdp = sys.modules.get("torch.distributed.fsdp")
+    """The layers that FSDP1 has flattened, by the parameter that the optimizer holds.
+
+    Raises:
+        ValueError: they are not in their place just now.
+    """
+    kind: Any = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", ())
     found: dict[nn.Parameter, list[Flattened]] = {}
-    if fsdp is None:
-        return found
     for prefix, module in model.named_modules():
-        handle = getattr(module, "_handle", None) if isinstance(module, fsdp.FullyShardedDataParallel) else None
-        if handle is None or not (handle.uses_sharded_strategy or handle.flat_param._params is None):
+        handle = module._handle if isinstance(module, kind) else None
+        if handle is None:
             continue
-        copy = min(dist.get_process_group_ranks(handle.process_group)) if handle.uses_sharded_strategy else None
-        flat = handle.flat_param
-        path = f"{prefix}." if prefix else ""
+        flat, sharded = handle.flat_param, handle.uses_sharded_strategy
+        if sharded and hasattr(flat, "_local_shard") and flat.data_ptr() != flat._local_shard.data_ptr():
+            raise ValueError(
+                f"model: after a forward pass FSDP still holds {prefix or 'all'} of it unsharded; call watch() before "
+                "that pass, or after a backward pass"
+            )
+        ranks = tuple(dist.get_process_group_ranks(handle.process_group)) if sharded else None
+        path = f"{prefix}." * bool(prefix) + "_fsdp_wrapped_module."
+        also: dict[tuple[nn.Module, str], list[str]] = {}
+        for own, _, owner, first_own, first, _ in flat._shared_param_infos:
+            also.setdefault((first, first_own), []).append(f"{path}{owner}.{own}" if owner else path + own)
         for index, (begin, count) in enumerate(_pieces(flat)):
-            own, owner, _ = flat._param_infos[index]
+            own, module_of, _ = flat._param_infos[index]
             if flat._params is None:  # use_orig_params=False: one parameter for them all
-                share = Share(flat, copy, begin=begin, count=count)
+                share = Share(flat, ranks, begin=begin, count=count)
             else:
-                share = Share(flat._params[index], copy)
-            name = f"{path}_fsdp_wrapped_module.{flat._fqns[index]}"
-            found.setdefault(share.parameter, []).append(Flattened(name, owner, own, flat._shapes[index], share))
+                share = Share(flat._params[index], ranks)
+            names = [path + flat._fqns[index], *also.get((module_of, own), ())]
+            layer = Flattened(names, module_of, own, flat._shapes[index], share)
+            found.setdefault(share.parameter, []).append(layer)
+        for tied in flat._shared_params or ():
+            found.setdefault(tied, [])  # a layer already, under its first name
     return found
 
 

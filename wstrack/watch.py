@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wstrack.layers import Selection
     from wstrack.lookup import Lookup
     from wstrack.meters.meter import Meter
+    from wstrack.ranks import Ranks
     from wstrack.run import Run
 
 __all__ = ["Watcher", "watch"]
@@ -113,9 +114,20 @@ def watch(
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
-    watcher = _watchers[model] = Watcher(
-        model, optimizer, to, every, window, metrics, layers, name, start, group, snapshot, meter
-    )
+    from wstrack.ranks import joined
+    from wstrack.sharding import settle
+
+    settle(model)
+    ranks = joined(group, model)
+    try:
+        watcher = Watcher(
+            model, optimizer, to, every, window, metrics, layers, name, start, group, ranks, snapshot, meter
+        )
+    except BaseException as error:
+        if ranks is not None:
+            ranks.withdraw(error)
+        raise
+    _watchers[model] = watcher
     return watcher
 
 
@@ -134,6 +146,7 @@ class Watcher:
         name: str | None,
         start: int | None,
         group: ProcessGroup | None,
+        ranks: Ranks | None,
         snapshot: str,
         meter: str | None,
     ) -> None:
@@ -144,7 +157,7 @@ class Watcher:
         from wstrack.meters import choose
         from wstrack.metrics import sums_needed
         from wstrack.opening import open_delivery
-        from wstrack.ranks import elsewhere, joined
+        from wstrack.ranks import elsewhere
         from wstrack.run import Manifest
         from wstrack.steps import Steps
         from wstrack.trackers import name_in
@@ -174,7 +187,7 @@ class Watcher:
         self._sharded = [index for index, share in enumerate(self._shares) if not share.whole]
         parameters = [share.parameter for share in self._shares]
         self._lookup: Lookup | None = Lookup(model, parameters)
-        self._ranks = joined(group, self._shares)
+        self._ranks = ranks
         self._idle = self._ranks is None and group is None and elsewhere()
         self._shape = len(selected), len(sums)
         if not self._idle:
@@ -203,7 +216,9 @@ class Watcher:
                 self._meter.release()  # what is left is the start, for the distance
             facts = {**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot}
             manifest = Manifest(name or name_in(to) or "", self._about, names, every, window, facts)
-            opened = open_delivery(to, manifest, sums, ranks=self._ranks, shares=self._shares, start=start)
+            alike = {"every": every, "window": window, "metrics": list(names), "start": start}
+            alike["layers"] = "a callable" if callable(layers) else layers
+            opened = open_delivery(to, manifest, sums, ranks=ranks, shares=self._shares, settings=alike)
             self._delivery: Delivery = opened.delivery
             self.name, self._folder, self._recorded = opened.name, opened.folder, opened.last
         begin = self._recorded if start is None else operator.index(start)
@@ -247,10 +262,14 @@ class Watcher:
 
     def _look_up(self) -> None:
         """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
+        from wstrack.sharding import share_of
+
         lookup = self._lookup
         if lookup is None:  # closed meanwhile, on another thread
             return
         for index, parameter in lookup.replaced().items():
+            if parameter is not None and share_of(parameter).copy != self._shares[index].copy:
+                parameter = None
             self._steps.replace(index, parameter)
             if parameter is None:
                 self._replace(index, None)
@@ -301,7 +320,7 @@ class Watcher:
     # ---- sampling ---------------------------------------------------------------------------------------------------
 
     def _begins(self) -> None:
-        if self._steps.count + 1 != self._due or self._idle:
+        if self._steps.count + 1 != self._due or self._idle or self._closed:
             return
         self._since, self._skipped_since = self._steps.count, self._steps.skipped
         try:
@@ -326,19 +345,25 @@ class Watcher:
         if self._idle:
             self._leave_it_to_rank_0()
             return
+        if self._closed:  # meanwhile, on another thread or by a signal
+            return
+        meter = self._meter
         try:
             self._look_up()
-            sums = self._meter.sample()
+            sums = meter.sample()
             if self._alone:
-                self._meter.release()
+                meter.release()
         except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
-            self._meter.release()  # some layers may have moved on: the next sample is missing and begins anew
+            meter.release()  # some layers may have moved on: the next sample is missing and begins anew
             self._fail(error)
             if self._ranks is None:
                 return
             sums = torch.full(self._shape, torch.nan)  # the other ranks have theirs, and must not be left waiting
-        if step > self._recorded:  # or else it is trained again, from an older checkpoint
-            self._delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+        try:
+            if step > self._recorded:  # or else it is trained again, from an older checkpoint
+                self._delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(error)
         self._since, self._skipped_since = step, skipped
 
     def _leave_it_to_rank_0(self) -> None:

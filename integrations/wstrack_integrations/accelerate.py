@@ -24,7 +24,7 @@ def watch(model: nn.Module, accelerator: Accelerator, **options: Any) -> Watcher
     one for each `accelerator.sync_gradients`.
 
     Args:
-        model: what `prepare` returned, or what it was given.
+        model: what `prepare` returned.
         accelerator: its W&B and MLflow runs and TensorBoard writers get the samples; if it has none of these, they go
             where `wstrack.watch` sends them.
         **options: those of `wstrack.watch`; of a run that is resumed, `start` is the steps that its checkpoint has.

@@ -14,12 +14,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import wstrack
 from tests.distributed.processes import Processes
 from tests.distributed.trainings import inputs, plain, seen, spied
+from wstrack.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +54,10 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
         optimizer.step()
 
 
-def raised(**options: Any) -> str:
-    """What watching a sharded model raises."""
-    model, _ = sharded()
+def raised(model: nn.Module | None = None, **options: Any) -> str:
+    """What watching a model raises; a sharded one, if none is given."""
+    if model is None:
+        model, _ = sharded()
     try:
         wstrack.watch(model, **options)
     except (ValueError, TypeError, wstrack.WstrackError) as error:
@@ -68,9 +70,7 @@ def raised(**options: Any) -> str:
 
 def only_rank_0_watches(rank: int) -> str:
     if rank > 0:
-        from wstrack.ranks import _groups
-
-        _groups[0, 1] = _groups.get((0, 1), -1) + 1  # as if it had: later watches find each other again
+        Ranks((0, 1), chosen=False)  # as if it had begun: later watches find each other again
         return ""
     short = {"START": timedelta(seconds=0.3), "HINT": timedelta(seconds=0.1)}
     with mock.patch.multiple("wstrack.ranks", **short), said() as lines:
@@ -94,6 +94,63 @@ def test_ranks_that_watch_differently(two: Processes, tmp_path: Path) -> None:
         assert "every=50 on rank 0 and 25 on rank 1" in error
 
 
+def ranks_choose_other_layers(rank: int) -> str:
+    return raised(layers=None if rank == 0 else "all")
+
+
+def test_ranks_that_choose_other_layers(two: Processes, tmp_path: Path) -> None:
+    for error in two(ranks_choose_other_layers, tmp_path):
+        assert "layers=None on rank 0 and 'all' on rank 1" in error
+
+
+def one_cannot_begin(rank: int) -> tuple[str, str]:
+    error = raised(nn.Linear(3, 3) if rank == 0 else nn.LayerNorm(3), group=dist.group.WORLD)
+    return error, raised(to="runs/next")
+
+
+def test_what_one_rank_cannot_begin_is_raised_on_all_and_the_next_watch_is_well(two: Processes, tmp_path: Path) -> None:
+    (first, then), (second, after) = two(one_cannot_begin, tmp_path)
+    assert first.startswith(
+        "WstrackError 1 of 2 ranks could not begin to watch; rank 1: ValueError: layers=None: of the"
+    )
+    assert second.startswith("ValueError layers=None: of the model's trainable parameters (weight, bias")
+    assert then == after == "nothing"
+
+
+def parts_that_do_not_fit(rank: int) -> list[str]:
+    alone = [dist.new_group([one]) for one in range(2)][rank]
+    stage = nn.Sequential(nn.Linear(7, 12) if rank == 0 else nn.Linear(12, 3))
+    inner = plain()
+    FullyShardedDataParallel(inner, device_id=torch.device("cpu"), use_orig_params=True)
+    return [raised(stage, group=dist.group.WORLD), raised(inner), raised(group=dist.new_group([0, 1])),
+            raised(group=alone)]  # fmt: skip
+
+
+def test_parts_that_do_not_fit_together_are_refused(two: Processes, tmp_path: Path) -> None:
+    for stage, inner, whole, alone in two(parts_that_do_not_fit, tmp_path):
+        assert "0.weight has the shape (3, 12) on rank 1 and (12, 7) on another; give each part" in stage
+        assert "0.weight belongs to an FSDP wrapper outside of this model" in inner
+        assert whole == "nothing"
+        assert alone.startswith("ValueError group: the model is sharded over ranks 0, 1, which are not all in it")
+
+
+def tied(rank: int, *, original: bool) -> list[tuple[str, tuple[str, ...]]]:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(8, 4), nn.Linear(4, 8, bias=False)
+            self.head.weight = self.embedding.weight
+
+    model = FullyShardedDataParallel(Tied(), device_id=torch.device("cpu"), use_orig_params=original)
+    with wstrack.watch(model, to="runs/it") as watcher:
+        return [(layer.name, layer.aliases) for layer in watcher._about]
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_a_tied_weight_that_fsdp_has_flattened_is_one_layer(two: Processes, tmp_path: Path, original: bool) -> None:
+    assert two(tied, tmp_path, original=original) == [[("embedding.weight", ("head.weight",))]] * 2
+
+
 def nothing_can_be_opened(rank: int) -> str:
     return raised(to="nosuchtracker")
 
@@ -114,7 +171,7 @@ def test_a_group_that_is_none() -> None:
 
 def one_counts_twice(rank: int) -> tuple[list[str], int]:
     model, optimizer = sharded()
-    with mock.patch("wstrack.ranks.MARGIN", 0.0), said() as lines:
+    with mock.patch.multiple("wstrack.ranks", AHEAD=10, MARGIN=0.0), said() as lines:
         watcher = wstrack.watch(model, to="runs/it", every=2)
         for _ in range(40):
             train(model, optimizer, 1)
@@ -285,6 +342,23 @@ def the_group_is_destroyed_first(rank: int) -> Seen:
     result = seen(watcher, rank, totals, collectives, [])
     dist.init_process_group("gloo", init_method=Path("group").absolute().as_uri(), rank=rank, world_size=2)
     return result
+
+
+def a_step_after_the_end(rank: int) -> list[str]:
+    model = DistributedDataParallel(plain())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with said() as lines:
+        watcher = wstrack.watch(model.module, to="runs/it", every=1)
+        dist.barrier()
+        dist.destroy_process_group()
+        train(model.module, optimizer, 2)
+        watcher.close()
+    dist.init_process_group("gloo", init_method=Path("group").absolute().as_uri(), rank=rank, world_size=2)
+    return lines
+
+
+def test_a_step_after_the_end_of_the_process_group(two: Processes, tmp_path: Path) -> None:
+    assert two(a_step_after_the_end, tmp_path) == [[], []]
 
 
 def test_the_last_samples_survive_the_end_of_the_process_group(two: Processes, tmp_path: Path) -> None:

@@ -74,11 +74,18 @@ def test_pipeline_stages_make_one_run(two: Processes, tmp_path: Path) -> None:
     check(two(pipelined, tmp_path), "pipeline")
 
 
-def test_experts_of_one_name_are_one_layer_and_replicas_count_once(two: Processes, tmp_path: Path) -> None:
-    (seen, *first), (_, *second) = two(experts, tmp_path)
+@pytest.mark.parametrize("alike", [False, True])
+def test_experts_of_one_name_are_one_layer(two: Processes, tmp_path: Path, alike: bool) -> None:
+    (seen, *first), (_, *second) = two(experts, tmp_path, alike=alike)
     assert seen.layers == ["shared.weight", "expert.weight"]
     changed = sum(np.abs(after - before).sum() for before, after in (first, second))
     had = sum(np.abs(before).sum() for before, _ in (first, second))
     np.testing.assert_allclose(seen.values["rwc"], [[0.5, changed / had]], rtol=1e-6)
     mean = np.mean([np.abs(after).mean() for _, after in (first, second)])
     np.testing.assert_allclose(seen.values["norm"][0, 1], mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["FSDP2", "FSDP1, original parameters", "FSDP1, flat parameters"])
+def test_a_model_that_was_evaluated_before(two: Processes, tmp_path: Path, way: str) -> None:
+    """FSDP leaves whole weights in the place of shards after a forward pass without a backward one."""
+    check(two(together, tmp_path, way=way, evaluated=True), way)

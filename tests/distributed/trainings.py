@@ -131,8 +131,10 @@ WAYS: dict[str, tuple[Callable[[nn.Sequential], nn.Module], Callable[[int], int]
 }  # fmt: skip
 
 
-def together(rank: int, *, way: str, dtype: torch.dtype = torch.float64, window: str = "interval") -> Seen:
-    """The training of `alone`, by all ranks; each is watched."""
+def together(
+    rank: int, *, way: str, dtype: torch.dtype = torch.float64, window: str = "interval", evaluated: bool = False
+) -> Seen:
+    """The training of `alone`, by all ranks; each is watched, perhaps when the model has been evaluated already."""
     wrap, parts = WAYS[way]
     model = wrap(plain(dtype))
     share = parts(dist.get_world_size())
@@ -141,6 +143,9 @@ def together(rank: int, *, way: str, dtype: torch.dtype = torch.float64, window:
         optimizer: torch.optim.Optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=LR)
     else:
         optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
+    if evaluated:
+        with torch.no_grad():
+            model(inputs(part, share, dtype))
     watched = model.module if way == "DDP, inner module" else model
     watcher = wstrack.watch(
         watched, to="runs/it", every=EVERY, window=window, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm")
@@ -180,17 +185,20 @@ def pipelined(rank: int) -> Seen:
 class Mixture(nn.Module):
     """A layer that all ranks hold alike, and an expert that each has for itself, under the same name."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
         torch.manual_seed(7)
         self.shared = nn.Linear(4, 4, bias=False)
-        torch.manual_seed(rank)
+        torch.manual_seed(seed)
         self.expert = nn.Linear(4, 6, bias=False)
 
 
-def experts(rank: int) -> tuple[Seen, NDArray[np.float64], NDArray[np.float64]]:
-    """Each weight grows by a known share, another one in each rank's expert; the expert before and after."""
-    model = Mixture(rank)
+def experts(rank: int, *, alike: bool) -> tuple[Seen, NDArray[np.float64], NDArray[np.float64]]:
+    """Each weight grows by a known share, another one in each rank's expert; the expert before and after.
+
+    The experts may begin `alike`, as they do where a trained layer is made into several.
+    """
+    model = Mixture(0 if alike else rank)
     watcher = wstrack.watch(model, to="runs/it", every=1, metrics=("rwc", "norm"), group=dist.group.WORLD)
     totals, collectives = spied(watcher)
     before = model.expert.weight.detach().double().numpy().copy()

@@ -20,7 +20,7 @@ from urllib.request import urlopen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE = 60  # seconds that a server may take to start
+PATIENCE = 180  # seconds that a server may take to start
 
 
 def free_port() -> int:
@@ -58,7 +58,7 @@ def mlflow_server(folder: Path, backend: str, port: int | None = None) -> Iterat
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
-    where = ["--host", "127.0.0.1", "--port", str(port)]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # each takes seconds to start
     command = [sys.executable, "-m", "mlflow", "server", *arguments, *where]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
