@@ -116,8 +116,8 @@ def joined(group: dist.ProcessGroup | None, model: nn.Module) -> Ranks | None:
     ranks = tuple(dist.get_process_group_ranks(group or dist.group.WORLD))
     if not sharded <= set(ranks):
         raise ValueError(
-            f"group: the model is sharded over {_these(sorted(sharded))}, which are not all in it; pass one with all ranks "
-            "that hold a part, as torch.distributed.group.WORLD is"
+            f"group: the model is sharded over {_these(sorted(sharded))}, which are not all in it; pass one with all "
+            "ranks that hold a part, as torch.distributed.group.WORLD is"
         )
     return Ranks(ranks, chosen=group is not None) if len(ranks) > 1 else None
 
