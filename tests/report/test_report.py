@@ -132,7 +132,7 @@ def test_scale_is_linear_where_a_logarithm_has_no_meaning(make_run: MakeRun, met
         ({"cluster_on": "space"}, r"unknown cluster_on 'space'; .*--cluster-on"),
         ({"k": 99}, "k=99"),
         ({"preset": "paper"}, r"unknown preset 'paper'; .*--preset"),
-        ({"reduce": "tsne"}, r"unknown reduction 'tsne'; .*--reduce"),
+        ({"reduce": "lda"}, r"unknown reduction 'lda'; .*--reduce"),
         ({"cluster": "kmedians"}, r"unknown clustering 'kmedians'; .*--cluster"),
         ({"scale": "log2"}, r"unknown scale 'log2'; .*--scale"),
         ({"outliers": "3sd"}, r"unknown outliers '3sd'; .*--outliers"),
