@@ -168,7 +168,7 @@ def test_holes_do_not_matter() -> None:
     series = series.mask(np.random.default_rng(0).random(series.shape) < 0.2)
     series.iloc[3, 3], series["l5"] = np.inf, np.nan
     found = by_kind(series)
-    assert set(found) == {"depth", "spread", "course"}
+    assert set(found) == {"depth", "spread", "course", "missing"}
     assert found["depth"].numbers["layers"] == 29
     assert all(math.isfinite(n) for f in found.values() for n in f.numbers.values() if not isinstance(n, str))
 

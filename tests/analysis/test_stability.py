@@ -28,7 +28,7 @@ def test_groups_are_stable_and_noise_is_not(on: str) -> None:
 
 
 def test_it_is_the_agreement_of_two_halves() -> None:
-    rough = values(0.4, steps=12)
+    rough = values(2, steps=12)
     found = stability(rough, k=3, halves=1, seed=4)
     order = np.random.default_rng(4).permutation(12)
     halves = [rough.iloc[:, np.sort(part)] for part in (order[:6], order[6:])]

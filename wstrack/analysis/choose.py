@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import pdist, squareform
 
-from wstrack.analysis.cluster import CLUSTERINGS, K, agreement, cluster, takes_k
+from wstrack.analysis.cluster import CLUSTERINGS, K, labels_of, rand_index, takes_k
 from wstrack.analysis.reduce import reduce as reduced
-from wstrack.analysis.trial import Procedure, Space, Trial, trial
+from wstrack.analysis.trial import Procedure, Space, Trial, silhouette, trial
 
 __all__ = ["ALPHA", "By", "Choice", "choose", "compare_clusterings"]
 
@@ -25,7 +26,7 @@ class Choice:
 
     Attributes:
         k: the choice; 1 where nothing shows that there is more than one cluster.
-        best: the k of two or more that comes nearest to being chosen; 1 where none could be tried.
+        best: `k`, or where that is 1 the k of two or more at which halves agree best; 1 where none could be tried.
         by: "stability", "gap" or "silhouette".
         words: why, for people.
         table: by k from 2, `agreement` (mean adjusted Rand index between random halves of the steps) and
@@ -97,16 +98,19 @@ def choose(
     if by == "silhouette":
         k = int(table["silhouette"].idxmax())
         return Choice(k, k, by, f"highest silhouette of k = 2 to {ks[-1]}", table, tried)
-    best = int(tried.score[0].argmax())
+    steadiest = int(table["agreement"].idxmax())
     if by == "gap":
         k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the next one's"
-        return Choice(k, k if k > 1 else ks[best], by, words, table, tried)
+        return Choice(k, k if k > 1 else steadiest, by, words, table, tried)
+    best = int(tried.score[0].argmax())
     p = float(tried.p[best])
     chance = f"in {p:.0%} of data sets without clusters some k stands out as far"
     if p > ALPHA:
-        k = ks[best]
-        words = f"no k from 2 to {ks[-1]} stands out from one cloud (the best is {k}: {chance})"
-        return Choice(1, ks[best], by, words, table, tried)
+        words = (
+            f"no k from 2 to {ks[-1]} stands out from one cloud (k = {ks[best]} does most: {chance}; "
+            f"halves agree best at k = {steadiest})"
+        )
+        return Choice(1, steadiest, by, words, table, tried)
     words = f"of k = 2 to {ks[-1]} the one whose stability and separation stand out furthest from one cloud"
     least = 1 / (1 + len(tried.null_agreement))
     words += f" (p = {p:.2g}{', the least it can be' if p == least else ''})"
@@ -145,21 +149,22 @@ def compare_clusterings(
     """
     k = k or choose(values, on=on, reduce=reduce, seed=seed).k
     points = reduced(values, reduce, seed=seed).points if on == "plane" else values
+    between = squareform(pdist(points))
     rows: dict[str, dict[str, float]] = {}
     first = None
     for method in methods:
         wanted: K = k if takes_k(method) else "auto"
-        found = cluster(points, method, k=wanted, seed=seed)
-        first = found.labels if first is None else first
-        sizes = found.labels[found.labels > 0].value_counts()
+        labels = labels_of(points, method, k=wanted, seed=seed)
+        first = labels if first is None else first
+        sizes = np.bincount(labels[labels >= 0])
         halves = trial(values, Procedure(reduce, method, on, seed), [wanted], splits=splits, nulls=0, seed=seed)
         rows[method] = {
-            "k": found.k,
-            "noise": int((found.labels < 0).sum()),
-            "smallest": int(sizes.min()) if len(sizes) else 0,
-            "silhouette": found.silhouette,
+            "k": len(sizes),
+            "noise": int((labels < 0).sum()),
+            "smallest": int(sizes.min(initial=len(labels))) if len(sizes) else 0,
+            "silhouette": silhouette(between, labels) if len(sizes) > 1 else np.nan,
             "agreement": float(halves.agreement.mean()) if halves.divided[0] else np.nan,
-            f"with_{methods[0]}": agreement(first, found.labels),
+            f"with_{methods[0]}": rand_index(first, labels),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 

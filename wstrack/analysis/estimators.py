@@ -26,7 +26,6 @@ def one_thread() -> Any:
     return _threads().limit(limits=1)
 
 
-
 def seeded_copy(estimator: Any, operation: str, seed: int) -> Any:
     """A copy of the estimator, so that the caller's own is never fitted.
 

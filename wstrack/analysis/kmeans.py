@@ -65,9 +65,7 @@ def _starts(sets: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDAr
     return np.stack(chosen, axis=1)
 
 
-def _lloyd(
-    sets: NDArray[np.float64], centres: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _lloyd(sets: NDArray[np.float64], centres: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Labels and inertia of each set; those that have settled are not touched again."""
     squares = (sets**2).sum(axis=2)
     labels = np.full(sets.shape[:2], -1, dtype=np.int64)
