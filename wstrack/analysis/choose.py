@@ -96,9 +96,9 @@ def choose(
     tried = trial(values, procedure, list(ks), splits=splits, nulls=nulls, seed=seed)
     table = _table(tried)
     if by == "silhouette":
-        k = int(table["silhouette"].idxmax())
+        k = ks[int(table["silhouette"].to_numpy().argmax())]
         return Choice(k, k, by, f"highest silhouette of k = 2 to {ks[-1]}", table, tried)
-    steadiest = int(table["agreement"].idxmax())
+    steadiest = ks[int(table["agreement"].to_numpy().argmax())]
     if by == "gap":
         k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the next one's"
         return Choice(k, k if k > 1 else steadiest, by, words, table, tried)
@@ -195,7 +195,8 @@ def _table(tried: Trial | None) -> pd.DataFrame:
 def _by_gap(tried: Trial) -> int:
     """The smallest k with gap(k) >= gap(k + 1) - error(k + 1); at k = 1 data and null data have the same spread."""
     table = _table(tried)
-    gap = {1: 0.0, **table["gap"].to_dict()}
-    error = table["gap_error"].to_dict()
-    ks = list(gap)
-    return next((k for k in ks[:-1] if gap[k] >= gap[k + 1] - error[k + 1]), ks[-1])
+    ks = [1, *(int(k) for k in tried.ks)]
+    gap = np.array([0.0, *table["gap"]])
+    error = np.array([0.0, *table["gap_error"]])
+    enough = gap[:-1] >= gap[1:] - error[1:]
+    return ks[int(enough.argmax())] if enough.any() else ks[-1]

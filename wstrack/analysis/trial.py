@@ -137,7 +137,20 @@ def trial(
         ]
     null = np.concatenate([row[0] for row in rows], axis=1) if rows else np.zeros((3, 0, len(ks)))
     null_agreement = np.concatenate([row[1][:, 0] for row in rows]) if rows else np.zeros((0, len(ks)))
-    return Trial(tuple(ks), agreement[0], *ours[:, 0], null_agreement, *null, divided)
+    inertia, shape, apart = ours[:, 0]
+    null_inertia, null_shape, null_apart = null
+    return Trial(
+        ks=tuple(ks),
+        agreement=agreement[0],
+        inertia=inertia,
+        silhouette=shape,
+        separation=apart,
+        null_agreement=null_agreement,
+        null_inertia=null_inertia,
+        null_silhouette=null_shape,
+        null_separation=null_apart,
+        divided=divided,
+    )
 
 
 def _tried(
