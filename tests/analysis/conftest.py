@@ -24,7 +24,7 @@ EVERY = 50
 
 @pytest.fixture
 def plant() -> Callable[..., Planted]:
-    """A run with three clusters that differ in level and course, a phase, frozen layers, spikes; noise, gaps, outliers."""
+    """A run with three clusters that differ in level and course, a phase, frozen layers, spikes, noise, gaps."""
 
     def make(*, seed: int, layers: int = 45, samples: int = 60, frozen: bool = False, spikes: bool = True) -> Planted:
         rng = np.random.default_rng(seed)

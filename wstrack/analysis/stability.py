@@ -76,7 +76,7 @@ def stability(
     k: K = "auto",
     halves: int = 20,
     bootstraps: int = 30,
-    nulls: int = 39,
+    nulls: int | None = None,
     runs: Sequence[pd.DataFrame] = (),
     tried: Trial | None = None,
     seed: int = 0,
@@ -98,7 +98,7 @@ def stability(
             that takes no number finds its own in each half.
         halves: how many times the steps are split.
         bootstraps: how many times blocks of steps are drawn, at least once.
-        nulls: how many data sets without clusters are tried; 0 = none, and no verdict "continuous".
+        nulls: how many data sets without clusters are tried (as in `trial`); 0 = none, and no verdict "continuous".
         runs: the prepared values of single runs with the same layers, where `values` is their mean.
         tried: `Choice.trial`, to save doing it again.
         seed: of everything random.
