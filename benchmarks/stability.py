@@ -1,6 +1,7 @@
 """How stable the clusters of the WeightScale authors' series are, by k: `python benchmarks/stability.py FOLDER`.
 
-FOLDER holds their series (`<model>-<data>.csv`, a row a layer, a column an epoch). Prints the table of docs/analysis.md.
+FOLDER holds their series (`<model>-<data>.csv`, a row a layer, a column an epoch). Prints the table of
+docs/analysis.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ AUTHORS = {"resnet50-cifar10": 4, "resnet50-cifar100": 4, "efficientnet_b4-cifar
 
 
 def main(folder: Path) -> None:
+    """Print the table."""
     ks = list(range(2, 9))
     print("| series | procedure | " + " | ".join(f"k = {k}" for k in ks) + " | k chosen (p) |")
     print("|---|---|" + "---|" * (len(ks) + 1))
