@@ -1,7 +1,7 @@
 """How long a report's analysis takes, and how much memory: `python benchmarks/analysis_speed.py`.
 
-One run of 1,000 layers x 1,000 samples; and 200 runs of 100 layers x 500 samples, averaged and compared in two settings.
-Each in a process of its own, without writing a page.
+One run of 1,000 layers x 1,000 samples; and 200 runs of 100 layers x 500 samples, averaged and compared in two
+settings. Each in a process of its own, without writing a page.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 JOBS = {"one": "1 run, 1,000 layers x 1,000 samples", "many": "200 runs, 100 layers x 500 samples, two settings"}
 
 
-def run(name: str, layers: int, samples: int, seed: int) -> object:
+def run(name: str, layers: int, samples: int, seed: int) -> Any:
+    """A run with three planted clusters."""
     import numpy as np
 
     from wstrack.run import Layer, Manifest, Run
@@ -32,6 +34,7 @@ def run(name: str, layers: int, samples: int, seed: int) -> object:
 
 
 def job(name: str) -> None:
+    """Analyse, and print a row."""
     from wstrack.report import report
 
     runs = [run("one", 1000, 1000, 0)] if name == "one" else [run(f"run {i}", 100, 500, i) for i in range(200)]

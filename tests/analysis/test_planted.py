@@ -69,18 +69,18 @@ def noise(kind: str, seed: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", ["white", "autocorrelated", "heavy"])
 def test_noise_has_no_findings_and_no_clusters(kind: str) -> None:
-    """Each with a chance of 5 % at most, so in 8 or 40 runs hardly ever as often as here (p < 0.005)."""
-    clustered = [analysed(noise(kind, seed)) for seed in range(8)]
+    """Each with a chance of 5 % at most, so in 6 or 24 runs hardly ever as often as here (p < 0.01)."""
+    clustered = [analysed(noise(kind, seed)) for seed in range(6)]
     assert sum(len(set(labels)) > 1 for labels, _, _ in clustered) <= 2
     assert not any(verdict == "stable" for _, verdict, _ in clustered)
     spoken = 0
-    for seed in range(40):
+    for seed in range(24):
         series = noise(kind, seed)
         values = prepare(series).values
         one = cluster(values, k=1)
         spans = pd.Series(EVERY, index=series.index)
         spoken += bool(findings(series, one, None, metric="rwc", intervals=spans, phases=phases(values)))
-    assert spoken <= 6
+    assert spoken <= 4
 
 
 @pytest.mark.parametrize("bent", [0.0, 1.0])

@@ -74,11 +74,10 @@ def batches(values: pd.DataFrame) -> pd.DataFrame:
     from their common course; but there are five stretches at least.
     """
     steps = len(values)
-    ranks = values.rank().to_numpy()
-    apart = ranks - np.nanmean(ranks, axis=0) if steps else ranks
-    if values.shape[1] > 2:
-        apart = apart - np.nanmedian(apart, axis=1, keepdims=True)
-    apart = np.nan_to_num(apart)
+    ranks = values.rank()
+    centred = ranks - ranks.mean()
+    common = centred.median(axis="columns") if values.shape[1] > 2 else 0.0 * centred.sum(axis="columns")
+    apart = centred.sub(common, axis="index").fillna(0.0).to_numpy()
     size = np.maximum((apart**2).sum(axis=0), 1e-300)
     memory = float(np.median((apart[1:] * apart[:-1]).sum(axis=0) / size))
     memory = min(max(memory + (1 + 4 * memory) / max(steps, 1), 0.0), 0.9)
