@@ -196,11 +196,11 @@ def test_the_rule_of_thumb_is_for_single_steps() -> None:
 
 
 def test_layers_against_the_trend() -> None:
-    series = run(np.ones(12), np.linspace(4, 1, 60))
+    series = run(np.ones(24), np.linspace(4, 1, 60))
     series["l5"] = series["l5"].to_numpy()[::-1]
     against = by_kind(series)["against"]
     assert against.layers == ("l5",)
-    assert against.text.startswith("Against the trend, the change grows in 1 of 12 layers: l5")
+    assert against.text.startswith("Against the trend, the change grows in 1 of 24 layers: l5")
 
 
 def test_unsteady_layers() -> None:

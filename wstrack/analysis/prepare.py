@@ -71,8 +71,8 @@ def prepare(
             smallest positive value of the whole series.
         outliers: None, or "2sd": in each layer a value further than two population standard deviations from the
             layer's mean becomes that mean; mean and deviation are taken once, on the chosen scale; or "spikes",
-            which is robust: a value further than five deviations (by the median of the distances) from the layer's running
-            median of seven samples becomes that median, so that trends, phases and level stay.
+            which is robust: a value further than five deviations (by the median of the distances) from the layer's
+            running median of seven samples becomes that median, so that trends, phases and level stay.
         preset: None or "weightscale".
 
     Raises:
