@@ -150,12 +150,37 @@ def pull(
               ".html the page, .json all that is in it, .csv the table of layers, .md a summary, .png, .svg a picture. "
               "[default: report.html]")  # fmt: skip
 @click.option("--metric", metavar="NAME", help="What to report on. [default: rwc]")
-@click.option("--reduce", default="pca", show_default=True, metavar="NAME", help="pca or svd.")
-@click.option("--cluster", default="kmeans", show_default=True, metavar="NAME", help="kmeans.")
-@click.option("--k", default="auto", show_default=True, metavar="N", help="How many clusters; auto: by silhouette.")
+@click.option("--reduce", default="pca", show_default=True, metavar="NAME", help="pca, svd, nmf, isomap, tsne or umap.")
+@click.option(
+    "--cluster",
+    default="kmeans",
+    show_default=True,
+    metavar="NAME",
+    help="kmeans, kmedoids, ward, gmm, spectral, dbscan, hdbscan or meanshift.",
+)
+@click.option(
+    "--k",
+    default="auto",
+    show_default=True,
+    metavar="N",
+    help="How many clusters; or how to choose: stability (auto), gap or silhouette.",
+)
+@click.option("--group", metavar="NAME", help="Clusters inside groups: kind, block, stage or a regular expression.")
+@click.option("--compare", metavar="FACT", help="Hold runs against each other: by a fact of theirs, or run.")
+@click.option(
+    "--align",
+    type=click.Choice(["step", "share"]),
+    default="step",
+    show_default=True,
+    help="Runs by optimizer step, or by share of the training.",
+)
 @click.option("--cluster-on", type=click.Choice(["plane", "curves"]), default="plane", show_default=True)
 @click.option("--scale", type=click.Choice(["log10", "linear"]), help="[default: log10 where the metric allows it]")
-@click.option("--outliers", type=click.Choice(["2sd"]), help="Replace values beyond 2 deviations of their layer.")
+@click.option(
+    "--outliers",
+    type=click.Choice(["2sd", "spikes"]),
+    help="Replace values beyond 2 deviations of their layer, or far from their neighbours.",
+)
 @click.option("--preset", metavar="NAME", help="weightscale: the published procedure, step by step.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")
@@ -166,11 +191,13 @@ def report(
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.report import report as make
 
-    if settings["k"] != "auto":
+    if settings["k"] not in ("auto", "stability", "gap", "silhouette"):
         try:
             settings["k"] = int(settings["k"])
         except ValueError:
-            raise click.UsageError(f"--k {settings['k']}: a whole number, or auto") from None
+            raise click.UsageError(
+                f"--k {settings['k']}: a whole number, or auto, stability, gap or silhouette"
+            ) from None
     written = outputs or (() if attach else (_Output("report").convert("report.html", None, None),))
     runs = _pull(_full(references, tracker, project), match)
     for run in runs:

@@ -142,7 +142,7 @@ def test_agreement_is_over_common_layers() -> None:
 @pytest.mark.parametrize(
     ("method", "k", "error", "message"),
     [
-        ("dbscan", "auto", ValueError, r"unknown clustering 'dbscan'; pass cluster= \(--cluster\) one of: kmeans"),
+        ("optics", "auto", ValueError, r"unknown clustering 'optics'; pass cluster= \(--cluster\) one of: kmeans, "),
         ("kmeans", 99, ValueError, r"k=99 is more than the 20 layers there are; pass k= \(--k\) at most 20"),
         ("kmeans", 0, ValueError, r"k=0 is not a number of clusters; pass k= \(--k\) 'auto' or .* from 1 to 20"),
         ("kmeans", "4", TypeError, r"k='4' is not a number of clusters; pass k= \(--k\)"),

@@ -99,7 +99,7 @@ def test_wide_output_keeps_the_first_two_columns() -> None:
 @pytest.mark.parametrize(
     ("method", "error", "message"),
     [
-        ("umap", ValueError, r"unknown reduction 'umap'; pass reduce= \(--reduce\) one of: pca, svd"),
+        ("lda", ValueError, r"unknown reduction 'lda'; pass reduce= \(--reduce\) one of: pca, svd"),
         (FastICA, TypeError, "expected an instance .* fit_transform.*, got the class FastICA"),
         (7, TypeError, r"fit_transform\(\), got 7"),
         (NMF(2), ValueError, "NMF failed on 6 layers: Negative values"),

@@ -9,19 +9,52 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.cluster import KMeans
+from sklearn.cluster import (
+    DBSCAN,
+    HDBSCAN,
+    AgglomerativeClustering,
+    KMeans,
+    MeanShift,
+    SpectralClustering,
+    estimate_bandwidth,
+)
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import silhouette_score
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
 
 from wstrack.analysis.estimators import run, seeded_copy
+from wstrack.analysis.kmedoids import KMedoids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CLUSTERINGS", "NOISE", "Clustering", "K", "agreement", "cluster", "labels_of", "takes_k"]
+__all__ = [
+    "CLUSTERINGS",
+    "NOISE",
+    "Clustering",
+    "K",
+    "agreement",
+    "check_name",
+    "cluster",
+    "labels_of",
+    "rand_index",
+    "takes_k",
+    "within",
+]
 
 K = int | Literal["auto"]
-CLUSTERINGS = ("kmeans",)
+CLUSTERINGS = {
+    "kmeans": "k-means",
+    "kmedoids": "k-medoids",
+    "ward": "Ward",
+    "gmm": "Gaussian mixture",
+    "spectral": "spectral clustering",
+    "dbscan": "DBSCAN",
+    "hdbscan": "HDBSCAN",
+    "meanshift": "mean shift",
+}
+_OWN_K = ("dbscan", "hdbscan", "meanshift")
 NOISE = -1
 _CURVE_UP_TO = 17  # the k that the WeightScale authors show
 _AUTO_UP_TO = 10  # more clusters than that are not an overview
@@ -35,8 +68,8 @@ class Clustering:
     Attributes:
         labels: by layer, the cluster's number from 1 in the order of the clusters' mean depth; -1 is noise.
         k: how many clusters there are, noise not counted.
-        curve: for k-means, by k, `inertia` (sum of squared distances to the centres) and `silhouette` (NaN at 1);
-            empty for other methods.
+        curve: for a named method that takes k, by k, `inertia` (sum of squared distances to the centres) and
+            `silhouette` (NaN at 1); empty for other methods.
         silhouette: mean silhouette of the layers that are not noise (-1..1, higher = better apart); NaN where it is
             undefined: fewer than two clusters, or a cluster for each layer.
         method: its name, for people.
@@ -57,10 +90,11 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
     Args:
         points: rows = layers in model order, columns = coordinates, finite: `Reduction.points`, or `Prepared.values`
             for the curves themselves.
-        method: "kmeans" (k-means++, 10 starts, at most 300 iterations, as the WeightScale authors have it), or an
-            instance of any scikit-learn clusterer.
-        k: the number of clusters; "auto" takes the highest silhouette from 2 to 10 clusters for k-means, and leaves
-            any other method as it is set.
+        method: "kmeans" (k-means++, 10 starts, at most 300 iterations, as the WeightScale authors have it),
+            "kmedoids", "ward", "gmm" (a Gaussian mixture), "spectral"; "dbscan", "hdbscan", "meanshift", which find
+            their own number of clusters, the first two with noise; or an instance of any scikit-learn clusterer.
+        k: the number of clusters; "auto" takes the highest silhouette from 2 to 10 clusters where the method has a
+            name and takes a number, and leaves any other method as it is set. (`choose` has better ways.)
         seed: of what is random in the method; the same seed gives the same clusters.
 
     Raises:
@@ -74,21 +108,22 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
         ({'a': 1, 'b': 1, 'c': 2, 'd': 2, 'e': 1}, 2)
     """
     _check_k(k, len(points))
-    if not isinstance(method, str):
+    if isinstance(method, str):
+        check_name(method)
+    if not isinstance(method, str) or method in _OWN_K:
         labels = labels_of(points, method, k=k, seed=seed)
-        name = type(method).__name__
+        name = CLUSTERINGS[method] if isinstance(method, str) else type(method).__name__
         chosen = f"by {name}, as it is set" if k == "auto" else "as asked for"
         return _clustering(points, labels, _curve({}), name, chosen)
 
-    _check_name(method)
     matrix = points.to_numpy(dtype=np.float64)
     fits = {}
     for count in range(1, max(1, min(_CURVE_UP_TO, len(matrix) - 1)) + 1):
-        labels, inertia = _kmeans(matrix, count, seed)
+        labels = labels_of(points, method, k=count, seed=seed)
         if len(np.unique(labels)) < count:
             break
-        fits[count] = (labels, inertia)
-    silhouettes = {count: _silhouette(matrix, labels) for count, (labels, _) in fits.items()}
+        fits[count] = labels
+    silhouettes = {count: _silhouette(matrix, labels) for count, labels in fits.items()}
     if k == "auto":
         candidates = [count for count in silhouettes if 2 <= count <= _AUTO_UP_TO]
         wanted = max(candidates, key=silhouettes.__getitem__, default=1)  # the smallest of equals
@@ -97,12 +132,12 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
         )
     else:
         wanted, chosen = int(k), "as asked for"
-    labels = fits[wanted][0] if wanted in fits else _kmeans(matrix, wanted, seed)[0]
+    labels = fits[wanted] if wanted in fits else labels_of(points, method, k=wanted, seed=seed)
     found = len(np.unique(labels))
     if found < wanted:
         raise ValueError(f"k={k} is more than the {found} distinct layers there are; pass k= (--k) at most {found}")
-    curve = _curve({count: (inertia, silhouettes[count]) for count, (_, inertia) in fits.items()})
-    return _clustering(points, labels, curve, "k-means", chosen)
+    curve = _curve({count: (within(matrix, labels), silhouettes[count]) for count, labels in fits.items()})
+    return _clustering(points, labels, curve, CLUSTERINGS[method], chosen)
 
 
 def agreement(a: pd.Series[int], b: pd.Series[int]) -> float:
@@ -121,19 +156,39 @@ def agreement(a: pd.Series[int], b: pd.Series[int]) -> float:
     common = a.index.intersection(b.index)
     if not len(common):
         raise ValueError("the two clusterings have no layer in common")
-    return float(adjusted_rand_score(a.loc[common], b.loc[common]))
+    return rand_index(pd.factorize(a.loc[common])[0], pd.factorize(b.loc[common])[0])
+
+
+def rand_index(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """The adjusted Rand index of two labellings from -1 or 0; scikit-learn's takes a millisecond, and we need 10,000.
+
+    Example:
+        >>> rand_index(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
+        1.0
+    """
+    a, b = a + 1, b + 1
+    width = int(b.max()) + 1
+    table = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width).astype(np.float64)
+    both, first, second = (float((n * (n - 1)).sum() / 2) for n in (table, table.sum(axis=1), table.sum(axis=0)))
+    chance = first * second / (len(a) * (len(a) - 1) / 2) if len(a) > 1 else 0.0
+    most = (first + second) / 2
+    return 1.0 if most == chance else (both - chance) / (most - chance)
 
 
 def labels_of(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int = 0) -> NDArray[np.int64]:
-    """Only the labels, as the method itself gives them: the part of `cluster` that `stability` needs many times over.
+    """Only the labels, as the method itself gives them: the part of `cluster` that resampling needs many times over.
 
-    k-means needs a number for k, and finds fewer clusters than k where there are fewer distinct points.
+    A named method that takes k needs a number for it, and finds fewer clusters where there are fewer distinct points.
     """
     matrix = points.to_numpy(dtype=np.float64)
+    name = method if isinstance(method, str) else type(method).__name__
     if isinstance(method, str):
-        _check_name(method)
-        return _kmeans(matrix, int(k), seed)[0]
-    name = type(method).__name__
+        check_name(method)
+        if method not in _OWN_K and k != "auto":
+            k = min(int(k), len(np.unique(matrix, axis=0)))
+            if k == 1:
+                return np.zeros(len(matrix), dtype=np.int64)
+        method = _named(method, matrix)
     clusterer = seeded_copy(method, "fit_predict", seed)
     if k != "auto":
         parameter = next((name for name in _K_PARAMETERS if name in clusterer.get_params()), None)
@@ -143,7 +198,11 @@ def labels_of(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int =
                 "leave out k= (--k) or choose another method: cluster= (--cluster)"
             )
         clusterer.set_params(**{parameter: int(k)})
-    labels = run(clusterer, "fit_predict", matrix)
+    with warnings.catch_warnings():
+        # They warn where there are fewer distinct points than clusters, or several clouds; the callers see the labels.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        labels = run(clusterer, "fit_predict", matrix)
     if labels.shape != (len(matrix),) or labels.dtype.kind not in "iu":
         raise ValueError(f"{name} must return a whole number for each of the {len(matrix)} layers, got {labels!r:.200}")
     return labels.astype(np.int64)
@@ -151,17 +210,36 @@ def labels_of(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int =
 
 def takes_k(method: Any) -> bool:
     """Whether the method is set to make a given number of clusters, rather than to find its own."""
-    return isinstance(method, str) or any(getattr(method, name, None) is not None for name in _K_PARAMETERS)
+    if isinstance(method, str):
+        return method not in _OWN_K
+    return any(getattr(method, name, None) is not None for name in _K_PARAMETERS)
 
 
-def _kmeans(matrix: NDArray[np.float64], k: int, seed: int) -> tuple[NDArray[np.int64], float]:
-    """Labels from 0, and the inertia."""
-    fitted = KMeans(k, init="k-means++", n_init=10, max_iter=300, random_state=seed)
-    with warnings.catch_warnings():
-        # It warns where there are fewer distinct points than clusters; the callers count the labels.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = run(fitted, "fit_predict", matrix)
-    return labels.astype(np.int64), float(fitted.inertia_)
+def within(matrix: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The sum of squared distances of the points to the mean of their cluster (noise left out)."""
+    return float(sum(((matrix[labels == c] - matrix[labels == c].mean(axis=0)) ** 2).sum() for c in set(labels) - {-1}))
+
+
+def _named(method: str, matrix: NDArray[np.float64]) -> Any:
+    """The estimator behind a name; what it needs beside k comes from the distances between neighbours."""
+    neighbours = min(4, len(matrix) - 1)
+    if method == "kmeans":
+        return KMeans(init="k-means++", n_init=10, max_iter=300)
+    if method == "kmedoids":
+        return KMedoids()
+    if method == "ward":
+        return AgglomerativeClustering()
+    if method == "gmm":
+        spread = float(matrix.var(axis=0).max()) or 1.0
+        return GaussianMixture(n_init=3, reg_covar=1e-4 * spread)
+    if method == "spectral":
+        return SpectralClustering(affinity="nearest_neighbors", n_neighbors=min(10, len(matrix) - 1))
+    if method == "hdbscan":
+        return HDBSCAN(min_cluster_size=max(3, len(matrix) // 20), allow_single_cluster=False, copy=True)
+    if method == "meanshift":
+        return MeanShift(bandwidth=float(estimate_bandwidth(matrix, quantile=0.2)) or None)
+    reach = NearestNeighbors(n_neighbors=neighbours + 1).fit(matrix).kneighbors(matrix)[0][:, -1]
+    return DBSCAN(eps=2 * float(np.median(reach)) or 1e-12, min_samples=neighbours)
 
 
 def _clustering(
@@ -198,7 +276,8 @@ def _curve(rows: dict[int, tuple[float, float]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=index, columns=["inertia", "silhouette"], dtype=np.float64)
 
 
-def _check_name(method: str) -> None:
+def check_name(method: str) -> None:
+    """Refuse a name that is none of `CLUSTERINGS`."""
     if method not in CLUSTERINGS:
         raise ValueError(
             f"unknown clustering {method!r}; pass cluster= (--cluster) one of: {', '.join(CLUSTERINGS)}; "

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["run", "seeded_copy"]
+__all__ = ["one_thread", "run", "seeded_copy"]
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Looking for the libraries takes two milliseconds, and resampling would look a thousand times."""
+    return ThreadpoolController()
+
+
+def one_thread() -> Any:
+    """A context in which linear algebra runs on one thread."""
+    return _threads().limit(limits=1)
 
 
 def seeded_copy(estimator: Any, operation: str, seed: int) -> Any:
@@ -40,7 +52,7 @@ def run(estimator: Any, operation: str, values: NDArray[np.float64]) -> NDArray[
     try:
         # A second core gains less than half; but beside a training that fills the cores, threads that wait for each
         # other made a report forty times slower.
-        with threadpool_limits(1):
+        with one_thread():
             return np.asarray(getattr(estimator, operation)(values))
     except Exception as error:  # anybody's code: whatever it raises, its settings do not suit these values
         raise ValueError(f"{type(estimator).__name__} failed on {len(values)} layers: {error}") from error

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.decomposition import NMF, PCA, TruncatedSVD
+from sklearn.manifold import TSNE, Isomap
+from sklearn.utils.extmath import randomized_svd
 
 from wstrack.analysis.estimators import run, seeded_copy
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["REDUCTIONS", "Reduction", "reduce"]
 
-REDUCTIONS = ("pca", "svd")
+REDUCTIONS = {"pca": "PCA", "svd": "SVD", "nmf": "NMF", "isomap": "Isomap", "tsne": "t-SNE", "umap": "UMAP"}
+_ROUGH_FROM = 20_000  # cells; a whole decomposition takes milliseconds from there on
 _EXACT_UP_TO = 1_000_000  # cells; above it ARPACK gives the same two components in a fraction of the time
 
 
@@ -40,13 +43,15 @@ def reduce(values: pd.DataFrame, method: Any = "pca", *, seed: int = 0) -> Reduc
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
-        method: "pca" (unscaled, as the paper has it), "svd" (PCA without taking off the mean), or an instance of any
-            scikit-learn transformer, of which the first two output columns are used.
+        method: "pca" (unscaled, as the paper has it), "svd" (PCA without taking off the mean), "nmf" (of the values
+            above their smallest), "isomap", "tsne", "umap" (an extra), or an instance of any scikit-learn transformer,
+            of which the first two output columns are used. t-SNE and UMAP keep neighbours, not distances.
         seed: of what is random in the method; the same seed gives the same points.
 
     Raises:
         ValueError: an unknown name, or a transformer that fails or returns no finite matrix with a row a layer.
         TypeError: an object without `fit_transform`.
+        ModuleNotFoundError: "umap" without the extra.
 
     Example:
         >>> values = pd.DataFrame([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], index=["a", "b", "c"])
@@ -64,9 +69,11 @@ def reduce(values: pd.DataFrame, method: Any = "pca", *, seed: int = 0) -> Reduc
                 f"unknown reduction {method!r}; pass reduce= (--reduce) one of: {', '.join(REDUCTIONS)}; "
                 "or, in Python, a scikit-learn transformer"
             )
-        name = method.upper()
+        name = REDUCTIONS[method]
         if (matrix == matrix[0]).all():  # no direction is better than another, and rounding must not choose one
             return Reduction(_plane(np.zeros((len(matrix), 2)), values.index), None, name)
+        if method == "nmf":
+            matrix = matrix - matrix.min()
         method = _named(method, matrix)
     fitted = seeded_copy(method, "fit_transform", seed)
     points = run(fitted, "fit_transform", matrix)
@@ -89,6 +96,18 @@ def _named(method: str, matrix: NDArray[np.float64]) -> Any:
     components = min(2, *matrix.shape)
     if method == "svd":
         return TruncatedSVD(components, n_iter=20)
+    if method == "nmf":
+        return NMF(components, init="nndsvda", max_iter=1000)
+    if method == "isomap":
+        return Isomap(n_neighbors=min(10, len(matrix) - 1), n_components=components)
+    if method == "tsne":
+        return TSNE(perplexity=min(30.0, (len(matrix) - 1) / 3), init="pca" if min(matrix.shape) > 1 else "random")
+    if method == "umap":
+        try:
+            from umap import UMAP
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("reduce='umap' needs umap-learn: pip install 'wstrack[umap]'") from error
+        return UMAP(n_neighbors=min(15, len(matrix) - 1), n_components=2, init="random" if len(matrix) < 5 else "pca")
     large = matrix.size > _EXACT_UP_TO and min(matrix.shape) > components
     return PCA(components, svd_solver="arpack" if large else "full")
 
@@ -97,3 +116,17 @@ def _plane(points: NDArray[np.float64], layers: pd.Index) -> pd.DataFrame:
     """The first two columns of `points`, zeros where there is no second."""
     padded = np.hstack([points, np.zeros((len(points), 1))])[:, :2]
     return pd.DataFrame(padded, index=layers, columns=["component_1", "component_2"])
+
+
+def rough_plane(matrix: NDArray[np.float64], method: Any, *, seed: int = 0) -> NDArray[np.float64]:
+    """The points of `reduce` without its names, for resampling; those of a large PCA are approximate (to some 1e-3)."""
+    if method == "pca":
+        centred = matrix - matrix.mean(axis=0)
+        if matrix.size > _ROUGH_FROM and min(matrix.shape) > 20:
+            left, lengths, _ = randomized_svd(centred, 2, n_iter=4, random_state=seed)
+        else:
+            left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+        points = np.zeros((len(matrix), 2))
+        points[:, : len(lengths)] = (left * lengths)[:, :2]
+        return points
+    return reduce(pd.DataFrame(matrix), method, seed=seed).points.to_numpy()

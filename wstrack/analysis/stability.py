@@ -1,38 +1,56 @@
-"""How far clusters can be trusted."""
+"""How far clusters can be trusted: as a whole, each cluster, each layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
+import pandas as pd
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import squareform
+from sklearn.cluster import KMeans
 
-from wstrack.analysis.cluster import K, labels_of, takes_k
+from wstrack.analysis.choose import ALPHA
+from wstrack.analysis.cluster import K, labels_of, rand_index, takes_k
 from wstrack.analysis.cluster import cluster as clustered
-from wstrack.analysis.reduce import reduce as reduced
+from wstrack.analysis.estimators import one_thread
+from wstrack.analysis.trial import Procedure, Space, Trial, halved, trial
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["SHAKY_FROM", "STABLE_FROM", "Space", "Stability", "stability"]
+__all__ = ["HOLDS_FROM", "SHAKY_FROM", "STABLE_FROM", "Space", "Stability", "Verdict", "stability"]
 
-Space = Literal["plane", "curves"]
+Verdict = Literal["stable", "shaky", "not stable", "continuous"]
 
 STABLE_FROM = 0.8  # with the two halves in this agreement, nearly every layer keeps its companions
 SHAKY_FROM = 0.5  # below it, chance has as much say as the run
+HOLDS_FROM = 0.75  # of a single cluster, by Jaccard index (Hennig 2007); below 0.5 it has dissolved
+_STARTS = 10
 
 
 @dataclass(frozen=True)
 class Stability:
-    """How far two halves of a run lead to the same clusters.
+    """How far the clusters come back when something that should not matter is changed.
 
     Attributes:
-        method: what was done, for people.
+        method: what `agreement` is of, for people.
         agreement: for each split, the adjusted Rand index between its halves (1 = the same, about 0 = chance).
         median: of `agreement`; `low` and `high` are its 10th and 90th percentile.
-        verdict: "stable" from a median of 0.8, "shaky" from 0.5, "not stable" below.
+        verdict: "not stable" below a median of 0.5; else "continuous" where data without clusters stand out as far
+            (`p` above 0.05: one cloud was cut into pieces); else "shaky" below 0.8, "stable" from there.
+        null: the mean and the 95th percentile of the same agreement on data without clusters; None if not tried.
+        p: how often data without clusters stand out as far; None if not tried.
+        ways: by way of changing something, the `median`, `low` and `high` agreement, how `many` times it was done, and
+            in words what it `says`.
+        clusters: by cluster (the ids of `Clustering.labels`), its number of `layers`; `jaccard`, the median over
+            bootstraps of its overlap with the cluster most like it, and `low`, the 10th percentile; `verdict` "holds"
+            from 0.75, "shaky" from 0.5, "dissolves" below.
+        layers: by layer, the share of bootstraps in which it stays with its cluster.
+        consensus: by layer, the cluster in which most bootstraps agree (-1 and 1, 2, ... as in `Clustering.labels`).
     """
 
     method: str
@@ -40,7 +58,13 @@ class Stability:
     median: float
     low: float
     high: float
-    verdict: Literal["stable", "shaky", "not stable"]
+    verdict: Verdict
+    null: tuple[float, float] | None = None
+    p: float | None = None
+    ways: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    clusters: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    layers: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False)
+    consensus: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype=np.int64), compare=False)
 
 
 def stability(
@@ -50,10 +74,20 @@ def stability(
     reduce: Any = "pca",
     cluster: Any = "kmeans",
     k: K = "auto",
-    halves: int = 10,
+    halves: int = 20,
+    bootstraps: int = 30,
+    nulls: int | None = None,
+    runs: Sequence[pd.DataFrame] = (),
+    tried: Trial | None = None,
     seed: int = 0,
 ) -> Stability | None:
-    """Split the steps at random into two halves, cluster the layers in each, and see whether they agree.
+    """Cluster again after changing what should not matter, and see what stays.
+
+    The steps are split at random into halves, which asks whether the clusters are more than the noise of single
+    samples; into halves of whole blocks of neighbouring samples, for these are not independent; into the first and the
+    last half, which asks whether the clusters last. Blocks of samples are drawn with replacement (a moving block
+    bootstrap, Kunsch 1989), the method starts elsewhere, and where there are several runs each is clustered alone. That
+    the halves agree does not show that there are clusters; so the same is done to data without any (`trial`).
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
@@ -63,7 +97,11 @@ def stability(
         k: the number of clusters in every half (`Clustering.k`); "auto" chooses it once, on all steps. A clusterer
             that takes no number finds its own in each half.
         halves: how many times the steps are split.
-        seed: of the splits and of the methods.
+        bootstraps: how many times blocks of steps are drawn, at least once.
+        nulls: how many data sets without clusters are tried (as in `trial`); 0 = none, and no verdict "continuous".
+        runs: the prepared values of single runs with the same layers, where `values` is their mean.
+        tried: `Choice.trial`, to save doing it again.
+        seed: of everything random.
 
     Returns:
         None where there is nothing to compare: fewer than four steps, or one cluster everywhere.
@@ -72,43 +110,173 @@ def stability(
         ValueError: as `reduce` and `cluster` raise it, an unknown `on`, or `halves` below 1.
 
     Example:
-        >>> import pandas as pd
         >>> rng = np.random.default_rng(0)
         >>> level = np.repeat([0.0, 5.0], 6)[:, None]
         >>> found = stability(pd.DataFrame(level + rng.normal(size=(12, 40))), k=2)
-        >>> found.median, found.verdict
-        (1.0, 'stable')
+        >>> found.median, found.verdict, found.clusters["verdict"].tolist()
+        (1.0, 'stable', ['holds', 'holds'])
     """
-    if on not in get_args(Space):
-        raise ValueError(f"unknown space {on!r}; pass cluster_on= (--cluster-on) one of: {', '.join(get_args(Space))}")
+    procedure = Procedure(reduce, cluster, on, seed)
     if halves < 1:
         raise ValueError(f"halves={halves} is no number of splits; pass halves= at least 1")
+    if bootstraps < 1:
+        raise ValueError(f"bootstraps={bootstraps} is no number of bootstraps; pass bootstraps= at least 1")
     if values.shape[1] < 4:
         return None
-
-    def points(part: pd.DataFrame) -> pd.DataFrame:
-        return reduced(part, reduce, seed=seed).points if on == "plane" else part
-
+    matrix = values.to_numpy(dtype=np.float64)
     if not takes_k(cluster):
         k = "auto"
     elif k == "auto" and isinstance(cluster, str):
-        k = clustered(points(values), cluster, seed=seed).k
-
-    def labels(columns: NDArray[np.int64]) -> NDArray[np.int64]:
-        return labels_of(points(values.iloc[:, np.sort(columns)]), cluster, k=k, seed=seed)
-
-    rng = np.random.default_rng(seed)
-    shuffled = [rng.permutation(values.shape[1]) for _ in range(halves)]
-    pairs = [(labels(order[: len(order) // 2]), labels(order[len(order) // 2 :])) for order in shuffled]
-    if all((half == half[0]).all() for pair in pairs for half in pair):
+        k = clustered(pd.DataFrame(procedure.points(matrix)), cluster, seed=seed).k
+    if tried is None or k not in tried.ks:
+        tried = trial(values, procedure, [k], splits=halves, nulls=nulls, seed=seed)
+        chance = tried.single_p
+    else:
+        chance = tried.p
+    column = tried.ks.index(k)
+    if not tried.divided[column]:
         return None
-    agreement = tuple(float(adjusted_rand_score(first, second)) for first, second in pairs)
+    rng = np.random.default_rng([seed, 1])
+    with one_thread():
+        whole = clustered(pd.DataFrame(procedure.points(matrix), index=values.index), cluster, k=k, seed=seed).labels
+        labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
+        resampled = [matrix[:, _blocks(matrix.shape[1], rng)] for _ in range(bootstraps)]
+        drawn = procedure.labels([procedure.points(one) for one in resampled], k)
+        ways = _ways(procedure, matrix, k, labels, drawn, runs, rng)
+    agreement = tuple(float(one) for one in tried.agreement[:, column])
     median = float(np.median(agreement))
+    ways = pd.concat([_way("random halves", agreement, "more than the noise of single samples"), ways])
+    null = tried.null_agreement[:, column]
+    p = float(chance[column]) if len(null) else None
+    clusters, kept = _held(labels, drawn)
     return Stability(
         method="split-half over steps",
         agreement=agreement,
         median=median,
         low=float(np.quantile(agreement, 0.1)),
         high=float(np.quantile(agreement, 0.9)),
-        verdict="stable" if median >= STABLE_FROM else "shaky" if median >= SHAKY_FROM else "not stable",
+        verdict=_verdict(median, p),
+        null=(float(null.mean()), float(np.quantile(null, 0.95))) if len(null) else None,
+        p=p,
+        ways=ways,
+        clusters=clusters,
+        layers=pd.Series(kept, index=values.index, name="kept"),
+        consensus=pd.Series(list(_consensus(labels, drawn)), index=values.index, name="cluster"),
     )
+
+
+def _verdict(median: float, p: float | None) -> Verdict:
+    if median < SHAKY_FROM:
+        return "not stable"
+    if p is not None and p > ALPHA:
+        return "continuous"
+    return "stable" if median >= STABLE_FROM else "shaky"
+
+
+def _blocks(steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As many positions as there are steps, in blocks of neighbours drawn with replacement, in order."""
+    length = _block(steps)
+    starts = rng.integers(0, steps - length + 1, size=-(-steps // length))
+    return np.asarray(np.sort((starts[:, None] + np.arange(length)).ravel()[:steps]))
+
+
+def _block(steps: int) -> int:
+    """The length of a block that grows with the number of steps as it should (Hall, Horowitz and Jing 1995)."""
+    return max(1, round(float(np.cbrt(steps))))
+
+
+def _ways(
+    procedure: Procedure,
+    matrix: NDArray[np.float64],
+    k: K,
+    labels: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    runs: Sequence[pd.DataFrame],
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """The rows of `Stability.ways` after the first."""
+    steps = matrix.shape[1]
+    rows = []
+
+    def between_halves(pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> list[float]:
+        found = procedure.labels([procedure.points(matrix[:, half]) for pair in pairs for half in pair], k)
+        return [rand_index(first, second) for first, second in zip(found[::2], found[1::2], strict=True)]
+
+    if _block(steps) > 1:
+        blocks = between_halves([halved(steps, rng, block=_block(steps)) for _ in range(10)])
+        rows.append(_way("halves of blocks", blocks, "more than what neighbouring samples share"))
+    ends = np.arange(steps // 2), np.arange(steps // 2, steps)
+    rows.append(_way("first and last half", between_halves([ends]), "the clusters last over the training"))
+    rows.append(
+        _way("bootstrap of blocks", [rand_index(labels, one) for one in drawn], "a run with other chances looks alike")
+    )
+    points = pd.DataFrame(procedure.points(matrix))
+    started = []
+    for start in range(_STARTS):
+        method = KMeans(init="k-means++", n_init=1) if procedure.cluster == "kmeans" else procedure.cluster
+        started.append(rand_index(labels, labels_of(points, method, k=k, seed=start)))
+    rows.append(_way("starts", started, "the method finds the same from another start"))
+    if len(runs) > 1:
+        alone = procedure.labels([procedure.points(run.to_numpy(dtype=np.float64)) for run in runs], k)
+        pairs = [(a, b) for a in range(len(runs)) for b in range(a)]
+        chosen = rng.permutation(len(pairs))[:1000]
+        rows.append(
+            _way("runs", [rand_index(*alone[list(pairs[i])]) for i in chosen], "each run alone has the same clusters")
+        )
+    return pd.concat(rows)
+
+
+def _way(name: str, agreement: Sequence[float], says: str) -> pd.DataFrame:
+    low, median, high = np.quantile(agreement, [0.1, 0.5, 0.9])
+    row = {"median": median, "low": low, "high": high, "many": len(agreement), "says": says}
+    return pd.DataFrame(row, index=pd.Index([name], name="way"))
+
+
+def _held(labels: NDArray[np.int64], drawn: NDArray[np.int64]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """How each cluster and each layer fares over the bootstraps; clusters are matched by their common layers."""
+    names = [int(name) for name in np.unique(labels) if name > 0]
+    overlaps = np.zeros((len(drawn), len(names)))
+    kept = np.zeros(len(labels))
+    ours = np.array([labels == name for name in names])
+    for row, other in enumerate(drawn):
+        theirs = np.array([other == name for name in np.unique(other) if name >= 0]).reshape(-1, len(labels))
+        common = ours.astype(float) @ theirs.T.astype(float)
+        union = ours.sum(axis=1)[:, None] + theirs.sum(axis=1) - common
+        jaccard = common / union
+        overlaps[row] = jaccard.max(axis=1, initial=0.0)
+        for mine, its in zip(*linear_sum_assignment(-common), strict=True):
+            kept += ours[mine] & theirs[its]
+        kept += (labels < 0) & (other < 0)
+    median, low = np.quantile(overlaps, [0.5, 0.1], axis=0) if len(names) else (np.empty(0), np.empty(0))
+    verdicts = ["holds" if one >= HOLDS_FROM else "shaky" if one >= SHAKY_FROM else "dissolves" for one in median]
+    return (
+        pd.DataFrame(
+            {"layers": ours.sum(axis=1), "jaccard": median, "low": low, "verdict": verdicts},
+            index=pd.Index(names, name="cluster"),
+        ),
+        kept / len(drawn),
+    )
+
+
+def _consensus(labels: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Average linkage on how often two layers are together (Monti et al. 2003), cut into as many clusters.
+
+    A layer that most bootstraps call noise is noise. The numbers are those of the clusters with most layers in common.
+    """
+    noise = (drawn < 0).mean(axis=0) > 0.5
+    kept = np.flatnonzero(~noise)
+    names = np.unique(labels[labels > 0])
+    result = np.full(len(labels), -1, dtype=np.int64)
+    if len(kept) < 2 or len(names) < 2:
+        result[kept] = 1
+        return result
+    apart = np.zeros((len(kept), len(kept)), dtype=np.float32)
+    for one in drawn[:, kept]:
+        apart += (one[:, None] != one) | (one < 0)[:, None] | (one < 0)
+    np.fill_diagonal(apart, 0)
+    found = fcluster(linkage(squareform(apart, checks=False), "average"), len(names), "maxclust")
+    common = np.array([[(found[labels[kept] == name] == other).sum() for other in np.unique(found)] for name in names])
+    mine, its = linear_sum_assignment(-common)
+    number = dict(zip(np.unique(found)[its], names[mine], strict=True))
+    result[kept] = [number.get(one, -1) for one in found]
+    return result

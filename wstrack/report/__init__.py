@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -21,24 +22,37 @@ def report(
     metric: str | None = None,
     reduce: Any = "pca",
     cluster: Any = "kmeans",
-    k: int | Literal["auto"] = "auto",
+    k: int | Literal["auto", "stability", "gap", "silhouette"] = "auto",
     cluster_on: Literal["plane", "curves"] = "plane",
+    group: str | None = None,
+    compare: str | Callable[[Run], str] | None = None,
+    align: Literal["step", "share"] = "step",
     scale: Literal["log10", "linear"] | None = None,
-    outliers: Literal["2sd"] | None = None,
+    outliers: Literal["2sd", "spikes"] | None = None,
     preset: Literal["weightscale"] | None = None,
     seed: int = 0,
 ) -> Report:
     """Which layers of a run move together, and how sure one can be of it.
 
     Args:
-        runs: one run, or several of the same layers, which are averaged step by step (as the paper averages seeds).
+        runs: one run, or several, which are averaged step by step (as the paper averages seeds).
         metric: what to report on; by default `rwc`, or the first metric of the run where there is no `rwc`.
-        reduce: "pca", "svd" or a scikit-learn transformer: how a layer's curve becomes a point on the plane.
-        cluster: "kmeans" or a scikit-learn clusterer.
-        k: the number of clusters; "auto" takes the largest mean silhouette.
+        reduce: "pca", "svd", "nmf", "isomap", "tsne", "umap" or a scikit-learn transformer: how a layer's curve becomes
+            a point on the plane.
+        cluster: "kmeans", "kmedoids", "ward", "gmm", "spectral", "dbscan", "hdbscan", "meanshift", or a scikit-learn
+            clusterer.
+        k: the number of clusters. "auto" is "stability": the k that stands out furthest from data without clusters, or
+            one cluster if none does; or "gap", or "silhouette" (`wstrack.analysis.choose`).
         cluster_on: "plane" clusters the two components, "curves" the whole curves.
+        group: also look at the layers by "kind", "block", "stage" or a regular expression, and cluster inside each
+            group (`wstrack.analysis.group_layers`).
+        compare: also hold the runs against each other: by the name of a fact (`Run.facts`), such as a data set; by
+            "run", each by itself; or by a function of the run that names its setting. The first run's setting is the
+            reference; runs of one setting are its seeds. Layers that not all runs have are left out, and named.
+        align: "step", or "share" stretches runs of different length onto the longest (`wstrack.analysis.align`).
         scale: "log10" or "linear"; by default log10 where the metric allows it and no preset is asked for.
-        outliers: "2sd" replaces what is further than two standard deviations from its layer's mean.
+        outliers: "2sd" replaces what is further than two standard deviations from its layer's mean, "spikes" single
+            samples far from their neighbours.
         preset: "weightscale" is the published procedure of WeightScale (arXiv 2107.07005).
         seed: of everything that is random; the same seed gives the same report.
 
@@ -58,7 +72,7 @@ def report(
     """
     from wstrack import analysis
     from wstrack.report.result import Report
-    from wstrack.report.series import average, choose_metric, suited_scale
+    from wstrack.report.series import choose_metric, matched, settings_of, suited_scale
     from wstrack.run import Run
 
     chosen = (runs,) if isinstance(runs, Run) else tuple(runs)
@@ -67,18 +81,49 @@ def report(
     if cluster_on not in ("plane", "curves"):
         raise ValueError(f"unknown cluster_on {cluster_on!r}; pass cluster_on= (--cluster-on) one of: plane, curves")
     metric = choose_metric(chosen, metric)
-    series = average(chosen, metric)
+    frames, unmatched = matched(chosen, metric, common=compare is not None)
+    frames = analysis.align(frames, align)
+    bands = analysis.average(frames) if len(chosen) > 1 else None
+    series = bands.mean if bands else frames[0]
     if scale is None and preset is None:
         scale = suited_scale(series, metric)
 
     prepared = analysis.prepare(series, scale=scale, outliers=outliers, preset=preset)
     reduction = analysis.reduce(prepared.values, reduce, seed=seed)
     space = reduction.points if cluster_on == "plane" else prepared.values
-    clustering = analysis.cluster(space, cluster, k=k, seed=seed)
+    choice = None
+    wanted: int | Literal["auto"] = "auto"
+    if isinstance(k, int):
+        wanted = k
+    elif analysis.takes_k(cluster):
+        by: Literal["stability", "gap", "silhouette"] = "stability" if k == "auto" else k
+        choice = analysis.choose(prepared.values, by=by, on=cluster_on, reduce=reduce, cluster=cluster, seed=seed)
+        wanted = choice.k
+    elif k != "auto":
+        raise ValueError(f"k={k!r}: {cluster!r} finds its own number of clusters; leave out k= (--k)")
+    clustering = analysis.cluster(space, cluster, k=wanted, seed=seed)
+    if choice:
+        clustering = dataclasses.replace(clustering, chosen=choice.words)
+    each = [analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values for one in frames]
+    each = [one.reindex(prepared.values.index) for one in each if set(prepared.values.index) <= set(one.index)]
     stability = analysis.stability(
-        prepared.values, on=cluster_on, reduce=reduce, cluster=cluster, k=clustering.k, seed=seed
-    )
+        prepared.values, on=cluster_on, reduce=reduce, cluster=cluster, k=clustering.k,
+        runs=each if len(chosen) > 1 else (), tried=choice.trial if choice else None, seed=seed,
+    )  # fmt: skip
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
+    phases = analysis.phases(prepared.values, seed=seed)
+    groups = None
+    if group is not None:
+        groups = analysis.grouped(
+            prepared.values, analysis.group_layers(chosen[0].layers, group), by=group, series=series, on=cluster_on,
+            reduce=reduce, cluster=cluster, seed=seed,
+        )  # fmt: skip
+    comparison = None
+    if compare is not None:
+        comparison = analysis.compare(
+            settings_of(chosen, frames, compare), k=clustering.k, reduce=reduce, cluster=cluster, seed=seed
+        )
+        comparison = dataclasses.replace(comparison, unmatched=tuple(unmatched))
     return Report(
         runs=chosen,
         metric=metric,
@@ -87,7 +132,21 @@ def report(
         reduction=reduction,
         clustering=clustering,
         stability=stability,
-        findings=analysis.findings(series, clustering, stability, metric=metric, intervals=intervals),
+        choice=choice,
+        phases=phases,
+        groups=groups,
+        comparison=comparison,
+        bands=bands,
+        findings=analysis.findings(
+            series,
+            clustering,
+            stability,
+            metric=metric,
+            intervals=intervals,
+            phases=phases,
+            groups=groups,
+            comparison=comparison,
+        ),
         settings={
             "metric": metric,
             **prepared.settings,
@@ -96,6 +155,9 @@ def report(
             "cluster": str(cluster),
             "cluster_on": cluster_on,
             "k": k,
+            "group": group,
+            "compare": compare if compare is None or isinstance(compare, str) else "a function of the run",
+            "align": align,
             "seed": seed,
         },
     )

@@ -1,4 +1,21 @@
-"""What a report holds, and how it is written down as a page, as JSON and as a table."""
+"""What a report holds, and how it is written down as a page, as JSON and as a table.
+
+What `Report` carries beside its first fields, for who draws it (each is documented at its class in `wstrack.analysis`):
+
+- `choice` (Choice or None): by k from 2, `choice.table` has agreement, separation, silhouette, gap and p, each beside
+  what data without clusters give; `choice.words` says why this k. `clustering.k` may be 1: nothing shows that there is
+  more than one cluster; `choice.best` is then the k at which halves agree best.
+- `stability` (or None with one cluster): `verdict` "stable", "shaky", "not stable" or "continuous" (one cloud cut into
+  pieces), `null` and `p`; `ways` (a row a way of changing something), `clusters` (a row a cluster: jaccard and verdict
+  "holds", "shaky", "dissolves"), `layers` (share of bootstraps in which a layer stays), `consensus` labels.
+- `components` (two of Component): `meaning` in words, or "".
+- `phases` (Phases): `breaks` are the first steps of later phases; `phase_clusters` are the clusters of each phase.
+- `groups` (Groups or None), with `group=`: `labels` by layer, `table` a row a group, `clusters` inside them.
+- `comparison` (Comparison or None), with `compare=`: `overall`, `thirds`, `layers`, `clusters`, `agreement`.
+- `bands` (Bands or None), with several runs: `mean`, `deviation` (in decades, over runs) and `runs` by step and layer.
+- `methods` (a frame, computed when first asked for): every clustering method on the same data.
+- a Finding also has `layers` and `steps`: what to mark in a figure.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +23,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +33,20 @@ import numpy as np
 import pandas as pd
 
 import wstrack
-from wstrack.analysis import Clustering, Finding, Prepared, Reduction, Stability
+from wstrack import analysis
+from wstrack.analysis import (
+    Bands,
+    Choice,
+    Clustering,
+    Comparison,
+    Component,
+    Finding,
+    Groups,
+    Phases,
+    Prepared,
+    Reduction,
+    Stability,
+)
 from wstrack.files import write_whole
 from wstrack.run import Run
 
@@ -33,6 +63,7 @@ class Report:
         series: what was analysed, before preparation: index = step, columns = layers in model order.
         prepared, reduction, clustering, stability, findings: what each stage of the analysis gave.
         settings: every choice behind the report, for people.
+        choice, phases, groups, comparison, bands: see the head of this file.
     """
 
     runs: tuple[Run, ...]
@@ -44,6 +75,11 @@ class Report:
     stability: Stability | None
     findings: list[Finding]
     settings: dict[str, Any]
+    choice: Choice | None = None
+    phases: Phases | None = None
+    groups: Groups | None = None
+    comparison: Comparison | None = None
+    bands: Bands | None = None
 
     def __repr__(self) -> str:
         return f"<Report on {self.name!r}: {self.metric}, {self.series.shape[1]} layers, {self.clustering.k} clusters>"
@@ -60,6 +96,36 @@ class Report:
         return self.settings["scale"] == "log10" or published
 
     @cached_property
+    def components(self) -> list[Component]:
+        """What each component of the plane means."""
+        return analysis.components(self.prepared.values, self.reduction.points, explained=self.reduction.explained)
+
+    @cached_property
+    def methods(self) -> pd.DataFrame:
+        """Every clustering method on the same data (`wstrack.analysis.compare_clusterings`); takes its time."""
+        return analysis.compare_clusterings(
+            self.prepared.values, on=self.settings["cluster_on"], k=max(self.clustering.k, 2),
+            seed=self.settings["seed"],
+        )  # fmt: skip
+
+    @cached_property
+    def phase_clusters(self) -> pd.DataFrame:
+        """By layer, a column a phase: its cluster there, with numbers matched to the clusters of the whole.
+
+        Empty with one phase or one cluster, or where a method finds its own number.
+        """
+        if self.phases is None or not self.phases.breaks or self.clustering.k < 2 or self.clustering.curve.empty:
+            return pd.DataFrame(index=self.prepared.values.index)
+        values, whole = self.prepared.values, self.clustering.labels
+        found = {}
+        for phase, row in self.phases.table.iterrows():
+            part = values.loc[:, (values.columns >= row["first"]) & (values.columns <= row["last"])]
+            points = analysis.reduce(part, seed=self.settings["seed"]).points
+            labels = analysis.cluster(points, k=self.clustering.k, seed=self.settings["seed"]).labels
+            found[f"phase {phase}"] = analysis.match_clusters(labels, whole)
+        return pd.DataFrame(found)
+
+    @cached_property
     def table(self) -> pd.DataFrame:
         """A row a layer, in model order.
 
@@ -74,6 +140,11 @@ class Report:
         third = max(1, len(finite) // 3)
         table["median"] = finite.median()
         table["late_early_ratio"] = finite.tail(third).median() / finite.head(third).median()
+        if self.stability is not None:
+            table["kept"] = self.stability.layers.reindex(table.index)
+        if self.groups is not None:
+            table["group"] = self.groups.labels.reindex(table.index)
+            table["cluster_in_group"] = self.groups.clusters.reindex(table.index).astype("Int64")
         table["left_out"] = pd.Series(self.prepared.dropped, dtype=object).reindex(table.index).fillna("")
         return table
 
@@ -96,16 +167,24 @@ class Report:
             ],
             "layers": self.table.reset_index().to_dict("records"),
             "clusters": [{"id": label, "layers": list(layers)} for label, layers in members.items()],
-            "reduction": {"method": self.reduction.method, "explained": self.reduction.explained},
+            "reduction": {
+                "method": self.reduction.method,
+                "explained": self.reduction.explained,
+                "components": [asdict(component) for component in self.components],
+            },
             "clustering": {
                 "method": self.clustering.method,
                 "k": self.clustering.k,
                 "chosen": self.clustering.chosen,
                 "silhouette": self.clustering.silhouette,
-                "curve": self.clustering.curve.rename_axis("k").reset_index().to_dict("records"),
+                "curve": _rows(self.clustering.curve.rename_axis("k")),
             },
+            "choice": asdict(replace(self.choice, trial=None)) if self.choice else None,
             "stability": asdict(self.stability) if self.stability else None,
             "findings": [asdict(finding) for finding in self.findings],
+            "phases": asdict(self.phases) | {"agreement": self._phase_agreement()} if self.phases else None,
+            "groups": asdict(self.groups) if self.groups else None,
+            "comparison": asdict(self.comparison) if self.comparison else None,
             "settings": self.settings,
             "replaced": replaced[replaced.any(axis="columns")].to_dict("index"),
             "dropped": self.prepared.dropped,
@@ -113,6 +192,11 @@ class Report:
         }
         plain: dict[str, Any] = _plain(whole)
         return plain
+
+    def _phase_agreement(self) -> dict[str, float]:
+        """Of the clusters of each phase with those of the whole run."""
+        labels = self.clustering.labels
+        return {str(name): analysis.agreement(labels, column) for name, column in self.phase_clusters.items()}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -176,8 +260,20 @@ class Report:
         return [tracker(scheme).attach(address, attachment) for scheme, address in homes]
 
 
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row an object, its index among the columns where that has a name."""
+    named = frame.index.name is not None
+    return [
+        {str(key): value for key, value in row.items()} for row in frame.reset_index(drop=not named).to_dict("records")
+    ]
+
+
 def _plain(value: Any) -> Any:
     """`value` in the types that JSON has; what is none of them becomes its text."""
+    if isinstance(value, pd.DataFrame):
+        return _plain(_rows(value))
+    if isinstance(value, pd.Series):
+        return _plain(value.to_dict())
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | np.ndarray):

@@ -1,8 +1,8 @@
-"""One series out of one or several runs: which metric, averaged over the runs, on which scale."""
+"""One series out of one or several runs: which metric, over which layers, on which scale."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Literal
 
@@ -12,7 +12,7 @@ import pandas as pd
 from wstrack.errors import WstrackError
 from wstrack.run import Run
 
-__all__ = ["average", "choose_metric", "suited_scale"]
+__all__ = ["choose_metric", "matched", "settings_of", "suited_scale"]
 
 
 def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
@@ -34,14 +34,17 @@ def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
     return metric
 
 
-def average(runs: Sequence[Run], metric: str) -> pd.DataFrame:
-    """The mean over the runs, step by step, of what each run logged there (as the paper averages seeds).
+def matched(runs: Sequence[Run], metric: str, *, common: bool = False) -> tuple[list[pd.DataFrame], list[str]]:
+    """The series of each run over the same layers, and the layers that not all runs have.
 
-    Returns:
-        float64 of shape (steps that any run has, layers); NaN where no run logged a value.
+    Args:
+        runs: at least one.
+        metric: which.
+        common: whether layers that not all runs have may be left out.
 
     Raises:
-        WstrackError: the runs do not have the same layers in the same order.
+        WstrackError: no run has a sample; the runs do not have the same layers in the same order and `common` is
+            false; or they have fewer than two in common.
     """
     frames = [run.series[metric] for run in runs]
     if not any(len(frame) for frame in frames):
@@ -49,14 +52,51 @@ def average(runs: Sequence[Run], metric: str) -> pd.DataFrame:
             f"no samples of {metric} in {', '.join(run.name for run in runs)}; train longer, or sample "
             "more often: watch(..., every=...)"
         )
-    for run, frame in zip(runs[1:], frames[1:], strict=True):
-        for ours, theirs in zip_longest(frames[0].columns, frame.columns):
-            if ours != theirs:
-                raise WstrackError(
-                    f"the runs differ in their layers: {ours!r} in {runs[0].name!r} against {theirs!r} in "
-                    f"{run.name!r}; report on each alone, or log the same layers (layers=)"
-                )
-    return frames[0] if len(frames) == 1 else pd.concat(frames).groupby(level=0).mean()
+    if all(frame.columns.equals(frames[0].columns) for frame in frames):
+        return frames, []
+    if not common:
+        for run, frame in zip(runs[1:], frames[1:], strict=True):
+            for ours, theirs in zip_longest(frames[0].columns, frame.columns):
+                if ours != theirs:
+                    raise WstrackError(
+                        f"the runs differ in their layers: {ours!r} in {runs[0].name!r} against {theirs!r} in "
+                        f"{run.name!r}; report on each alone, log the same layers (layers=), or hold them against "
+                        "each other: compare= (--compare)"
+                    )
+    everywhere = set(frames[0].columns).intersection(*(frame.columns for frame in frames))
+    names = [name for name in frames[0].columns if name in everywhere]
+    if len(names) < 2:
+        raise WstrackError(f"the runs have {len(names)} layers in common; two or more are needed to compare them")
+    others = dict.fromkeys(str(name) for frame in frames for name in frame.columns if name not in everywhere)
+    return [frame[names] for frame in frames], list(others)
+
+
+def settings_of(
+    runs: Sequence[Run], frames: Sequence[pd.DataFrame], by: str | Callable[[Run], str]
+) -> dict[str, list[pd.DataFrame]]:
+    """The series of the runs by setting, in the order in which the settings come.
+
+    Raises:
+        ValueError: a run lacks the fact, or there is only one setting.
+    """
+    settings: dict[str, list[pd.DataFrame]] = {}
+    for place, (run, frame) in enumerate(zip(runs, frames, strict=True)):
+        if callable(by):
+            name = str(by(run))
+        elif by == "run":
+            name = run.name if [other.name for other in runs].count(run.name) == 1 else f"{run.name} ({place + 1})"
+        elif by in run.facts:
+            name = str(run.facts[by])
+        else:
+            known = ", ".join(str(fact) for fact in run.facts)
+            raise ValueError(f"compare={by!r} is no fact of {run.name!r}; pass compare= (--compare) run, or: {known}")
+        settings.setdefault(name, []).append(frame)
+    if len(settings) < 2:
+        raise ValueError(
+            f"compare={by if isinstance(by, str) else 'function'!r} puts all {len(runs)} runs into one setting "
+            f"({next(iter(settings))!r}); pass compare= (--compare) what differs between them, or run"
+        )
+    return settings
 
 
 def suited_scale(series: pd.DataFrame, metric: str) -> Literal["log10", "linear"]:

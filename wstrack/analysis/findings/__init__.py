@@ -1,0 +1,85 @@
+"""What the curves say, in sentences: each only when the data carry it, with its numbers and the test behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from wstrack.analysis.findings import clusters, course, levels, oddities, runs
+from wstrack.analysis.findings.words import ALPHA, Finding
+
+if TYPE_CHECKING:
+    from wstrack.analysis.cluster import Clustering
+    from wstrack.analysis.compare import Comparison
+    from wstrack.analysis.groups import Groups
+    from wstrack.analysis.phases import Phases
+    from wstrack.analysis.stability import Stability
+
+__all__ = ["ALPHA", "Finding", "findings"]
+
+
+def findings(
+    series: pd.DataFrame,
+    clustering: Clustering,
+    stability: Stability | None,
+    *,
+    metric: str,
+    intervals: pd.Series[int] | None = None,
+    phases: Phases | None = None,
+    groups: Groups | None = None,
+    comparison: Comparison | None = None,
+) -> list[Finding]:
+    """What can be said about the layers of a run.
+
+    In this order: the clusters and how far to trust them; differences between settings; depth, spread, groups; course,
+    layers against it, phases; layers that stopped, layers beyond the 1e-3 rule, unsteady layers, shared spikes, gaps.
+
+    Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
+    at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
+    least 95 % of runs. Tests over samples take medians of stretches of neighbouring ones, which are not independent.
+
+    Args:
+        series: as it was logged (`Run.series[metric]`): index = step, columns = layers in model order.
+        clustering: of these layers.
+        stability: of the clustering, or None where it could not be told.
+        metric: its name; for the `rwc` metrics the texts say "change", for others "value".
+        intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). Where they differ between
+            early and late, the `rwc` of the two cannot be compared, and the course is not judged.
+        phases, groups, comparison: what those functions gave, where they were asked.
+
+    Example:
+        >>> from wstrack.analysis import cluster, prepare
+        >>> steps = np.arange(1, 31)
+        >>> series = pd.DataFrame({f"layer{depth}": 10.0**depth / steps for depth in range(9)}, index=steps)
+        >>> found = findings(series, cluster(prepare(series).values, k=2), None, metric="rwc")
+        >>> [finding.kind for finding in found]
+        ['clusters', 'depth', 'spread', 'course']
+        >>> print(found[1].text.partition(":")[0])
+        The change grows with depth
+    """
+    values = series.where(np.isfinite(series)).dropna(axis="columns", how="all")
+    if values.empty:
+        return []
+    noun = "change" if metric.startswith("rwc") else "value"
+    positive = bool((values.min() >= 0).all())
+    comparable = positive and course.same_intervals(series.index, metric, intervals)
+    thirds = course.early_and_late(values) if comparable else None
+    general = course.course(values, thirds, noun) if thirds is not None else None
+    found = [
+        clusters.clusters(values, thirds, clustering, stability, noun),
+        *(runs.differences(comparison, noun) if comparison else ()),
+        levels.depth(values, noun),
+        levels.spread(values, noun),
+        levels.groups(groups, noun) if groups else None,
+        general,
+        course.against(values, thirds, general, noun) if thirds is not None else None,
+        course.phases(phases, noun) if phases and comparable else None,
+        course.stopped(values, thirds, noun) if thirds is not None else None,
+        *oddities.rule(values, intervals, metric),
+        oddities.unstable(values) if positive else None,
+        oddities.spikes(values, noun) if positive else None,
+        oddities.missing(series),
+    ]
+    return [finding for finding in found if finding]

@@ -1,0 +1,149 @@
+"""Findings on how the values go over the training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from wstrack.analysis.findings.levels import SMALLEST_RATIO
+from wstrack.analysis.findings.words import ALPHA, Finding, batches, chance, holm, names, number, times
+
+if TYPE_CHECKING:
+    from wstrack.analysis.phases import Phases
+
+__all__ = ["against", "course", "early_and_late", "phases", "same_intervals", "stopped"]
+
+SHORTEST_THIRD = 4  # samples; with fewer a layer seems to have stopped by chance
+_STOPPED = 0.01
+
+
+def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
+    """Whether the layers on the whole slow down or speed up."""
+    early, late = thirds["early"], thirds["late"]
+    ratio = float(thirds["ratio"].dropna().median())
+    if not 0 < ratio < np.inf or max(ratio, 1 / ratio) < SMALLEST_RATIO:
+        return None
+    difference = ((late - early) / (late + early)).dropna()  # of the same order as the ratio, and defined for zeros
+    p = float(stats.wilcoxon(difference).pvalue)
+    if p >= ALPHA or not _trend(values, ratio):
+        return None
+    falls, layers = ratio < 1, len(difference)
+    count = int((difference < 0 if falls else difference > 0).sum())
+    return Finding(
+        "course",
+        f"The {noun} {'falls' if falls else 'grows'} in the course of training: in the last third of the samples it is "
+        f"{times(ratio)} than in the first (median over layers); {count} of {layers} layers went "
+        f"{'down' if falls else 'up'} (Wilcoxon signed-rank test, {chance(p)}).",
+        "curves",
+        {"late_to_early": ratio, "layers_with_it": count, "layers": layers, "p": p},
+    )
+
+
+def _trend(values: pd.DataFrame, ratio: float) -> bool:
+    """Whether the layers' common course goes that way too: layers that share their noise are no independent votes."""
+    common = batches(values.median(axis="columns").to_frame())[0].dropna()
+    if len(common) < 4:
+        return False
+    tau, p = stats.kendalltau(np.arange(len(common)), common)
+    return bool(p < 0.05 and (tau > 0) == (ratio > 1))
+
+
+def _larger(ours: pd.Series[float], theirs: pd.Series[float]) -> float:
+    """One-sided chance that ours are larger by their logarithms; 1 where it cannot be told."""
+    first, second = np.log10(ours[ours > 0]), np.log10(theirs[theirs > 0])
+    if min(len(first), len(second)) < 3 or max(np.ptp(first), np.ptp(second)) < 1e-12:
+        return 1.0
+    return float(stats.ttest_ind(first, second, equal_var=False, alternative="greater").pvalue)
+
+
+def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None, noun: str) -> Finding | None:
+    """Which layers go the other way than most."""
+    if general is None:
+        return None
+    falls = float(general.numbers["late_to_early"]) < 1
+    third = len(values) // 3
+    early, late = batches(values.iloc[:third]), batches(values.iloc[-third:])
+    low, high = (early, late) if falls else (late, early)
+    p = holm(np.array([_larger(high[name], low[name]) for name in values.columns]))
+    ratio = thirds["ratio"] if falls else 1 / thirds["ratio"]
+    other = (p < ALPHA) & (ratio >= SMALLEST_RATIO).to_numpy()
+    if not other.any() or other.mean() > 0.5:
+        return None
+    found = [str(name) for name in values.columns[other]]
+    named = [f"{name} ({times(float(thirds['ratio'][name]))})" for name in found]
+    return Finding(
+        "against",
+        f"Against the trend, the {noun} {'grows' if falls else 'falls'} in {len(found)} of {len(p)} layers: "
+        f"{names(named)} (Welch's test of the logarithm, last third against first, Holm over layers, "
+        f"{chance(float(p[other].max()))} at most).",
+        "curves",
+        {"layers_against": len(found), "layers": len(p), "p": float(p[other].max())},
+        tuple(found),
+    )
+
+
+def phases(found: Phases, noun: str) -> Finding | None:
+    """Where the courses of the layers break off."""
+    p = found.table["p"].dropna()
+    if not len(p) or p.min() > ALPHA:
+        return None
+    steps = ", ".join(f"{step:,}" for step in found.breaks)
+    return Finding(
+        "phases",
+        f"The courses of the layers break off at step {steps}: what the {noun} does before and after is not one smooth "
+        f"course (two lines against one cubic curve, on simulated noise of the same autocorrelation, "
+        f"p = {number(float(p.max()))}{' at most' if len(p) > 1 else ''}). {len(found.table)} phases of "
+        f"{', '.join(str(n) for n in found.table['samples'])} samples.",
+        "heatmap",
+        {"phases": len(found.table), "p": float(p.max()), "first_break": found.breaks[0]},
+        steps=found.breaks,
+    )
+
+
+def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
+    """Which layers stay next to zero from some step on to the end: candidates for freezing."""
+    limit = _STOPPED * thirds["early"]
+    large = (values >= limit).to_numpy()
+    samples = len(values)
+    # The sample after the last large one.
+    since = pd.Series(samples - np.argmax(large[::-1], axis=0), index=values.columns)
+    never = values.max().eq(0) if noun == "change" else values.max().isna()
+    late_enough = (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
+    small = late_enough | (never & (not bool(never.all())))
+    since[never] = 0
+    if not small.any():
+        return None
+    steps = values.index.to_numpy()[since[small]]
+    stopped_layers = [str(name) for name in values.columns[small]]
+    named = [f"{name} (since step {step})" for name, step in zip(stopped_layers, steps, strict=True)]
+    what = "all but stopped" if noun == "change" else "all but vanished"
+    return Finding(
+        "stopped",
+        f"{len(named)} of {len(small)} layers {what}: to the end, the {noun} stays below 1 % of the layer's own median "
+        f"in the first third of the samples: {names(named)}.",
+        "curves",
+        {"stopped": len(named), "layers": len(small), "first_step": int(steps.min())},
+        tuple(stopped_layers),
+        tuple(int(step) for step in steps),
+    )
+
+
+def early_and_late(values: pd.DataFrame) -> pd.DataFrame | None:
+    """By layer, the median of the first and of the last third of the samples, and late / early; None if too few."""
+    third = len(values) // 3
+    if third < SHORTEST_THIRD:
+        return None
+    course = pd.DataFrame({"early": values.iloc[:third].median(), "late": values.iloc[-third:].median()})
+    return course.assign(ratio=course["late"] / course["early"])
+
+
+def same_intervals(steps: pd.Index, metric: str, intervals: pd.Series[int] | None) -> bool:
+    """Whether early and late samples span as many steps: a k-step change is not k one-step changes."""
+    if intervals is None or not metric.startswith("rwc"):
+        return True
+    spans = intervals.reindex(steps).dropna()
+    third = len(steps) // 3
+    return bool(spans.empty or spans.iloc[:third].median() == spans.iloc[-third:].median())

@@ -1,0 +1,156 @@
+"""Findings on single layers and single steps that stand out: too fast, too slow, unsteady, spikes, gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.ndimage import median_filter
+
+from wstrack.analysis.findings.words import ALPHA, Finding, above, batches, chance, holm, names, number
+
+__all__ = ["missing", "rule", "spikes", "unstable"]
+
+_TOO_MUCH, _HEALTHY, _TOO_LITTLE = 1e-2, 1e-3, 1e-4  # of the change of one optimizer step (DL4J's chart)
+_UNSTEADY = 2.0  # times the median layer's fluctuation
+_SPIKE = 5.0  # robust standard deviations above the layer's running median
+_SHARED = 0.2  # of the layers, and three at least
+_FEWEST = 12  # samples
+_GAPS = 0.1
+
+
+def rule(values: pd.DataFrame, intervals: pd.Series[int] | None, metric: str) -> list[Finding]:
+    """Which layers change too much or too little in one optimizer step, against the rule of thumb of 1e-3.
+
+    The change over k steps is at most the sum of k one-step changes; so divided by k it shows what is too much, but
+    only with k = 1 what is too little.
+    """
+    if intervals is None or metric not in ("rwc", "rwc_l2"):
+        return []
+    spans = intervals.reindex(values.index).to_numpy(dtype=np.float64)
+    if not len(spans) or not (spans >= 1).all():
+        return []
+    per_step = batches(values.div(spans, axis="index"))
+    exactly = bool((spans == 1).all())
+    found = []
+    for too, limit, sign in (("much", _TOO_MUCH, 1), ("little", _TOO_LITTLE, -1)):
+        if too == "little" and not exactly:
+            continue
+        beyond = (np.sign(per_step - limit) == sign).sum().to_numpy()
+        known = per_step.notna().sum().to_numpy()
+        p = holm(np.array([stats.binomtest(int(b), int(n), alternative="greater").pvalue if n else 1.0
+                           for b, n in zip(beyond, known, strict=True)]))  # fmt: skip
+        those = [str(name) for name in values.columns[p < ALPHA]]
+        if not those:
+            continue
+        level = per_step.median()
+        named = [f"{name} ({number(float(level[name]))})" for name in those]
+        least = "" if exactly else " or more"
+        found.append(
+            Finding(
+                "rule",
+                f"{len(those)} of {len(p)} layers change too {too} by the rule of thumb (about {_HEALTHY:g} in one "
+                f"optimizer step; alarm {'above' if sign > 0 else 'below'} {limit:g}): {names(named)}, median{least} "
+                f"in one step (sign test, Holm over layers, {chance(float(p[p < ALPHA].max()))} at most).",
+                "curves",
+                {
+                    "too": too,
+                    "limit": limit,
+                    "layers_beyond": len(those),
+                    "layers": len(p),
+                    "p": float(p[p < ALPHA].max()),
+                },
+                tuple(those),
+            )
+        )
+    return found
+
+
+def unstable(values: pd.DataFrame) -> Finding | None:
+    """Which layers go up and down from sample to sample far more than the others."""
+    if len(values) < _FEWEST or values.shape[1] < 4:
+        return None
+    away = np.abs(_residuals(values))
+    size = pd.DataFrame(away, columns=values.columns).median()
+    usual = float(size.median())
+    if not usual > 0:
+        return None
+    candidates = [place for place in range(away.shape[1]) if size.iloc[place] >= _UNSTEADY * usual]
+    if not candidates:
+        return None
+    p = np.ones(away.shape[1])
+    sample = away[:, np.random.default_rng(0).permutation(away.shape[1])[:100]].ravel()
+    for place in candidates:
+        p[place] = above(away[:, place], sample)
+    p = holm(p)
+    those = p < ALPHA
+    if not 0 < those.sum() <= away.shape[1] / 2:
+        return None
+    found = [str(name) for name in values.columns[those]]
+    named = [f"{name} ({number(float(size[name]) / usual)} times)" for name in found]
+    return Finding(
+        "unstable",
+        f"{len(found)} of {len(p)} layers are unsteady: from sample to sample they fluctuate over twice as much as "
+        f"the median layer does ({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the "
+        f"distances to the running median, Holm over layers, {chance(float(p[those].max()))} at most).",
+        "curves",
+        {"unsteady": len(found), "layers": len(p), "p": float(p[those].max())},
+        tuple(found),
+    )
+
+
+def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
+    """At which samples many layers jump up together, for one sample."""
+    if len(values) < _FEWEST or values.shape[1] < 3:
+        return None
+    away = _residuals(values)
+    spread = 1.4826 * pd.DataFrame(np.abs(away)).median().fillna(np.inf).to_numpy()
+    high = away > _SPIKE * np.maximum(spread, 1e-6)
+    known = (~np.isnan(away)).sum(axis=1)
+    count = high.sum(axis=1)
+    rate = max(float(high.sum() / max(known.sum(), 1)), 1e-3)
+    p = np.minimum(1.0, stats.binom.sf(count - 1, np.maximum(known, 1), rate) * len(values))
+    shared = (p < ALPHA) & (count >= np.maximum(3, _SHARED * known))
+    if not shared.any() or shared.mean() > 0.2:
+        return None
+    steps = tuple(int(step) for step in values.index[shared])
+    size = 10 ** float(np.median(away[shared][high[shared]]))
+    layers = high[shared].any(axis=0)
+    named = [f"{step:,} ({n} of {k} layers)" for step, n, k in zip(steps, count[shared], known[shared], strict=True)]
+    return Finding(
+        "spikes",
+        f"The {noun} of many layers spikes together, {number(size)} times the usual, at step {names(named)} (binomial "
+        f"test, Bonferroni over samples, {chance(float(p[shared].max()))} at most).",
+        "heatmap",
+        {"spikes": len(steps), "times": size, "p": float(p[shared].max()), "first_step": steps[0]},
+        tuple(str(name) for name in values.columns[layers]),
+        steps,
+    )
+
+
+def missing(series: pd.DataFrame) -> Finding | None:
+    """Which layers lack many of their values."""
+    finite = np.isfinite(series.to_numpy(dtype=np.float64))
+    share = pd.Series(1 - finite.mean(axis=0), index=series.columns)
+    those = share.index[(share >= _GAPS) & (share < 1)]
+    if not len(those):
+        return None
+    found = [str(name) for name in those]
+    named = [f"{name} ({share[name]:.0%})" for name in found]
+    return Finding(
+        "missing",
+        f"{len(found)} of {len(share)} layers lack a tenth or more of their values, which were read off between "
+        f"neighbouring samples: {names(named)}.",
+        "heatmap",
+        {"layers_with_gaps": len(found), "layers": len(share), "share": float(1 - finite.mean())},
+        tuple(found),
+    )
+
+
+def _residuals(values: pd.DataFrame) -> NDArray[np.float64]:
+    """log10 of the values above their running median of seven samples; NaN where there is no logarithm."""
+    positive = values.where(values > 0)
+    logs = np.log10(positive.to_numpy(dtype=np.float64))
+    filled = pd.DataFrame(logs).interpolate(limit_direction="both").to_numpy()
+    return np.asarray(logs - median_filter(filled, size=(7, 1), mode="nearest"))
