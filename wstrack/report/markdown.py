@@ -27,7 +27,7 @@ def markdown(report: Report) -> str:
     ]
     lines += ["", "## The clusters", "", _text(words.about_stability(report)), ""]
     lines += ["| cluster | layers | what marks it | median | late / early |", "|---|---|---|---|---|"]
-    marks = mark_clusters(report.table)
+    marks = mark_clusters(report)
     for mark in marks:
         numbers = f"{number(mark.level)} | {number(mark.ratio)}"
         lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {numbers} |")

@@ -51,7 +51,7 @@ def overview(report: Report, *, kind: str = "png") -> bytes:
         report: what to draw.
         kind: "png" or "svg".
     """
-    marks = mark_clusters(report.table)
+    marks = mark_clusters(report)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 9.5), layout="constrained")
         top, below = figure.subfigures(2, 1, height_ratios=[1.1, 1], squeeze=False).flat
@@ -65,7 +65,7 @@ def overview(report: Report, *, kind: str = "png") -> bytes:
 
 def pictures(report: Report) -> dict[str, bytes]:
     """The overview and each of its figures alone, as PNG files by name."""
-    marks = mark_clusters(report.table)
+    marks = mark_clusters(report)
     alone = {"overview": overview(report)}
     with mpl.rc_context(_STYLE):
         for name, draw in {"heatmap": _heatmap, "curves": _curves, "plane": _plane}.items():
