@@ -16,7 +16,7 @@ def test_the_demo_trains_reads_back_and_reports(tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     accuracy = float(out.split("test accuracy: ")[1].split("%")[0])
     assert accuracy > 95
-    assert out.count("\n  - ") == 3
+    assert 1 <= out.count("\n  - ") <= 3
     folder = tmp_path / "wstrack-demo"
     assert {path.name for path in folder.iterdir()} == {"runs", "report.html", "report.json", "report.csv"}
     logged = wstrack.pull(f"tensorboard:{folder / 'runs' / 'digits-1'}")

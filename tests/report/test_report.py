@@ -175,3 +175,54 @@ def test_odd_names_survive_in_json_and_csv(hostile_run: Run, tmp_path: Path) -> 
     read = json.loads((tmp_path / "a.json").read_text("utf-8"))
     assert [layer["layer"] for layer in read["layers"]] == list(hostile_run.series["rwc"].columns)
     assert len(pd.read_csv(tmp_path / "a.csv")) == len(read["layers"])
+
+
+def test_one_cloud_is_one_cluster_and_the_report_says_so(make_run: MakeRun) -> None:
+    run = make_run(30)
+    shape = run.series["rwc"].shape
+    run.series["rwc"].iloc[:] = 10 ** (np.random.default_rng(0).normal(-3, 0.1, shape))
+    found = report(run)
+    assert found.clustering.k == 1
+    assert found.findings == []
+    assert found.to_dict()["choice"]["words"].startswith("no k from 2 to 10 stands out from one cloud")
+
+
+def test_groups_phases_and_stability_are_in_the_json(make_run: MakeRun) -> None:
+    run = make_run(24)
+    run.series["rwc"].iloc[15:] *= 10
+    found = json.loads(json.dumps(report(run, k=3, group=r"block\.(1|2)").to_dict(), allow_nan=False))
+    assert {row["group"] for row in found["groups"]["table"]} == {"1", "2", "other"}
+    assert found["phases"]["breaks"] == [160]
+    assert set(found["phases"]["agreement"]) == {"phase 1", "phase 2"}
+    assert [row["verdict"] for row in found["stability"]["clusters"]] == ["holds"] * 3
+    assert {row["way"] for row in found["stability"]["ways"]} >= {"random halves", "bootstrap of blocks", "starts"}
+    assert found["layers"][0]["kept"] > 0.9
+    assert len(found["reduction"]["components"]) == 2
+
+
+def test_settings_are_held_against_each_other(make_run: MakeRun) -> None:
+    runs = [make_run(seed=seed, task="easy" if seed < 3 else "hard") for seed in range(6)]
+    for run in runs[3:]:
+        run.series["rwc"] = run.series["rwc"] * 2
+        run.series["rwc"]["extra.weight"] = 1.0
+    found = report(runs, k=3, compare="task")
+    assert found.comparison is not None
+    assert found.comparison.settings == ("easy", "hard")
+    assert found.comparison.overall.loc["hard", "ratio"] == pytest.approx(2, rel=0.05)
+    assert found.comparison.unmatched == ("extra.weight",)
+    assert "differences" in {finding.kind for finding in found.findings}
+    assert found.stability is not None
+    assert "runs" in found.stability.ways.index
+    assert found.bands is not None
+    assert found.bands.runs.to_numpy().max() == 6
+    json.dumps(found.to_dict(), allow_nan=False)
+    with pytest.raises(ValueError, match=r"compare='model' is no fact of 'a run'; pass compare= \(--compare\)"):
+        report(runs, compare="model")
+    with pytest.raises(ValueError, match="puts all 3 runs into one setting"):
+        report(runs[:3], compare="task")
+
+
+def test_runs_of_other_lengths_are_stretched(make_run: MakeRun) -> None:
+    found = report([make_run(samples=30), make_run(samples=20, seed=1)], k=3, align="share")
+    assert found.bands is not None
+    assert (found.bands.runs == 2).all(axis=None)

@@ -17,6 +17,7 @@ __all__ = ["ALPHA", "By", "Choice", "choose", "compare_clusterings"]
 
 By = Literal["stability", "gap", "silhouette"]
 ALPHA = 0.05  # of a claim that there are clusters at all
+_ALIKE = 0.02  # of two agreements
 _UP_TO = 10  # more clusters than that are not an overview
 
 
@@ -54,15 +55,17 @@ def choose(
     cluster: Any = "kmeans",
     up_to: int = _UP_TO,
     splits: int = 20,
-    nulls: int = 39,
+    nulls: int | None = None,
     seed: int = 0,
 ) -> Choice:
     """Choose the number of clusters.
 
-    By "stability" the k is taken at which two things together stand out furthest from data without clusters: how well
-    random halves of the steps agree, and how far apart neighbouring clusters are. If data without clusters stand out
-    as far in more than one case of twenty, there is one cluster. "gap" is the rule of Tibshirani, Walther and Hastie
-    (2001), which can answer 1 too; "silhouette" is the largest mean silhouette, and always finds two or more.
+    By "stability" those k count at which two things together stand out from data without clusters: how well random
+    halves of the steps agree, and how far apart neighbouring clusters are. Of these the k is taken at which halves
+    agree best (within 0.02, the one that stands out furthest). If data without clusters stand out as far in more than
+    one case of twenty at every k, there is one cluster. "gap" takes the smallest k whose gap statistic (Tibshirani,
+    Walther and Hastie 2001) is within a standard error of the largest, which can be 1 too; "silhouette" takes the
+    largest mean silhouette, and always finds two or more.
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
@@ -96,11 +99,11 @@ def choose(
     tried = trial(values, procedure, list(ks), splits=splits, nulls=nulls, seed=seed)
     table = _table(tried)
     if by == "silhouette":
-        k = int(table["silhouette"].idxmax())
+        k = ks[int(table["silhouette"].to_numpy().argmax())]
         return Choice(k, k, by, f"highest silhouette of k = 2 to {ks[-1]}", table, tried)
-    steadiest = int(table["agreement"].idxmax())
+    steadiest = ks[int(table["agreement"].to_numpy().argmax())]
     if by == "gap":
-        k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the next one's"
+        k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the largest gap"
         return Choice(k, k if k > 1 else steadiest, by, words, table, tried)
     best = int(tried.score[0].argmax())
     p = float(tried.p[best])
@@ -111,7 +114,12 @@ def choose(
             f"halves agree best at k = {steadiest})"
         )
         return Choice(1, steadiest, by, words, table, tried)
-    words = f"of k = 2 to {ks[-1]} the one whose stability and separation stand out furthest from one cloud"
+    agreement = table["agreement"].to_numpy()
+    beyond = tried.p <= ALPHA
+    steady = beyond & (agreement >= agreement[beyond].max() - _ALIKE)
+    best = int(np.where(steady, tried.score[0], -np.inf).argmax())
+    p = float(tried.p[best])
+    words = f"of the k from 2 to {ks[-1]} that stand out from one cloud, the one at which halves agree best"
     least = 1 / (1 + len(tried.null_agreement))
     words += f" (p = {p:.2g}{', the least it can be' if p == least else ''})"
     return Choice(ks[best], ks[best], by, words, table, tried)
@@ -193,9 +201,10 @@ def _table(tried: Trial | None) -> pd.DataFrame:
 
 
 def _by_gap(tried: Trial) -> int:
-    """The smallest k with gap(k) >= gap(k + 1) - error(k + 1); at k = 1 data and null data have the same spread."""
+    """The smallest k within a standard error of the largest gap; at k = 1 data and null data spread alike."""
     table = _table(tried)
-    gap = {1: 0.0, **table["gap"].to_dict()}
-    error = table["gap_error"].to_dict()
-    ks = list(gap)
-    return next((k for k in ks[:-1] if gap[k] >= gap[k + 1] - error[k + 1]), ks[-1])
+    ks = [1, *(int(k) for k in tried.ks)]
+    gap = np.array([0.0, *table["gap"]])
+    error = np.array([0.0, *table["gap_error"]])
+    top = int(gap.argmax())
+    return ks[int((gap >= gap[top] - error[top]).argmax())]

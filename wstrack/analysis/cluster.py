@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.cluster import DBSCAN, HDBSCAN, AgglomerativeClustering, KMeans, MeanShift, SpectralClustering
-from sklearn.cluster import estimate_bandwidth
+from sklearn.cluster import (
+    DBSCAN,
+    HDBSCAN,
+    AgglomerativeClustering,
+    KMeans,
+    MeanShift,
+    SpectralClustering,
+    estimate_bandwidth,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
@@ -61,8 +68,8 @@ class Clustering:
     Attributes:
         labels: by layer, the cluster's number from 1 in the order of the clusters' mean depth; -1 is noise.
         k: how many clusters there are, noise not counted.
-        curve: for a named method that takes k, by k, `inertia` (sum of squared distances to the centres) and `silhouette` (NaN at 1);
-            empty for other methods.
+        curve: for a named method that takes k, by k, `inertia` (sum of squared distances to the centres) and
+            `silhouette` (NaN at 1); empty for other methods.
         silhouette: mean silhouette of the layers that are not noise (-1..1, higher = better apart); NaN where it is
             undefined: fewer than two clusters, or a cluster for each layer.
         method: its name, for people.

@@ -169,7 +169,9 @@ def match_clusters(labels: pd.Series[int], reference: pd.Series[int]) -> pd.Seri
 def _logs(frame: pd.DataFrame) -> NDArray[np.float64]:
     """log10 of what is finite and above zero, NaN for the rest."""
     values = frame.to_numpy(dtype=np.float64)
-    return np.log10(values, out=np.full_like(values, np.nan), where=np.isfinite(values) & (values > 0))
+    logs: NDArray[np.float64] = np.full_like(values, np.nan)
+    np.log10(values, out=logs, where=np.isfinite(values) & (values > 0))
+    return logs
 
 
 def _against(

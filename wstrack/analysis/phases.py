@@ -18,7 +18,7 @@ Matrix = NDArray[np.float64]
 
 _COURSES = 3  # components over time that are looked at
 _SHORTEST = 5  # samples: a line and something to tell its noise from
-_SIMULATIONS = 199
+_SIMULATIONS = 399
 _FAR = 5.0  # robust standard deviations
 
 
@@ -36,14 +36,14 @@ class Phases:
     breaks: tuple[int, ...]
 
 
-def phases(values: pd.DataFrame, *, alpha: float = 0.01, most: int = 6, seed: int = 0) -> Phases:
+def phases(values: pd.DataFrame, *, alpha: float = 0.005, most: int = 6, seed: int = 0) -> Phases:
     """Find the steps at which the courses of many layers break off.
 
     The curves are reduced to their three largest common courses, freed of single samples that stick out. Two straight
     lines with a break between them are held against one smooth curve with as many parameters (a cubic in time or in its
     logarithm), so that a decay is not a break. The break is kept if the lines are as much better on simulated noise,
-    with the autocorrelation of what the smooth curve leaves over (AR(1), each course its own), in at most `alpha` of the
-    cases; then each side is looked at in the same way (binary segmentation), and at last each break is moved to the
+    with the autocorrelation of what the smooth curve leaves over (AR(1), each course its own), in at most `alpha` of
+    the cases; then each side is looked at in the same way (binary segmentation), and at last each break is moved to the
     best place between its neighbours.
 
     Args:
@@ -95,7 +95,7 @@ def calm(values: Matrix) -> Matrix:
 
 
 def _courses(matrix: Matrix) -> Matrix:
-    """The largest common courses, (steps, courses): the layers' curves without their levels, as principal components."""
+    """The largest common courses, (steps, courses): principal components of the layers' curves without their levels."""
     calmed = calm(matrix)
     centred = calmed - calmed.mean(axis=1, keepdims=True)
     with one_thread():

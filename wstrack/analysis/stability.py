@@ -32,10 +32,6 @@ HOLDS_FROM = 0.75  # of a single cluster, by Jaccard index (Hennig 2007); below 
 _STARTS = 10
 
 
-def _frame() -> Any:
-    return field(default_factory=pd.DataFrame, compare=False)
-
-
 @dataclass(frozen=True)
 class Stability:
     """How far the clusters come back when something that should not matter is changed.
@@ -65,8 +61,8 @@ class Stability:
     verdict: Verdict
     null: tuple[float, float] | None = None
     p: float | None = None
-    ways: pd.DataFrame = _frame()
-    clusters: pd.DataFrame = _frame()
+    ways: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    clusters: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
     layers: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False)
     consensus: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype=np.int64), compare=False)
 
@@ -80,7 +76,7 @@ def stability(
     k: K = "auto",
     halves: int = 20,
     bootstraps: int = 30,
-    nulls: int = 39,
+    nulls: int | None = None,
     runs: Sequence[pd.DataFrame] = (),
     tried: Trial | None = None,
     seed: int = 0,
@@ -102,7 +98,7 @@ def stability(
             that takes no number finds its own in each half.
         halves: how many times the steps are split.
         bootstraps: how many times blocks of steps are drawn, at least once.
-        nulls: how many data sets without clusters are tried; 0 = none, and no verdict "continuous".
+        nulls: how many data sets without clusters are tried (as in `trial`); 0 = none, and no verdict "continuous".
         runs: the prepared values of single runs with the same layers, where `values` is their mean.
         tried: `Choice.trial`, to save doing it again.
         seed: of everything random.
@@ -143,7 +139,7 @@ def stability(
     rng = np.random.default_rng([seed, 1])
     with one_thread():
         whole = clustered(pd.DataFrame(procedure.points(matrix), index=values.index), cluster, k=k, seed=seed).labels
-        labels = whole.to_numpy()
+        labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
         resampled = [matrix[:, _blocks(matrix.shape[1], rng)] for _ in range(bootstraps)]
         drawn = procedure.labels([procedure.points(one) for one in resampled], k)
         ways = _ways(procedure, matrix, k, labels, drawn, runs, rng)
@@ -165,7 +161,7 @@ def stability(
         ways=ways,
         clusters=clusters,
         layers=pd.Series(kept, index=values.index, name="kept"),
-        consensus=pd.Series(_consensus(labels, drawn), index=values.index, name="cluster"),
+        consensus=pd.Series(list(_consensus(labels, drawn)), index=values.index, name="cluster"),
     )
 
 
@@ -186,7 +182,7 @@ def _blocks(steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 def _block(steps: int) -> int:
     """The length of a block that grows with the number of steps as it should (Hall, Horowitz and Jing 1995)."""
-    return max(1, round(steps ** (1 / 3)))
+    return max(1, round(float(np.cbrt(steps))))
 
 
 def _ways(

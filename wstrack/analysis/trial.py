@@ -8,6 +8,7 @@ statistic, Tibshirani, Walther and Hastie 2001), sent through the same reduction
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -28,6 +29,7 @@ Space = Literal["plane", "curves"]
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+_SOME = 300  # layers, evenly over the depth, from which a silhouette is taken: all distances of many are too many
 _LEAST = 3  # layers; one or two beside the others are outliers, not a cluster that shows there are several
 
 
@@ -112,7 +114,13 @@ class Trial:
 
 
 def trial(
-    values: pd.DataFrame, procedure: Procedure, ks: Sequence[K], *, splits: int = 20, nulls: int = 39, seed: int = 0
+    values: pd.DataFrame,
+    procedure: Procedure,
+    ks: Sequence[K],
+    *,
+    splits: int = 20,
+    nulls: int | None = None,
+    seed: int = 0,
 ) -> Trial:
     """Try a procedure with every k on the data, on halves of its steps, and on null data.
 
@@ -121,11 +129,13 @@ def trial(
         procedure: what is tried.
         ks: the numbers of clusters; ("auto",) for a method that finds its own.
         splits: of the data's steps at random into halves.
-        nulls: how many null data sets; with 39 the smallest p is 0.025.
+        nulls: how many null data sets; None = 39, or 19 for more than 300 layers: the smallest p is 0.025, or 0.05.
         seed: of the splits and of the null data.
     """
     matrix = values.to_numpy(dtype=np.float64)
     rng = np.random.default_rng(seed)
+    if nulls is None:
+        nulls = 39 if len(matrix) <= _SOME else 19
     with one_thread():
         ours, agreement, divided = _tried([matrix], procedure, ks, splits, rng)
         simulated = null_data(matrix, rng)
@@ -137,7 +147,20 @@ def trial(
         ]
     null = np.concatenate([row[0] for row in rows], axis=1) if rows else np.zeros((3, 0, len(ks)))
     null_agreement = np.concatenate([row[1][:, 0] for row in rows]) if rows else np.zeros((0, len(ks)))
-    return Trial(tuple(ks), agreement[0], *ours[:, 0], null_agreement, *null, divided)
+    inertia, shape, apart = ours[:, 0]
+    null_inertia, null_shape, null_apart = null
+    return Trial(
+        ks=tuple(ks),
+        agreement=agreement[0],
+        inertia=inertia,
+        silhouette=shape,
+        separation=apart,
+        null_agreement=null_agreement,
+        null_inertia=null_inertia,
+        null_silhouette=null_shape,
+        null_separation=null_apart,
+        divided=divided,
+    )
 
 
 def _tried(
@@ -149,7 +172,9 @@ def _tried(
         whole.append(procedure.points(matrix))
         for _ in range(splits):
             halves += [procedure.points(matrix[:, half]) for half in halved(matrix.shape[1], rng)]
-    between = [squareform(pdist(points)) for points in whole]
+    layers = len(sets[0])
+    some = np.arange(layers) if layers <= _SOME else np.linspace(0, layers - 1, _SOME).astype(np.int64)
+    between = [squareform(pdist(points[some])) for points in whole]
     measures = np.empty((3, len(sets), len(ks)))
     agreement = np.empty((len(sets), splits, len(ks)))
     divided = np.zeros(len(ks), dtype=bool)
@@ -159,7 +184,7 @@ def _tried(
         divided[column] = bool((pairs != pairs[..., :1]).any())
         agreement[:, :, column] = [[rand_index(*pair) for pair in one] for one in pairs]
         for place, (points, one) in enumerate(zip(whole, labels, strict=False)):
-            found = within(points, one), silhouette(between[place], one), separation(points, one)
+            found = within(points, one), silhouette(between[place], one[some]), separation(points, one)
             measures[:, place, column] = found
     return measures, agreement, divided
 
@@ -214,12 +239,15 @@ def separation(points: Matrix, labels: Labels) -> float:
     members = [one for one in members if len(one) >= _LEAST]
     if len(members) < 2:
         return 0.0
+    middles = [one.sum(axis=0) / len(one) for one in members]
+    around = [(one - middle) / np.sqrt(len(one) - 1) for one, middle in zip(members, middles, strict=True)]
     least = np.inf
-    for place, first in enumerate(members):
-        for second in members[:place]:
-            line = first.mean(axis=0) - second.mean(axis=0)
-            apart = float(np.sqrt(line @ line))
-            spread = float((first @ line).std(ddof=1) + (second @ line).std(ddof=1)) / max(apart, 1e-300)
+    for one in range(len(members)):
+        for other in range(one):
+            line = middles[one] - middles[other]
+            apart = math.sqrt(line @ line)
+            first, second = around[one] @ line, around[other] @ line
+            spread = (math.sqrt(first @ first) + math.sqrt(second @ second)) / max(apart, 1e-300)
             least = min(least, apart / max(spread, 1e-9 * apart, 1e-300))
     return float(np.log(max(least, 1e-3)))
 

@@ -91,17 +91,23 @@ def report(
     reduction = analysis.reduce(prepared.values, reduce, seed=seed)
     space = reduction.points if cluster_on == "plane" else prepared.values
     choice = None
-    if analysis.takes_k(cluster) and isinstance(k, str):
-        by = "stability" if k == "auto" else k
+    wanted: int | Literal["auto"] = "auto"
+    if isinstance(k, int):
+        wanted = k
+    elif analysis.takes_k(cluster):
+        by: Literal["stability", "gap", "silhouette"] = "stability" if k == "auto" else k
         choice = analysis.choose(prepared.values, by=by, on=cluster_on, reduce=reduce, cluster=cluster, seed=seed)
-    clustering = analysis.cluster(space, cluster, k=choice.k if choice else k, seed=seed)
+        wanted = choice.k
+    elif k != "auto":
+        raise ValueError(f"k={k!r}: {cluster!r} finds its own number of clusters; leave out k= (--k)")
+    clustering = analysis.cluster(space, cluster, k=wanted, seed=seed)
     if choice:
         clustering = dataclasses.replace(clustering, chosen=choice.words)
     each = [analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values for one in frames]
     each = [one.reindex(prepared.values.index) for one in each if set(prepared.values.index) <= set(one.index)]
     stability = analysis.stability(
         prepared.values, on=cluster_on, reduce=reduce, cluster=cluster, k=clustering.k,
-        runs=each if len(chosen) > 1 else (), tried=choice and choice.trial, seed=seed,
+        runs=each if len(chosen) > 1 else (), tried=choice.trial if choice else None, seed=seed,
     )  # fmt: skip
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
     phases = analysis.phases(prepared.values, seed=seed)

@@ -196,7 +196,7 @@ class Report:
     def _phase_agreement(self) -> dict[str, float]:
         """Of the clusters of each phase with those of the whole run."""
         labels = self.clustering.labels
-        return {name: analysis.agreement(labels, column) for name, column in self.phase_clusters.items()}
+        return {str(name): analysis.agreement(labels, column) for name, column in self.phase_clusters.items()}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -263,8 +263,9 @@ class Report:
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A row an object, its index among the columns where that has a name."""
     named = frame.index.name is not None
-    rows: list[dict[str, Any]] = frame.reset_index(drop=not named).to_dict("records")
-    return rows
+    return [
+        {str(key): value for key, value in row.items()} for row in frame.reset_index(drop=not named).to_dict("records")
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -38,7 +38,7 @@ def findings(
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
-    least 95 % of runs. Tests over samples take medians of stretches of neighbouring ones, for these are not independent.
+    least 95 % of runs. Tests over samples take medians of stretches of neighbouring ones, which are not independent.
 
     Args:
         series: as it was logged (`Run.series[metric]`): index = step, columns = layers in model order.

@@ -44,7 +44,8 @@ def clusters(
             f"halves of the samples, they agree to {number(stability.median)} "
             f"(adjusted Rand index: 1 = the same clusters, 0 = chance{_null(stability)})."
         )
-        loose = stability.clusters.index[stability.clusters["verdict"] == "dissolves"] if stability.layers.size else []
+        held: dict[int, str] = dict(stability.clusters["verdict"]) if len(stability.clusters) else {}
+        loose = [name for name, verdict in held.items() if verdict == "dissolves"]
         if len(loose):
             those = ", ".join(str(one) for one in loose)
             numbers["do_not_hold"] = len(loose)

@@ -102,8 +102,9 @@ def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | 
     samples = len(values)
     # The sample after the last large one.
     since = pd.Series(samples - np.argmax(large[::-1], axis=0), index=values.columns)
-    never = (values.max() == 0) & (noun == "change")
-    small = (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3) | never & ~never.all()
+    never = values.max().eq(0) if noun == "change" else values.max().isna()
+    late_enough = (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
+    small = late_enough | (never & (not bool(never.all())))
     since[never] = 0
     if not small.any():
         return None

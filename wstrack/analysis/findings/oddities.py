@@ -51,8 +51,8 @@ def rule(values: pd.DataFrame, intervals: pd.Series[int] | None, metric: str) ->
             Finding(
                 "rule",
                 f"{len(those)} of {len(p)} layers change too {too} by the rule of thumb (about {_HEALTHY:g} in one "
-                f"optimizer step; alarm {'above' if sign > 0 else 'below'} {limit:g}): {names(named)}, median{least} in "
-                f"one step (sign test, Holm over layers, {chance(float(p[p < ALPHA].max()))} at most).",
+                f"optimizer step; alarm {'above' if sign > 0 else 'below'} {limit:g}): {names(named)}, median{least} "
+                f"in one step (sign test, Holm over layers, {chance(float(p[p < ALPHA].max()))} at most).",
                 "curves",
                 {
                     "too": too,
@@ -62,7 +62,7 @@ def rule(values: pd.DataFrame, intervals: pd.Series[int] | None, metric: str) ->
                     "p": float(p[p < ALPHA].max()),
                 },
                 tuple(those),
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -84,16 +84,16 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     for place in candidates:
         p[place] = above(away[:, place], sample)
     p = holm(p)
-    those = np.flatnonzero(p < ALPHA)
-    if not len(those) or len(those) > away.shape[1] / 2:
+    those = p < ALPHA
+    if not 0 < those.sum() <= away.shape[1] / 2:
         return None
-    found = [str(values.columns[place]) for place in those]
+    found = [str(name) for name in values.columns[those]]
     named = [f"{name} ({number(float(size[name]) / usual)} times)" for name in found]
     return Finding(
         "unstable",
-        f"{len(found)} of {len(p)} layers are unsteady: from sample to sample they fluctuate more than twice as much as "
-        f"the median layer does ({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the distances "
-        f"to the running median, Holm over layers, {chance(float(p[those].max()))} at most).",
+        f"{len(found)} of {len(p)} layers are unsteady: from sample to sample they fluctuate over twice as much as "
+        f"the median layer does ({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the "
+        f"distances to the running median, Holm over layers, {chance(float(p[those].max()))} at most).",
         "curves",
         {"unsteady": len(found), "layers": len(p), "p": float(p[those].max())},
         tuple(found),

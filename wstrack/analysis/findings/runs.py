@@ -21,18 +21,18 @@ def differences(comparison: Comparison, noun: str) -> list[Finding]:
     for setting in comparison.settings[1:]:
         rows = comparison.layers[comparison.layers["setting"] == setting].set_index("layer")
         differing = rows[rows["differs"]]
-        whole = comparison.overall.loc[setting]
+        whole = {name: float(column[setting]) for name, column in comparison.overall.items()}
         if not len(differing) and not whole["p"] < ALPHA:
             continue
         numbers: Numbers = {"setting": setting, "reference": reference}
         text = f"In {setting} against {reference}"
         if whole["p"] < ALPHA:
             text += (
-                f", the {noun} is {times(float(whole['ratio']))} over all layers (95 % interval of the ratio "
-                f"{number(whole['low'])} to {number(whole['high'])}, {chance(float(whole['p']))})"
+                f", the {noun} is {times(whole['ratio'])} over all layers (95 % interval of the ratio "
+                f"{number(whole['low'])} to {number(whole['high'])}, {chance(whole['p'])})"
             )
-            numbers |= {"ratio": float(whole["ratio"]), "low": float(whole["low"]), "high": float(whole["high"])}
-            numbers["p"] = float(whole["p"])
+            numbers |= {"ratio": whole["ratio"], "low": whole["low"], "high": whole["high"]}
+            numbers["p"] = whole["p"]
         largest = differing.iloc[np.argsort(-np.abs(np.log(differing["ratio"].to_numpy())))]
         named = [
             f"{name} (ratio {number(row['ratio'])}, {number(row['low'])} to {number(row['high'])})"

@@ -68,9 +68,21 @@ def names(named: Iterable[str]) -> str:
 
 
 def batches(values: pd.DataFrame) -> pd.DataFrame:
-    """The medians of stretches of neighbouring samples, which are nearly independent where samples are not."""
-    length = max(1, round(len(values) ** (1 / 3)))
-    return values.groupby(np.minimum(np.arange(len(values)) // length, max(1, len(values) // length) - 1)).median()
+    """The medians of stretches of neighbouring samples, which are nearly independent where samples are not.
+
+    A stretch is twice as long as the samples remember, by the median lag-one correlation of what the layers do apart
+    from their common course; but there are five stretches at least.
+    """
+    steps = len(values)
+    ranks = values.rank()
+    centred = ranks - ranks.mean()
+    common = centred.median(axis="columns") if values.shape[1] > 2 else 0.0 * centred.sum(axis="columns")
+    apart = centred.sub(common, axis="index").fillna(0.0).to_numpy()
+    size = np.maximum((apart**2).sum(axis=0), 1e-300)
+    memory = float(np.median((apart[1:] * apart[:-1]).sum(axis=0) / size))
+    memory = min(max(memory + (1 + 4 * memory) / max(steps, 1), 0.0), 0.9)
+    length = max(1, min(round(2 * (1 + memory) / (1 - memory)) if memory > 0.15 else 1, steps // 5))
+    return values.groupby(np.minimum(np.arange(steps) // length, max(1, steps // length) - 1)).median()
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

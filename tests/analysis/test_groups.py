@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wstrack.analysis import aggregate, components, group_layers, grouped
+
+NAMES = {
+    "stem.conv.weight": ("conv", "conv", "stem", "stem"),
+    "blocks.0.1.conv_dw.weight": ("depthwise", "depthwise", "blocks.0", "blocks.0"),
+    "blocks.0.1.se.conv_reduce.weight": ("pointwise", "squeeze-excite", "blocks.0", "blocks.0"),
+    "layer2.3.conv1.weight": ("conv", "conv", "layer2.3", "layer2"),
+    "h.4.attn.c_attn.weight": ("attention", "attention", "h.4", "h"),
+    "h.4.mlp.c_fc.weight": ("linear", "MLP", "h.4", "h"),
+    "h.4.ln_1.weight": ("norm", "norm", "h.4", "h"),
+    "wte.weight": ("embedding", "embedding", "wte", "wte"),
+    "fc.weight": ("", "other", "fc", "fc"),
+}
+
+
+def test_kinds_blocks_and_stages() -> None:
+    layers = pd.DataFrame({"kind": [kind for kind, *_ in NAMES.values()]}, index=list(NAMES))
+    for place, by in enumerate(("kind", "block", "stage"), start=1):
+        assert group_layers(layers, by).to_dict() == {name: row[place] for name, row in NAMES.items()}, by
+
+
+def test_own_groups() -> None:
+    layers = pd.DataFrame(index=["a.1.weight", "b.weight"])
+    assert group_layers(layers, r"\.(\d)\.").tolist() == ["1", "other"]
+    assert group_layers(layers, {"b.weight": "mine"}).tolist() == ["other", "mine"]
+    assert group_layers(layers, str.upper).tolist() == ["A.1.WEIGHT", "B.WEIGHT"]
+    with pytest.raises(ValueError, match=r"group='\(' is neither .* nor a regular expression"):
+        group_layers(layers, "(")
+    with pytest.raises(ValueError, match="group='zzz' matches no layer"):
+        group_layers(layers, "zzz")
+
+
+def test_clusters_inside_groups() -> None:
+    rng = np.random.default_rng(0)
+    level = np.r_[np.repeat([0.0, 3.0], 8), np.zeros(8), 9.0]
+    values = pd.DataFrame(level[:, None] + 0.3 * rng.normal(size=(25, 30)))
+    found = grouped(values, pd.Series(["two"] * 16 + ["one"] * 8 + ["lone"]))
+    assert found.table["k"].to_dict() == {"two": 2, "one": 1, "lone": 1}
+    assert found.table.loc["two", "verdict"] == "stable"
+    assert found.clusters.tolist() == [1] * 8 + [2] * 8 + [1] * 9
+
+
+def test_a_block_is_the_ratio_of_sums() -> None:
+    rng = np.random.default_rng(0)
+    sums = {name: pd.DataFrame(rng.random((5, 4)), columns=list("abcd")) for name in ("abs_change", "abs_previous")}
+    groups = pd.Series({"a": "x", "b": "y", "c": "x", "d": "y"})
+    found = aggregate(sums, groups)
+    changed, before = (sums[name].to_numpy() for name in ("abs_change", "abs_previous"))
+    np.testing.assert_allclose(found["x"], changed[:, [0, 2]].sum(axis=1) / before[:, [0, 2]].sum(axis=1))
+    with pytest.raises(ValueError, match="metric='cosine' cannot be had from these sums; .* rwc"):
+        aggregate(sums, groups, metric="cosine")
+
+
+def test_components_in_words() -> None:
+    rng = np.random.default_rng(0)
+    time = np.linspace(0, 1, 30)
+    level, rise = rng.normal(size=(2, 40))
+    values = pd.DataFrame(
+        level[:, None] + rise[:, None] * np.maximum(time - 0.6, 0) + 0.001 * rng.normal(size=(40, 30))
+    )
+    first, second = components(values, pd.DataFrame({"component_1": level, "component_2": rise}))
+    assert first.meaning == "level"
+    assert second.meaning in ("slope (late above early)", "late rise (last third above the middle)")
+    (nothing,) = components(values, pd.DataFrame({"component_1": rng.normal(size=40)}))
+    assert nothing.meaning == ""
