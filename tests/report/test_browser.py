@@ -189,8 +189,8 @@ def test_a_finding_marks_its_steps_and_layers(opened: Callable[..., Any], make_r
 def test_the_scale_is_switched_between_log_and_linear(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = opened(make_run())
     scales = """() => Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
-      .filter((model) => model.type === "Image" || (model.type === "Figure" && model.y_scale.type === "LogScale"))
-      .map((model) => model.color_mapper?.type ?? String(model.visible)).sort()"""
+      .filter((model) => model.glyph?.type === "Image" || model.y_scale?.type === "LogScale")
+      .map((model) => model.glyph?.color_mapper.type ?? String(model.visible)).sort()"""
     assert page.evaluate(scales) == ["LogColorMapper", "true"]
     page.locator("#scale").select_option("linear")
     page.wait_for_function(READY)

@@ -6,9 +6,11 @@ const all = source.data.layer.map((_, i) => i)
 let own = false // whether a choice comes from these controls, or from a figure
 
 const choose = (indices, steps = []) => {
+  const focused = document.activeElement
   own = true
   source.selected.indices = indices
   own = false
+  focused.focus({ preventScroll: true }) // the table takes the focus, and with it what is typed next
   marked.data = { step: steps }
 }
 const filter = () => {
