@@ -20,7 +20,7 @@ from wstrack.report.marks import GREY, Mark, shorten
 from wstrack.report.result import Report
 from wstrack.report.thin import thin
 
-__all__ = ["ABOUT_LAYER", "FEW", "curves", "plane", "scan"]
+__all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
 
 # Tooltips are lists, never HTML: until 3.8 Bokeh put what it filled into HTML there unescaped.
 ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind @shape"), ("cluster", "@cluster")]
@@ -89,7 +89,7 @@ def plane(report: Report, source: ColumnDataSource) -> figure:
     plot = figure(
         height=430, sizing_mode="stretch_width", tools="pan,wheel_zoom,box_zoom,lasso_select,tap,reset",
         active_drag=None,
-        x_axis_label=_axis(report, 0), y_axis_label=_axis(report, 1),
+        x_axis_label=axis_of(report, 0), y_axis_label=axis_of(report, 1),
     )  # fmt: skip
     points = plot.scatter(
         "component_1", "component_2", source=source, marker="marker", size=9, fill_color="colour", line_color="colour",
@@ -102,7 +102,7 @@ def plane(report: Report, source: ColumnDataSource) -> figure:
     return plot
 
 
-def _axis(report: Report, place: int) -> str:
+def axis_of(report: Report, place: int) -> str:
     """Its number, what it follows, and how much of the variance it has."""
     component = report.components[place]
     share = "" if component.explained is None else f" ({component.explained:.0%} of the variance)"

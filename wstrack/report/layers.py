@@ -20,6 +20,7 @@ __all__ = ["BANDED_UP_TO", "analysed", "group_names", "layer_source", "table"]
 
 BANDED_UP_TO = 300  # layers; a band over runs for each of more would make the page large
 _SPARK = 24
+_MANY = 1000  # layers; with more, their curves are drawn from fewer points
 
 
 def layer_source(report: Report, marks: Sequence[Mark], tiles: Tiles) -> ColumnDataSource:
@@ -34,7 +35,7 @@ def layer_source(report: Report, marks: Sequence[Mark], tiles: Tiles) -> ColumnD
     colours = layer_colours(marks)
     frame = analysed(report)
     values, steps = frame.to_numpy(), frame.columns.to_numpy()
-    picked = thin(values)
+    picked = thin(values, points=150 if len(values) <= _MANY else 100)
     place = {layer: row for row, layer in enumerate(frame.index)}
     layers_a_row = tiles.rows[0][1] - tiles.rows[0][0]
 
