@@ -16,7 +16,7 @@ from bokeh.plotting import figure
 
 from wstrack.report.axes import whole_steps, with_powers
 from wstrack.report.layers import analysed
-from wstrack.report.marks import GREY, Mark, shorten
+from wstrack.report.marks import GREY, Mark, clusters_of, shorten
 from wstrack.report.result import Report
 from wstrack.report.thin import thin
 
@@ -56,7 +56,7 @@ def curves(
     )  # fmt: skip
     framed = [single] if usual else []
     extent = (np.inf, -np.inf)
-    for mark in marks:
+    for mark in clusters_of(marks):
         low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
         picked = np.unique(thin(np.stack([low, middle, high]), points=200))
         x = steps[picked].astype(np.float32)

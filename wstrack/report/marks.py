@@ -18,6 +18,7 @@ __all__ = [
     "GREY",
     "Mark",
     "chance",
+    "clusters_of",
     "concise",
     "labels",
     "layer_colours",
@@ -101,6 +102,11 @@ def mark_clusters(report: Report) -> list[Mark]:
             )
         )
     return marks
+
+
+def clusters_of(marks: Sequence[Mark]) -> list[Mark]:
+    """Those that have a course of their own: all but noise, unless there is nothing else."""
+    return [mark for mark in marks if mark.label > 0] or list(marks)
 
 
 def layer_colours(marks: Sequence[Mark]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from wstrack.report.figures import FEW, axis_of
 from wstrack.report.layers import analysed
-from wstrack.report.marks import GREY, Mark, labels, layer_colours, mark_clusters, shorten, title
+from wstrack.report.marks import GREY, Mark, clusters_of, labels, layer_colours, mark_clusters, shorten, title
 from wstrack.report.result import Report
 from wstrack.report.thin import thin, tile
 from wstrack.report.words import verdict
@@ -80,7 +80,7 @@ def pictures(report: Report) -> dict[str, bytes]:
 
 def _title(report: Report) -> str:
     name = title([run.name for run in report.runs], width=60)
-    return f"{name}: {shorten(report.metric, width=40)}\n{textwrap.fill(verdict(report)[1], 130)}"
+    return f"{name}: {shorten(report.metric, width=40)}\n{textwrap.fill(verdict(report)[1], 110)}"
 
 
 def _saved(figure: Figure, kind: str) -> bytes:
@@ -139,7 +139,7 @@ def _curves(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) ->
     if whole and len(frame) <= FEW:
         for layer, course in zip(frame.index, frame.to_numpy(), strict=True):
             axes.plot(steps, course, color=colours[layer], linewidth=0.7, alpha=0.6)
-    for mark in marks:
+    for mark in clusters_of(marks):
         low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
         picked = np.unique(thin(np.stack([low, middle, high]), points=400))
         colour = GREY if whole else mark.colour

@@ -140,6 +140,8 @@ def about_curves(report: Report) -> str:
     several = report.clustering.k > 1
     whose = "a cluster's layers" if several else "the layers"
     text = [f"The line is the median of {whose}, the band holds the middle 80 % of them."]
+    if bool((report.clustering.labels == NOISE).any()):
+        text.append("Layers in no cluster (noise) have no line.")
     if report.bands is not None and report.logarithmic:
         text.append(f"The darker band is one standard deviation over the {len(report.runs)} runs, of the median layer.")
     if count <= 12 or (not several and count <= FEW):
