@@ -168,3 +168,62 @@ def test_the_page_says_over_how_many_steps_a_change_goes() -> None:
     uneven = Run.from_values(manifest, steps, values, intervals=[5, 5, 5, 5, 5, 1])
     assert "from one sample to the next, 5 optimizer steps later." in page(report(even))
     assert "from one sample to the next, 1 to 5 optimizer steps later." in page(report(uneven))
+
+
+def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[:] = 10 ** np.random.default_rng(0).normal(-3, 0.3, run.series["rwc"].shape)
+    shown = text(page(report(run, k=4)))
+    verdict = shown.index("The 4 clusters are not stable (agreement of random halves")
+    assert verdict < shown.index("What was found")
+    assert "dissolves (" in shown
+    found = report(run)
+    shown = text(page(found))
+    assert "One group of layers: nothing shows that they fall into several clusters." in shown
+    assert found.choice
+    assert all(
+        f"{row['silhouette']:.3g} ({row['silhouette_null']:.3g})" in shown for _, row in found.choice.table.iterrows()
+    )
+
+
+def test_other_methods_are_shown_once_they_were_tried(make_run: MakeRun) -> None:
+    found = report(make_run(), k=3)
+    assert "Other methods" not in page(found)
+    tried = found.methods
+    shown = text(page(found))
+    assert "Other methods on the same data" in shown
+    assert all(f"{method} {row['k']:.3g}" in shown for method, row in tried.iterrows())
+
+
+def test_phases_have_a_row_each_and_the_layers_that_change_place(make_run: MakeRun) -> None:
+    run = make_run(samples=60)
+    run.series["rwc"].iloc[30:, :4] *= 1e4
+    found = report(run, k=3)
+    assert found.phases
+    assert found.phases.breaks == (310,)
+    shown = text(page(found))
+    assert "Dashed lines: the courses of the layers break off at step 310." in shown
+    assert "10 to 300 30 –" in shown
+    assert "310 to 600 30" in shown
+
+
+def test_names_of_groups_and_settings_are_never_markup(make_run: MakeRun) -> None:
+    names = [f"<b>group{i // 4}</b>.{i}" for i in range(12)]
+    tasks = ["<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>"]
+    runs = [make_run(names, name=f"{task} {seed}", seed=seed, task=task) for task in tasks for seed in (0, 1)]
+    parsed = Parsed(page(report(runs, k=3, compare="task", group=r"^[^.]+")))
+    assert not [tag for tag, _ in parsed.elements if tag in ("b", "img")]
+    shown = " ".join(parsed.text.split())
+    assert f"{tasks[0]} (2 runs), {tasks[1]} (2 runs)" in shown
+    assert "<b>group2</b>" in shown
+
+
+def test_clusters_alike_in_words_are_told_apart_by_their_level(make_run: MakeRun) -> None:
+    from wstrack.report.marks import mark_clusters
+
+    run = make_run(20)
+    run.series["rwc"].iloc[:] = np.tile([1e-3, 2e-3, 4e-3, 8e-3], 5)
+    run.series["rwc"] *= 10 ** np.random.default_rng(0).normal(0, 0.01, run.series["rwc"].shape)
+    words = [mark.words for mark in mark_clusters(report(run, k=4))]
+    assert len(set(words)) == 4
+    assert sum("median" in one for one in words) == 2

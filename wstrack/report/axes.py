@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from bokeh.models import BasicTicker, CustomJSTickFormatter, FixedTicker, NumeralTickFormatter
+from bokeh.models import (
+    BasicTicker,
+    CustomJSTickFormatter,
+    FixedTicker,
+    LogTickFormatter,
+    NumeralTickFormatter,
+    TickFormatter,
+)
 from bokeh.plotting import figure
 
-__all__ = ["powers", "whole_steps", "with_powers"]
+__all__ = ["plain", "powers", "whole_steps", "with_powers"]
 
 
 def powers(low: float, high: float) -> FixedTicker:
@@ -19,8 +26,14 @@ def powers(low: float, high: float) -> FixedTicker:
 def with_powers(plot: figure, low: float, high: float) -> None:
     """Such ticks on the vertical axis, and numbers as one would write them."""
     plot.yaxis.ticker = powers(low, high)
-    if high / low < 1e4:
-        plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(3)))")
+    plot.yaxis.formatter = plain(low, high)
+
+
+def plain(low: float, high: float) -> TickFormatter:
+    """Numbers as one would write them, or powers of ten where there are many."""
+    if high / low >= 1e4:
+        return LogTickFormatter()
+    return CustomJSTickFormatter(code="return String(Number(tick.toPrecision(3)))")
 
 
 def whole_steps(plot: figure) -> None:

@@ -18,7 +18,6 @@ from bokeh.models import (
     HoverTool,
     LinearColorMapper,
     LogColorMapper,
-    LogTickFormatter,
     Model,
     Range1d,
     Row,
@@ -27,7 +26,7 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
-from wstrack.report.axes import powers, whole_steps
+from wstrack.report.axes import plain, powers, whole_steps
 from wstrack.report.marks import GREY, Mark, labels, layer_colours, printable, shorten
 from wstrack.report.result import Report
 from wstrack.report.thin import Tiles
@@ -119,7 +118,7 @@ def _scales(tiles: Tiles, *, logarithmic: bool) -> dict[str, list[Model]]:
     positive = finite[finite > 0]
     if positive.size and not (finite < 0).any():
         low, high = _extent(positive)
-        scales["log"] = [LogColorMapper(low=low, high=high, **colours), powers(low, high), LogTickFormatter()]
+        scales["log"] = [LogColorMapper(low=low, high=high, **colours), powers(low, high), plain(low, high)]
     low, high = _extent(finite)
     scales["linear"] = [
         LinearColorMapper(low=low, high=high, **colours), BasicTicker(desired_num_ticks=5), BasicTickFormatter(),
