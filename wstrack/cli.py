@@ -176,7 +176,11 @@ def pull(
 )
 @click.option("--cluster-on", type=click.Choice(["plane", "curves"]), default="plane", show_default=True)
 @click.option("--scale", type=click.Choice(["log10", "linear"]), help="[default: log10 where the metric allows it]")
-@click.option("--outliers", type=click.Choice(["2sd"]), help="Replace values beyond 2 deviations of their layer.")
+@click.option(
+    "--outliers",
+    type=click.Choice(["2sd", "spikes"]),
+    help="Replace values beyond 2 deviations of their layer, or far from their neighbours.",
+)
 @click.option("--preset", metavar="NAME", help="weightscale: the published procedure, step by step.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")

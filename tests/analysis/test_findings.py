@@ -176,3 +176,56 @@ def test_holes_do_not_matter() -> None:
 def test_signed_metrics_have_no_course() -> None:
     cosine = run(np.linspace(-0.9, 0.9, 30), np.linspace(1, 0.1, 30))
     assert set(by_kind(cosine, metric="cosine")) == {"depth", "spread"}
+
+
+def test_the_rule_of_thumb_is_for_single_steps() -> None:
+    level = np.array([1e-3] * 8 + [5e-2, 1e-6])
+    series = run(level, np.ones(40))
+    steps = pd.Series(1, index=series.index)
+    kinds = [f for f in findings(series, one_cluster(series), None, metric="rwc", intervals=steps) if f.kind == "rule"]
+    assert [(f.numbers["too"], f.layers) for f in kinds] == [("much", ("l8",)), ("little", ("l9",))]
+    many = pd.Series(50, index=series.index)
+    assert not [
+        f for f in findings(series, one_cluster(series), None, metric="rwc", intervals=many) if f.kind == "rule"
+    ]
+    (much,) = [
+        f for f in findings(series * 50, one_cluster(series), None, metric="rwc", intervals=many) if f.kind == "rule"
+    ]
+    assert much.layers == ("l8",)
+    assert "rule" not in by_kind(series)
+
+
+def test_layers_against_the_trend() -> None:
+    series = run(np.ones(24), np.linspace(4, 1, 60))
+    series["l5"] = series["l5"].to_numpy()[::-1]
+    against = by_kind(series)["against"]
+    assert against.layers == ("l5",)
+    assert against.text.startswith("Against the trend, the change grows in 1 of 24 layers: l5")
+
+
+def test_unsteady_layers() -> None:
+    series = run(np.ones(12), np.ones(60))
+    series["l3"] = 10 ** (np.log10(series["l3"]) * 5)
+    assert by_kind(series)["unstable"].layers == ("l3",)
+
+
+def test_layers_with_gaps() -> None:
+    series = run(np.ones(6), np.ones(20))
+    series.iloc[2:6, 4] = np.nan
+    missing = by_kind(series)["missing"]
+    assert missing.layers == ("l4",)
+    assert "l4 (20%)" in missing.text
+
+
+def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:
+    series = run(np.ones(6), np.ones(30))
+    held = pd.DataFrame({"layers": [3, 3], "jaccard": [0.9, 0.3], "low": [0.8, 0.2], "verdict": ["holds", "dissolves"]})
+    loose = Stability(
+        "split-half over steps", (0.9,), 0.9, 0.9, 0.9, "continuous", null=(0.88, 0.97), p=0.4,
+        clusters=held.set_axis([1, 2]),
+    )  # fmt: skip
+    (found,) = findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), loose, metric="rwc")
+    first = found.text.split("\n")[0]
+    assert "one cloud cut into pieces" in first
+    assert "on data without clusters 0.88, p = 0.4" in first
+    assert "Cluster 2 does not hold" in first

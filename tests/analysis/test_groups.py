@@ -53,7 +53,7 @@ def test_a_block_is_the_ratio_of_sums() -> None:
     found = aggregate(sums, groups)
     changed, before = (sums[name].to_numpy() for name in ("abs_change", "abs_previous"))
     np.testing.assert_allclose(found["x"], changed[:, [0, 2]].sum(axis=1) / before[:, [0, 2]].sum(axis=1))
-    with pytest.raises(ValueError, match="metric='cosine' cannot be had from these sums; .* rwc"):
+    with pytest.raises(ValueError, match=r"metric='cosine' cannot be had from these sums; .* rwc"):
         aggregate(sums, groups, metric="cosine")
 
 

@@ -127,7 +127,7 @@ def test_preset_needs_two_layers_between_the_ends(layers: int) -> None:
     ("settings", "message"),
     [
         ({"scale": "log2"}, r"unknown scale 'log2'; pass scale= \(--scale\) one of: log10, linear"),
-        ({"outliers": "3sd"}, r"unknown outliers '3sd'; pass outliers= \(--outliers\) one of: 2sd"),
+        ({"outliers": "3sd"}, r"unknown outliers '3sd'; pass outliers= \(--outliers\) one of: 2sd, spikes"),
         ({"preset": "paper"}, r"unknown preset 'paper'; pass preset= \(--preset\) one of: weightscale"),
         ({"preset": "weightscale", "scale": "log10"}, "scale='log10' contradicts preset='weightscale'"),
         ({}, r"scale='log10' cannot show negative values; pass scale='linear' \(--scale linear\)"),
@@ -136,3 +136,15 @@ def test_preset_needs_two_layers_between_the_ends(layers: int) -> None:
 def test_wrong_arguments(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(pd.DataFrame({"a": [1.0, -1.0], "b": [1.0, 2.0]}), **settings)  # type: ignore[arg-type]
+
+
+def test_spikes_go_and_everything_else_stays() -> None:
+    logs = np.linspace(-3, -4, 40) + np.where(np.arange(40) >= 20, 1.0, 0.0)
+    logs = np.column_stack([logs, logs]) + np.random.default_rng(0).normal(0, 0.02, (40, 2))
+    spiked = logs.copy()
+    spiked[[7, 31], 0] += 2
+    prepared = prepare(pd.DataFrame(10**spiked, columns=["a", "b"]), outliers="spikes")
+    assert prepared.replaced["outliers"]["a"] >= 2
+    np.testing.assert_allclose(prepared.values.T, logs, atol=0.15)
+    with pytest.raises(ValueError, match="outliers='spikes' contradicts preset='weightscale'"):
+        prepare(pd.DataFrame(10**spiked), outliers="spikes", preset="weightscale")

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 from scipy.signal import lfilter
 
 from wstrack.analysis.estimators import one_thread
+from wstrack.analysis.prepare import calm
 
-__all__ = ["Phases", "calm", "phases"]
+__all__ = ["Phases", "phases"]
 
 Matrix = NDArray[np.float64]
 
 _COURSES = 3  # components over time that are looked at
 _SHORTEST = 5  # samples: a line and something to tell its noise from
 _SIMULATIONS = 399
-_FAR = 5.0  # robust standard deviations
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,6 @@ def phases(values: pd.DataFrame, *, alpha: float = 0.005, most: int = 6, seed: i
         index=pd.RangeIndex(1, len(starts) + 1, name="phase"),
     )
     return Phases(table, tuple(int(steps[at]) for at in found))
-
-
-def calm(values: Matrix) -> Matrix:
-    """Each row with single samples that stick out moved to the running median of seven."""
-    middle = median_filter(values, size=(1, 7), mode="nearest")
-    away = np.abs(values - middle)
-    spread = 1.4826 * np.median(away, axis=1, keepdims=True)
-    return np.where(away > _FAR * np.maximum(spread, 1e-12), middle, values)
 
 
 def _courses(matrix: Matrix) -> Matrix:

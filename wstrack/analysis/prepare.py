@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from wstrack.errors import WstrackError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Outliers", "Prepared", "Preset", "Scale", "prepare"]
+__all__ = ["Outliers", "Prepared", "Preset", "Scale", "calm", "prepare"]
 
 Scale = Literal["log10", "linear"]
-Outliers = Literal["2sd"]
+Outliers = Literal["2sd", "spikes"]
 Preset = Literal["weightscale"]
 
 Matrix = NDArray[np.float64]
+
+_FAR = 5.0  # robust standard deviations
+_OUTLIERS = {
+    None: "kept",
+    "2sd": "beyond 2 standard deviations: the layer's mean",
+    "spikes": "beyond 5 robust deviations from the running median: that median",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,9 @@ def prepare(
         scale: "log10" (the default) or "linear" (what the preset uses). Under "log10" a zero is lifted to the
             smallest positive value of the whole series.
         outliers: None, or "2sd": in each layer a value further than two population standard deviations from the
-            layer's mean becomes that mean; mean and deviation are taken once, on the chosen scale.
+            layer's mean becomes that mean; mean and deviation are taken once, on the chosen scale; or "spikes",
+            which is robust: a value further than five deviations (by the median of the distances) from the layer's
+            running median of seven samples becomes that median, so that trends, phases and level stay.
         preset: None or "weightscale".
 
     Raises:
@@ -80,6 +90,8 @@ def prepare(
     _check_choice("scale", scale, get_args(Scale))
     _check_choice("outliers", outliers, get_args(Outliers))
     _check_choice("preset", preset, get_args(Preset))
+    if preset and outliers == "spikes":
+        raise ValueError(f"outliers='spikes' contradicts preset={preset!r}, which has 2sd; leave out one of them")
     if preset and scale == "log10":
         raise ValueError(f"scale='log10' contradicts preset={preset!r}, which is linear; leave out one of them")
     scale = scale or ("linear" if preset else "log10")
@@ -105,7 +117,10 @@ def prepare(
             values, zeros = _log10(values)
         values = _interpolated(values, missing | non_finite, steps)
     far = np.zeros_like(missing)
-    if preset or outliers:
+    if outliers == "spikes":
+        calmed = calm(values)
+        values, far = calmed, calmed != values
+    elif preset or outliers:
         values, far = _outliers_replaced(values)
 
     layers = pd.Index(names, name="layer", dtype=object)
@@ -120,7 +135,7 @@ def prepare(
             "missing": "interpolated over the steps",
             "non_finite": "sum of finite / number of all values" if preset else "interpolated over the steps",
             "zeros": "lifted to the smallest positive value" if scale == "log10" else "kept",
-            "outliers": "beyond 2 standard deviations: the layer's mean" if preset or outliers else "kept",
+            "outliers": _OUTLIERS["2sd" if preset else outliers],
             "first_and_last_layer": "dropped" if preset else "kept",
         },
     )
@@ -160,6 +175,14 @@ def _outliers_replaced(values: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
     mean = values.mean(axis=1, keepdims=True)
     far = np.abs(values - mean) > 2 * values.std(axis=1, keepdims=True)
     return np.where(far, mean, values), far
+
+
+def calm(values: Matrix) -> Matrix:
+    """Each row with single samples that stick out moved to the running median of seven."""
+    middle = median_filter(values, size=(1, 7), mode="nearest")
+    away = np.abs(values - middle)
+    spread = 1.4826 * np.median(away, axis=1, keepdims=True)
+    return np.where(away > _FAR * np.maximum(spread, 1e-12), middle, values)
 
 
 def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> None:

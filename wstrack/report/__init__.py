@@ -28,7 +28,7 @@ def report(
     compare: str | Callable[[Run], str] | None = None,
     align: Literal["step", "share"] = "step",
     scale: Literal["log10", "linear"] | None = None,
-    outliers: Literal["2sd"] | None = None,
+    outliers: Literal["2sd", "spikes"] | None = None,
     preset: Literal["weightscale"] | None = None,
     seed: int = 0,
 ) -> Report:
@@ -51,7 +51,8 @@ def report(
             reference; runs of one setting are its seeds. Layers that not all runs have are left out, and named.
         align: "step", or "share" stretches runs of different length onto the longest (`wstrack.analysis.align`).
         scale: "log10" or "linear"; by default log10 where the metric allows it and no preset is asked for.
-        outliers: "2sd" replaces what is further than two standard deviations from its layer's mean.
+        outliers: "2sd" replaces what is further than two standard deviations from its layer's mean, "spikes" single
+            samples far from their neighbours.
         preset: "weightscale" is the published procedure of WeightScale (arXiv 2107.07005).
         seed: of everything that is random; the same seed gives the same report.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.findings.levels import SMALLEST_RATIO
-from wstrack.analysis.findings.words import ALPHA, Finding, above, batches, chance, holm, names, number, times
+from wstrack.analysis.findings.words import ALPHA, Finding, batches, chance, holm, names, number, times
 
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
@@ -51,6 +51,14 @@ def _trend(values: pd.DataFrame, ratio: float) -> bool:
     return bool(p < 0.05 and (tau > 0) == (ratio > 1))
 
 
+def _larger(ours: pd.Series[float], theirs: pd.Series[float]) -> float:
+    """One-sided chance that ours are larger by their logarithms; 1 where it cannot be told."""
+    first, second = np.log10(ours[ours > 0]), np.log10(theirs[theirs > 0])
+    if min(len(first), len(second)) < 3 or max(np.ptp(first), np.ptp(second)) < 1e-12:
+        return 1.0
+    return float(stats.ttest_ind(first, second, equal_var=False, alternative="greater").pvalue)
+
+
 def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None, noun: str) -> Finding | None:
     """Which layers go the other way than most."""
     if general is None:
@@ -59,7 +67,7 @@ def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None,
     third = len(values) // 3
     early, late = batches(values.iloc[:third]), batches(values.iloc[-third:])
     low, high = (early, late) if falls else (late, early)
-    p = holm(np.array([above(high[name].to_numpy(), low[name].to_numpy()) for name in values.columns]))
+    p = holm(np.array([_larger(high[name], low[name]) for name in values.columns]))
     ratio = thirds["ratio"] if falls else 1 / thirds["ratio"]
     other = (p < ALPHA) & (ratio >= SMALLEST_RATIO).to_numpy()
     if not other.any() or other.mean() > 0.5:
@@ -69,7 +77,7 @@ def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None,
     return Finding(
         "against",
         f"Against the trend, the {noun} {'grows' if falls else 'falls'} in {len(found)} of {len(p)} layers: "
-        f"{names(named)} (Mann-Whitney test of the last third against the first, Holm over layers, "
+        f"{names(named)} (Welch's test of the logarithm, last third against first, Holm over layers, "
         f"{chance(float(p[other].max()))} at most).",
         "curves",
         {"layers_against": len(found), "layers": len(p), "p": float(p[other].max())},
