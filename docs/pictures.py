@@ -1,39 +1,95 @@
-"""Renders the top of a saved report for the README: `python docs/pictures.py REPORT.html OUT.png [--dark]`.
+"""Makes the pictures of the README and of `reports.md`: `python docs/pictures.py` (some minutes on two cores).
 
-Needs playwright and an installed Chromium or Chrome.
+Trains the demo's small network on handwritten digits, five times to tell the ten digits and five times to tell odd from
+even, reports on the runs, and takes pictures of the pages. Needs playwright and an installed Chromium or Chrome.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from playwright.sync_api import sync_playwright
+from sklearn.datasets import load_digits
+from torch import nn
+
+import wstrack
+from wstrack.demo import SmallResNet
+from wstrack.run import Run
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
+TASKS = {"odd or even": 2, "ten digits": 10}
+SEEDS, EPOCHS, EVERY = 5, 5, 2
 
 
-def picture(report: Path, out: Path, *, dark: bool = False, height: int = 1500) -> None:
-    """The first `height` pixels of the page, 1280 wide, as a PNG."""
+def train(folder: Path, task: str, seed: int) -> Run:
+    """The same network and images; only what is to be told apart differs."""
+    torch.manual_seed(seed)
+    images, digits = load_digits(return_X_y=True)
+    inputs = torch.from_numpy((images / 8 - 1).astype(np.float32).reshape(-1, 1, 8, 8))
+    targets = torch.from_numpy(digits % TASKS[task])
+    model = SmallResNet(TASKS[task])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    with wstrack.watch(model, to=folder / f"{task} {seed}", every=EVERY) as watcher:
+        for _ in range(EPOCHS):
+            for batch in torch.split(torch.randperm(len(inputs)), 64):
+                optimizer.zero_grad()
+                torch.autograd.backward(nn.functional.cross_entropy(model(inputs[batch]), targets[batch]))
+                optimizer.step()
+    run = watcher.run()
+    run.facts |= {"name": f"{task}, seed {seed}", "task": task}
+    return run
+
+
+def picture(browser: Any, page_path: Path, out: Path, first: str, last: str, *, dark: bool = False) -> None:
+    """The page 1280 wide, from the top of the element `first` to the bottom of `last`, as a PNG."""
+    scheme = "dark" if dark else "light"
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page.goto(page_path.as_uri())
+    page.wait_for_function(READY)
+    height = page.evaluate("document.documentElement.scrollHeight")
+    page.set_viewport_size({"width": 1280, "height": height})  # all of it is painted at once, and nothing sticks
+    page.wait_for_function(READY)
+    top, bottom = (page.locator(selector).bounding_box() for selector in (first, last))
+    start, end = max(top["y"] - 40, 0), bottom["y"] + bottom["height"] + 24
+    page.screenshot(path=out, clip={"x": 0, "y": start, "width": 1280, "height": end - start})
+    page.close()
+
+
+def main(out: Path) -> None:
+    """Train, report, and take the pictures."""
     names = ("chromium", "chromium-browser", "google-chrome")
     browser_path = next((path for path in map(shutil.which, names) if path), None)
     if browser_path is None:
         raise SystemExit(f"no browser here; install one of: {', '.join(names)}")
-    with sync_playwright() as playwright:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        folder = Path(temporary)
+        runs = {task: [train(folder, task, seed) for seed in range(SEEDS)] for task in TASKS}
+        digits = runs["ten digits"]
+        reports = {
+            "one": wstrack.report(digits[0]),
+            "seeds": wstrack.report(digits),
+            "tasks": wstrack.report([*runs["odd or even"], *digits], compare="task"),
+        }
+        for name, report in reports.items():
+            report.save(folder / f"{name}.html")
+            logging.info("%s: %s", name, report)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme="dark" if dark else "light")
-        page.goto(report.resolve().as_uri())
-        page.wait_for_function(READY)
-        page.screenshot(path=out)
+        picture(browser, folder / "one.html", out / "report.png", "header", "#heatmap")
+        picture(browser, folder / "seeds.html", out / "report-seeds.png", "#curves", "#plane")
+        picture(browser, folder / "tasks.html", out / "report-tasks.png", "#compare", "#compare")
         browser.close()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("report", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--dark", action="store_true")
-    parser.add_argument("--height", type=int, default=1500)
-    options = parser.parse_args()
-    picture(options.report, options.out, dark=options.dark, height=options.height)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="a folder [default: docs/]")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main(parser.parse_args().out)

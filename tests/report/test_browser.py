@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome 
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
 SOURCE = "Bokeh.documents[0].roots().flatMap((root) => [...root.references()]).find((model) => model.data?.layer)"
+MARKED = "Bokeh.documents[0].roots().flatMap((root) => [...root.references()]).find((model) => model.data?.step)"
 # Every canvas of the page, through the shadow trees, and how many of its pixels are painted.
 PAINTED = """() => {
   const found = []
@@ -57,9 +59,9 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         trouble.append(dialog.message)
         dialog.dismiss()
 
-    def open_page(run: Run, *, width: int = 1280, dark: bool = False) -> Any:
+    def open_page(run: Run | list[Run], *, width: int = 1280, dark: bool = False, **options: Any) -> Any:
         path = tmp_path / "report.html"
-        report(run, k=3).save(path)
+        report(run, **{"k": 3, **options}).save(path)
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
@@ -112,10 +114,118 @@ def test_a_layer_chosen_on_the_plane_is_chosen_in_the_table(
     assert page.evaluate(DEEP, ".slick-cell.selected.l1") == ["block.7.weight"]
 
 
+def chosen(page: Any, layers: list[int]) -> None:
+    """Waits until exactly these layers are chosen."""
+    page.wait_for_function(
+        f"JSON.stringify([...{SOURCE}.selected.indices]) === '{json.dumps(layers).replace(' ', '')}'"
+    )
+
+
+def test_a_row_of_the_heat_map_chooses_its_layer(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    page.locator("#heatmap figure").scroll_into_view_if_needed()
+    box = page.locator("#heatmap figure").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 58 + 16 * 4 + 8)
+    chosen(page, [4])
+    assert page.locator("#chosen").text_content() == "1 of 12 layers chosen"
+
+
+def test_a_cluster_is_chosen_by_its_name_and_released_by_escape(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run())
+    strengths = """() => Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
+      .filter((model) => model.tags?.[1] === "line_alpha" && model.glyph.line_color)
+      .map((model) => [model.tags[0], model.glyph.line_alpha.value ?? model.glyph.line_alpha])"""
+    button = page.locator("#heatmap button[data-cluster='2']")
+    button.click()
+    chosen(page, [4, 5, 6, 7])
+    assert page.evaluate(DEEP, ".slick-cell.selected.l1") == [f"block.{layer}.weight" for layer in (4, 5, 6, 7)]
+    assert {tuple(pair) for pair in page.evaluate(strengths)} == {(1, 0.15), (2, 1), (3, 0.15)}
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator("#cluster").input_value() == "2"
+    page.keyboard.press("Escape")
+    chosen(page, [])
+    assert {tuple(pair) for pair in page.evaluate(strengths)} == {(1, 1), (2, 1), (3, 1)}
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_the_keyboard_alone_chooses_by_cluster_name_and_group(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run(), group=r"block\.(\d)$|block\.\d")
+    page.locator("#search").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    chosen(page, [8, 9, 10, 11])
+    page.locator("#search").focus()
+    page.keyboard.type("k.1")
+    chosen(page, [10, 11])
+    page.locator("#search").fill("nothing has this name")
+    chosen(page, [])
+    assert page.locator("#chosen").text_content() == "no layer fits"
+    page.locator("#groups button").nth(1).press("Enter")
+    chosen(page, [1, 10, 11])
+    assert page.locator("#search").input_value() == ""
+
+
+def test_a_finding_marks_its_steps_and_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[12] *= 30
+    run.series["rwc"].iloc[15:, 3] = 1e-12
+    page = opened(run)
+    page.get_by_text("spikes together").locator("..").locator("a").click()
+    page.wait_for_function(f"JSON.stringify({MARKED}.data.step) === '[130]'")
+    page.locator("#findings li", has_text="stopped").locator("a").click()
+    chosen(page, [3])
+    page.wait_for_function(f"{MARKED}.data.step[0] !== 130")
+    page.locator("#clear").click()
+    page.wait_for_function(f"{MARKED}.data.step.length === 0")
+    chosen(page, [])
+
+
+def test_the_scale_is_switched_between_log_and_linear(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    scales = """() => Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
+      .filter((model) => model.glyph?.type === "Image" || model.y_scale?.type === "LogScale")
+      .map((model) => model.glyph?.color_mapper.type ?? String(model.visible)).sort()"""
+    assert page.evaluate(scales) == ["LogColorMapper", "true"]
+    page.locator("#scale").select_option("linear")
+    page.wait_for_function(READY)
+    assert page.evaluate(scales) == ["LinearColorMapper", "false"]
+    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 500]) == 6
+
+
+def test_settings_side_by_side_choose_layers_too(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    runs = [make_run(name=f"{task} {seed}", seed=seed, task=task) for task in ("easy", "hard") for seed in (0, 1)]
+    for run in runs[2:]:
+        run.series["rwc"] *= 3
+    page = opened(runs, compare="task")
+    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 300]) == 8
+    page.locator("#compare figure").last.scroll_into_view_if_needed()
+    x, y = page.evaluate(f"""() => {{
+        const plot = [...Bokeh.index].find((view) => view.model.y_scale?.type === "LogScale" &&
+          view.model.renderers.some((renderer) => renderer.glyph.type === "Segment"))
+        const box = plot.canvas_view.el.getBoundingClientRect()
+        return [box.x + plot.frame.x_scale.compute(5), box.y + plot.frame.y_scale.compute({SOURCE}.data.ratio_1[5])]
+    }}""")
+    page.mouse.click(x, y)
+    chosen(page, [5])
+
+
+def test_print_drops_the_tools(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    assert page.locator("#tools").is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("#tools").is_visible()
+
+
 def test_part_of_a_name_chooses_its_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = opened(make_run())
     page.get_by_placeholder("part of a layer's name").fill("K.1")
-    page.wait_for_function(f"JSON.stringify([...{SOURCE}.selected.indices]) === '[1,10,11]'")
+    chosen(page, [1, 10, 11])
     page.get_by_placeholder("part of a layer's name").fill("")
     page.wait_for_function(f"{SOURCE}.selected.indices.length === 0")
 

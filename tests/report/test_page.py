@@ -55,18 +55,20 @@ def test_the_page_loads_nothing_from_elsewhere(make_run: MakeRun) -> None:
 def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
     found = report(make_run(), k=3)
     parsed = Parsed(page(found))
+    shown = " ".join(parsed.text.split())
     sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
     assert sections == ["findings", "heatmap", "clusters", "curves", "plane", "k", "layers", "settings"]
+    assert "3 clusters of layers, stable (agreement of random halves 1.00" in shown
     links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
     assert links == [f"#{finding.figure}" for finding in found.findings]
-    shown = " ".join(parsed.text.split())
-    assert all(" ".join(finding.text.split()) in shown for finding in found.findings)
+    assert all(line in shown for finding in found.findings for line in finding.text.splitlines())
     assert "the sum of |new − old| over a layer's weights" in shown
     assert "12 layers, 30 samples from step 10 to 300" in shown
     assert "Complete: all 360 values" in shown
     assert found.stability
     assert f"Agreement {found.stability.median:.2f}: {found.stability.verdict}" in shown
     assert "cluster 1: early, lowest, falling" in shown
+    assert "holds (1)" in shown
 
 
 def test_what_is_missing_is_said(make_run: MakeRun) -> None:
@@ -113,7 +115,8 @@ def test_large_runs_make_pages_under_ten_megabytes() -> None:
 @pytest.mark.parametrize("layers", [2, 3])
 def test_small_runs_have_a_page(make_run: MakeRun, layers: int, samples: int) -> None:
     shown = text(page(report(make_run(layers, samples), k=1)))
-    assert "cluster 1: throughout, falling" in shown
+    assert "all layers" in shown
+    assert "throughout, falling" in shown
     assert ("could not be tested" in shown) != ("Agreement" in shown)
     assert "Agreement" not in shown or samples >= 4
 
@@ -124,16 +127,17 @@ def test_layers_without_a_cluster_are_noise(make_run: MakeRun) -> None:
     shown = text(page(report(run, cluster=DBSCAN(eps=2.0, min_samples=2))))
     assert "noise: late, steady" in shown
     assert "inertia" not in shown
-    assert "cluster 1" in text(page(report(run, cluster=DBSCAN(eps=1e9))))
-    assert "noise" in text(page(report(run, cluster=DBSCAN(eps=1e-9))))
+    assert "1 layers belong to none" in shown
+    assert "One cluster of layers, by DBSCAN, as it is set." in text(page(report(run, cluster=DBSCAN(eps=1e9))))
+    assert "the method calls every layer noise" in text(page(report(run, cluster=DBSCAN(eps=1e-9))))
 
 
 def test_many_clusters_differ_in_colour_or_shape(make_run: MakeRun) -> None:
     from wstrack.report.marks import mark_clusters
 
-    marks = mark_clusters(report(make_run(60), k=40).table)
+    marks = mark_clusters(report(make_run(60), k=40))
     assert len({(mark.colour, mark.shape) for mark in marks}) == 40
-    assert page(report(make_run(60), k=40)).count("cluster 40:") == 3
+    assert page(report(make_run(60), k=40)).count("cluster 40:") == 4  # the legends of three figures, and the chooser
 
 
 def test_the_authors_procedure_has_a_page(make_run: MakeRun) -> None:
@@ -146,15 +150,14 @@ def test_the_authors_procedure_has_a_page(make_run: MakeRun) -> None:
 def test_constant_layers_have_a_page(make_run: MakeRun) -> None:
     run = make_run(4)
     run.series["rwc"].iloc[:, :] = 0.5
-    assert "cluster 1: throughout, steady" in text(page(report(run, k=1)))
+    assert "throughout, steady" in text(page(report(run, k=1)))
 
 
 def test_several_runs_have_one_page(make_run: MakeRun) -> None:
     shown = text(page(report([make_run(name="a"), make_run(name="b", seed=1)], k=3)))
     assert "a, b" in shown
     assert "The mean of 2 runs, step by step." in shown
-    assert "a: Complete" in shown
-    assert "b: Complete" in shown
+    assert "Complete: all 360 values in each of the 2 runs." in shown
 
 
 def test_the_page_says_over_how_many_steps_a_change_goes() -> None:
@@ -165,3 +168,62 @@ def test_the_page_says_over_how_many_steps_a_change_goes() -> None:
     uneven = Run.from_values(manifest, steps, values, intervals=[5, 5, 5, 5, 5, 1])
     assert "from one sample to the next, 5 optimizer steps later." in page(report(even))
     assert "from one sample to the next, 1 to 5 optimizer steps later." in page(report(uneven))
+
+
+def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[:] = 10 ** np.random.default_rng(0).normal(-3, 0.3, run.series["rwc"].shape)
+    shown = text(page(report(run, k=4)))
+    verdict = shown.index("The 4 clusters are not stable (agreement of random halves")
+    assert verdict < shown.index("What was found")
+    assert "dissolves (" in shown
+    found = report(run)
+    shown = text(page(found))
+    assert "One group of layers: nothing shows that they fall into several clusters." in shown
+    assert found.choice
+    assert all(
+        f"{row['silhouette']:.3g} ({row['silhouette_null']:.3g})" in shown for _, row in found.choice.table.iterrows()
+    )
+
+
+def test_other_methods_are_shown_once_they_were_tried(make_run: MakeRun) -> None:
+    found = report(make_run(), k=3)
+    assert "Other methods" not in page(found)
+    tried = found.methods
+    shown = text(page(found))
+    assert "Other methods on the same data" in shown
+    assert all(f"{method} {row['k']:.3g}" in shown for method, row in tried.iterrows())
+
+
+def test_phases_have_a_row_each_and_the_layers_that_change_place(make_run: MakeRun) -> None:
+    run = make_run(samples=60)
+    run.series["rwc"].iloc[30:, :4] *= 1e4
+    found = report(run, k=3)
+    assert found.phases
+    assert found.phases.breaks == (310,)
+    shown = text(page(found))
+    assert "Dashed lines: the courses of the layers break off at step 310." in shown
+    assert "10 to 300 30 –" in shown
+    assert "310 to 600 30" in shown
+
+
+def test_names_of_groups_and_settings_are_never_markup(make_run: MakeRun) -> None:
+    names = [f"<b>group{i // 4}</b>.{i}" for i in range(12)]
+    tasks = ["<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>"]
+    runs = [make_run(names, name=f"{task} {seed}", seed=seed, task=task) for task in tasks for seed in (0, 1)]
+    parsed = Parsed(page(report(runs, k=3, compare="task", group=r"^[^.]+")))
+    assert not [tag for tag, _ in parsed.elements if tag in ("b", "img")]
+    shown = " ".join(parsed.text.split())
+    assert f"{tasks[0]} (2 runs), {tasks[1]} (2 runs)" in shown
+    assert "<b>group2</b>" in shown
+
+
+def test_clusters_alike_in_words_are_told_apart_by_their_level(make_run: MakeRun) -> None:
+    from wstrack.report.marks import mark_clusters
+
+    run = make_run(20)
+    run.series["rwc"].iloc[:] = np.tile([1e-3, 2e-3, 4e-3, 8e-3], 5)
+    run.series["rwc"] *= 10 ** np.random.default_rng(0).normal(0, 0.01, run.series["rwc"].shape)
+    words = [mark.words for mark in mark_clusters(report(run, k=4))]
+    assert len(set(words)) == 4
+    assert sum("median" in one for one in words) == 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 
+import pandas as pd
+
 from wstrack.report import words
-from wstrack.report.marks import mark_clusters, number, shorten
+from wstrack.report.marks import chance, mark_clusters, number, shorten, title
 from wstrack.report.result import Report
 
 __all__ = ["markdown"]
@@ -17,7 +19,8 @@ def markdown(report: Report) -> str:
 
     Every name in it is text from outside and stays text.
     """
-    lines = [f"# {_text(shorten(report.name, width=120))}", "", _text(words.measured(report)), ""]
+    lines = [f"# {_text(title([run.name for run in report.runs]))}", "", f"**{_text(words.verdict(report)[1])}**", ""]
+    lines += [_text(words.measured(report)), ""]
     for run in report.runs:
         lines += [f"- {_text(run.name)}: {_text(str(run.completeness))}"]
         lines += [f"    - {_text(note)}" for note in run.completeness.notes]
@@ -26,11 +29,25 @@ def markdown(report: Report) -> str:
         "Nothing that stands out from chance."
     ]
     lines += ["", "## The clusters", "", _text(words.about_stability(report)), ""]
-    lines += ["| cluster | layers | what marks it | median | late / early |", "|---|---|---|---|---|"]
-    marks = mark_clusters(report.table)
+    lines += [
+        "| cluster | layers | what marks it | does it hold? | median | late / early |",
+        "|---|---|---|---|---|---|",
+    ]
+    marks = mark_clusters(report)
     for mark in marks:
         numbers = f"{number(mark.level)} | {number(mark.ratio)}"
-        lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {numbers} |")
+        holds = f"{mark.verdict} ({number(mark.jaccard)})" if mark.verdict else "–"
+        lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {holds} | {numbers} |")
+    if report.comparison is not None:
+        comparison = report.comparison
+        rows = pd.concat([comparison.overall.assign(layers="all").reset_index(), comparison.thirds])
+        lines += ["", "## Side by side", "", _text(words.about_comparison(report)), ""]
+        lines += ["| setting | layers | ratio | 95 % interval | p |", "|---|---|---|---|---|"]
+        for row in rows[rows["setting"] != comparison.settings[0]].to_dict("records"):
+            interval = f"{number(row['low'])} to {number(row['high'])}"
+            ratio = f"{number(row['ratio'])} | {interval} | {chance(row['p'])}"
+            lines.append(f"| {_text(str(row['setting']))} | {row['layers']} | {ratio} |")
+    lines += ["", "## The layers of each cluster"]
     for mark in marks:
         names = ", ".join(_text(shorten(layer, width=120)) for layer in mark.layers)
         lines += ["", f"**{mark.title}**: {names}"]

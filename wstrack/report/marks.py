@@ -5,11 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from bokeh.palettes import Plasma256
 
-__all__ = ["GREY", "Mark", "concise", "labels", "mark_clusters", "number", "printable", "shorten"]
+if TYPE_CHECKING:
+    from wstrack.report.result import Report
+
+__all__ = [
+    "GREY",
+    "Mark",
+    "chance",
+    "clusters_of",
+    "concise",
+    "labels",
+    "layer_colours",
+    "mark_clusters",
+    "number",
+    "printable",
+    "shorten",
+    "title",
+]
 
 # Okabe and Ito's colours without their black, which a dark page would swallow; the palest come last.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -35,12 +53,14 @@ class Mark:
 
     Attributes:
         label: 1, 2, ... or -1 for noise.
-        title: "cluster 1", or "noise".
+        title: "cluster 1", "noise", or "all layers" where there is one cluster.
         words: what marks it: where its layers sit and how they went, such as "early, lowest, falling".
         colour, shape, sign: its colour, its marker in figures, and that marker as a character.
         layers: its members in model order.
         level: the median over the members of a layer's median value.
         ratio: likewise of late over early.
+        verdict: "holds", "shaky" or "dissolves"; "" where that was not tested.
+        jaccard: the median over bootstraps of its overlap with the cluster most like it; NaN where not tested.
     """
 
     label: int
@@ -52,32 +72,71 @@ class Mark:
     layers: list[str]
     level: float
     ratio: float
+    verdict: str
+    jaccard: float
 
 
-def mark_clusters(table: pd.DataFrame) -> list[Mark]:
-    """The clusters of `Report.table`, in order; noise last."""
-    depth = table["depth"] / max(int(table["depth"].max()), 1)
-    levels = table.groupby("cluster")["median"].median().drop(-1, errors="ignore")
+def mark_clusters(report: Report) -> list[Mark]:
+    """The clusters of a report, in order; noise last."""
+    table = report.table
+    held = report.stability.clusters if report.stability is not None else pd.DataFrame()
+    words = _words(table)
     marks = []
-    for label in sorted(table["cluster"].dropna().unique(), key=lambda label: (label < 0, label)):
+    for label, named in words.items():
         members = table["cluster"].eq(label).fillna(False)
-        ratio = float(table.loc[members, "late_early_ratio"].median())
         noise = label < 0
         shape, sign = ("x", "✕") if noise else _SHAPES[(label - 1) % len(_SHAPES)]
         marks.append(
             Mark(
-                label=int(label),
-                title="noise" if noise else f"cluster {label}",
-                words=", ".join(filter(None, [_place(depth[members]), _rank(levels, label), _course(ratio)])),
+                label=label,
+                title="noise" if noise else "all layers" if list(words) == [1] else f"cluster {label}",
+                words=named,
                 colour=GREY if noise else _COLOURS[(label - 1) % len(_COLOURS)],
                 shape=shape,
                 sign=sign,
                 layers=list(table.index[members]),
                 level=float(table.loc[members, "median"].median()),
-                ratio=ratio,
+                ratio=float(table.loc[members, "late_early_ratio"].median()),
+                verdict=str(held.loc[label, "verdict"]) if label in held.index else "",
+                jaccard=float(held["jaccard"].get(label, np.nan)) if len(held) else np.nan,
             )
         )
     return marks
+
+
+def clusters_of(marks: Sequence[Mark]) -> list[Mark]:
+    """Those that have a course of their own: all but noise, unless there is nothing else."""
+    return [mark for mark in marks if mark.label > 0] or list(marks)
+
+
+def layer_colours(marks: Sequence[Mark]) -> dict[str, str]:
+    """By layer, the colour of its cluster; where there is one cluster, from the input (purple) to the output (orange).
+
+    The ends of the palette are left out: a dark or a light page would swallow them.
+    """
+    if len(marks) == 1 and marks[0].label == 1:
+        layers = marks[0].layers
+        ramp = Plasma256[60:210]
+        return {layer: ramp[place * (len(ramp) - 1) // max(len(layers) - 1, 1)] for place, layer in enumerate(layers)}
+    return {layer: mark.colour for mark in marks for layer in mark.layers}
+
+
+def _words(table: pd.DataFrame) -> dict[int, str]:
+    """By cluster, noise last, what marks it; no two have the same words if their levels differ."""
+    labels = sorted((int(label) for label in table["cluster"].dropna().unique()), key=lambda label: (label < 0, label))
+    depth = table["depth"] / max(int(table["depth"].max()), 1)
+    of = {label: table["cluster"].eq(label).fillna(False) for label in labels}
+    levels = pd.Series({label: table.loc[of[label], "median"].median() for label in labels if label > 0})
+    ratios = pd.Series({label: table.loc[of[label], "late_early_ratio"].median() for label in labels})
+    courses = {label: _course(ratios[label]) for label in labels}
+    plain = {
+        label: [_place(depth[of[label]]), _rank(levels, label), _among(courses, ratios, label)] for label in labels
+    }
+    words = {label: ", ".join(filter(None, parts)) for label, parts in plain.items()}
+    alike = [label for label in labels if list(words.values()).count(words[label]) > 1]
+    return words | {
+        label: f"{words[label]}, median {number(float(table.loc[of[label], 'median'].median()))}" for label in alike
+    }
 
 
 def _place(depth: pd.Series[float]) -> str:
@@ -102,6 +161,17 @@ def _course(ratio: float) -> str:
     return "falling" if ratio < 2 / 3 else "rising" if ratio > 3 / 2 else "steady"
 
 
+def _among(courses: dict[int, str], ratios: pd.Series[float], label: int) -> str:
+    """The course of a cluster; where all go the same way, how it stands out among them."""
+    course = courses[label]
+    if len(courses) < 2 or set(courses.values()) not in ({"falling"}, {"rising"}):
+        return course
+    steepest, flattest = ratios.idxmin(), ratios.idxmax()
+    if course == "rising":
+        steepest, flattest = flattest, steepest
+    return f"{course} most" if label == steepest else f"{course} least" if label == flattest else course
+
+
 def number(value: float) -> str:
     """`value` to three significant digits.
 
@@ -110,6 +180,16 @@ def number(value: float) -> str:
         ('0.0123', '1.23e+06', '2', '–')
     """
     return f"{value:.3g}" if np.isfinite(value) else "–"
+
+
+def chance(p: float) -> str:
+    """A p-value of a table.
+
+    Example:
+        >>> chance(0.0254), chance(1e-9), chance(float("nan"))
+        ('0.025', '< 0.001', '–')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if np.isfinite(p) else "–"
 
 
 def printable(text: str) -> str:
@@ -139,6 +219,18 @@ def shorten(name: str, *, width: int) -> str:
     name = _middle_out(re.sub(r"[\n\t]", "\ufffd", printable(name)), width)
     # Delimiters of formulas would make Bokeh fetch a typesetter from the network; a word joiner inside disarms them.
     return re.sub(r"\$\$|\\[()\[\]]", lambda found: "\u2060".join(found[0]), name)
+
+
+def title(names: Sequence[str], *, width: int = 120) -> str:
+    """The runs by name; of many the first two, and how many more there are.
+
+    Example:
+        >>> title(["a", "b", "c", "d", "e"])
+        'a, b and 3 more runs'
+    """
+    if len(names) <= 3:
+        return shorten(", ".join(names), width=width)
+    return f"{shorten(', '.join(names[:2]), width=width)} and {len(names) - 2} more runs"
 
 
 def _middle_out(text: str, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,12 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from wstrack.report.figures import FEW, axis_of
 from wstrack.report.layers import analysed
-from wstrack.report.marks import GREY, Mark, labels, mark_clusters, shorten
+from wstrack.report.marks import GREY, Mark, clusters_of, labels, layer_colours, mark_clusters, shorten, title
 from wstrack.report.result import Report
 from wstrack.report.thin import thin, tile
+from wstrack.report.words import verdict
 
 __all__ = ["overview", "pictures"]
 
@@ -51,7 +54,7 @@ def overview(report: Report, *, kind: str = "png") -> bytes:
         report: what to draw.
         kind: "png" or "svg".
     """
-    marks = mark_clusters(report.table)
+    marks = mark_clusters(report)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 9.5), layout="constrained")
         top, below = figure.subfigures(2, 1, height_ratios=[1.1, 1], squeeze=False).flat
@@ -65,7 +68,7 @@ def overview(report: Report, *, kind: str = "png") -> bytes:
 
 def pictures(report: Report) -> dict[str, bytes]:
     """The overview and each of its figures alone, as PNG files by name."""
-    marks = mark_clusters(report.table)
+    marks = mark_clusters(report)
     alone = {"overview": overview(report)}
     with mpl.rc_context(_STYLE):
         for name, draw in {"heatmap": _heatmap, "curves": _curves, "plane": _plane}.items():
@@ -76,9 +79,8 @@ def pictures(report: Report) -> dict[str, bytes]:
 
 
 def _title(report: Report) -> str:
-    stability = report.stability
-    sure = f"; clusters: {stability.verdict} (agreement {stability.median:.2f})" if stability else ""
-    return f"{shorten(report.name, width=60)}: {shorten(report.metric, width=40)}{sure}"
+    name = title([run.name for run in report.runs], width=60)
+    return f"{name}: {shorten(report.metric, width=40)}\n{textwrap.fill(verdict(report)[1], 110)}"
 
 
 def _saved(figure: Figure, kind: str) -> bytes:
@@ -99,7 +101,7 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
     high = high if high > low else low + (abs(low) or 1.0)
     strip, axes = place.subplots(1, 2, sharey=True, width_ratios=[1, 60], gridspec_kw={"wspace": 0.01})
     rows = len(tiles.rows)
-    colours = {layer: mark.colour for mark in marks for layer in mark.layers}
+    colours = layer_colours(marks)
     firsts = [str(report.series.columns[first]) for first, _ in tiles.rows]
     strip.imshow([[to_rgba(colours.get(layer, "white"))] for layer in firsts], aspect="auto",
                  extent=(0, 1, rows - 0.5, -0.5), interpolation="nearest")  # fmt: skip
@@ -109,6 +111,9 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
         norm=LogNorm(low, high) if report.logarithmic else Normalize(low, high),
         extent=(tiles.start, tiles.start + tiles.width * tiles.image.shape[1], rows - 0.5, -0.5),
     )  # fmt: skip
+    for at in report.phases.breaks if report.phases else ():
+        axes.axvline(at - tiles.width / 2, color="black", linewidth=1.6, alpha=0.8)
+        axes.axvline(at - tiles.width / 2, color="white", linewidth=0.8, linestyle=(0, (5, 3)))
     every = -(-rows // 28)
     names = labels(firsts)
     strip.set_yticks(range(0, rows, every), [names[row] for row in range(0, rows, every)], fontsize=7)
@@ -130,32 +135,39 @@ def _curves(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) ->
     axes = place.subplots()
     frame = analysed(report)
     steps = frame.columns.to_numpy()
-    for mark in marks:
+    whole, colours = len(marks) == 1, layer_colours(marks)
+    if whole and len(frame) <= FEW:
+        for layer, course in zip(frame.index, frame.to_numpy(), strict=True):
+            axes.plot(steps, course, color=colours[layer], linewidth=0.7, alpha=0.6)
+    for mark in clusters_of(marks):
         low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
         picked = np.unique(thin(np.stack([low, middle, high]), points=400))
-        axes.fill_between(steps[picked], low[picked], high[picked], color=mark.colour, alpha=0.16, linewidth=0)
-        axes.plot(steps[picked], middle[picked], color=mark.colour, label=f"{mark.title}: {mark.words}")
+        colour = GREY if whole else mark.colour
+        axes.fill_between(steps[picked], low[picked], high[picked], color=colour, alpha=0.16, linewidth=0)
+        axes.plot(steps[picked], middle[picked], color=colour)
+    for at in report.phases.breaks if report.phases else ():
+        axes.axvline(at, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)))
     if report.logarithmic:
         axes.set_yscale("log")
         _powers(axes, *axes.get_ylim())
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     _steps(axes)
     axes.set_ylabel(shorten(report.metric, width=40))
-    axes.set_title("Each cluster: median and middle 80 % of its layers")
+    axes.set_title(
+        "Median and middle 80 % of the layers" if whole else "Each cluster: median and middle 80 % of its layers"
+    )
     _legend(axes, marks)
 
 
 def _plane(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
     axes = place.subplots()
-    points = report.reduction.points
+    points, colours = report.reduction.points, layer_colours(marks)
     for mark in marks:
         there = points.loc[mark.layers]
-        axes.scatter(there["component_1"], there["component_2"], s=22, alpha=0.7, color=mark.colour,
-                     marker=_MARKERS[mark.shape])  # fmt: skip
-    explained = report.reduction.explained or ()
-    shares = [f" ({share:.0%} of the variance)" for share in explained] + ["", ""]
-    axes.set_xlabel(f"component 1{shares[0]}")
-    axes.set_ylabel(f"component 2{shares[1]}")
+        axes.scatter(there["component_1"], there["component_2"], s=22, alpha=0.7, marker=_MARKERS[mark.shape],
+                     color=[colours[layer] for layer in mark.layers])  # fmt: skip
+    axes.set_xlabel(axis_of(report, 0))
+    axes.set_ylabel(axis_of(report, 1))
     axes.set_title("Each layer as a point: near means alike")
     _legend(axes, marks)
 
@@ -176,7 +188,7 @@ def _legend(axes: Axes, marks: Sequence[Mark]) -> None:
     ]
     if len(marks) > 12:
         lines.append(Line2D([], [], color=GREY, linestyle="", label=f"and {len(marks) - 12} more"))
-    if lines:
+    if len(marks) > 1:
         axes.legend(handles=lines, fontsize=8, loc="best", handletextpad=0.2)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from bokeh.document import Document
 from bokeh.events import DocumentReady
-from bokeh.models import Axis, ColorBar, CustomJS, Grid
+from bokeh.models import Axis, ColorBar, CustomJS, Grid, Model
 
-__all__ = ["FIELD", "TABLE", "THEME", "restyle"]
+__all__ = ["TABLE", "THEME", "restyle"]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 THEME: dict[str, Any] = {
@@ -41,8 +41,7 @@ THEME: dict[str, Any] = {
         "Toolbar": {"logo": None, "autohide": True},
     }
 }
-# Bokeh's widgets live in shadow trees of their own, which the page's rules do not reach; its variables do.
-FIELD = ".bk-input { background: transparent; color: var(--ink); border-color: var(--line); font: inherit; }"
+# Bokeh's table lives in a shadow tree of its own, which the page's rules do not reach; its variables do.
 TABLE = """
 :host { font: 13px/1.4 system-ui, sans-serif; color: var(--ink); border: 0; }
 .slick-header { background: transparent; border: 0; border-bottom: 1px solid var(--line); }
@@ -55,21 +54,24 @@ TABLE = """
   background: transparent; border-bottom: 1px solid var(--line); box-sizing: border-box;
 }
 .slick-cell.selected, .slick-row .slick-cell.selected { background: var(--chosen); }
-.number, .slick-header-column.ui-state-default:nth-last-child(-n + 2) {
-  text-align: right; font-variant-numeric: tabular-nums;
-}
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
 
-def restyle(document: Document) -> None:
-    """Has the page paint what its canvases hold in the colours of the reader's scheme, now and when it changes."""
-    args = {kind.__name__: list(document.select({"type": kind})) for kind in (Axis, Grid, ColorBar)}
+def restyle(document: Document, *, veil: Model) -> None:
+    """Has the page paint what its canvases hold in the colours of the reader's scheme, now and when it changes.
+
+    `veil` is the glyph that hides in the paper's colour what is not chosen.
+    """
+    args: dict[str, Any] = {"veil": veil}
+    args |= {kind.__name__: list(document.select({"type": kind})) for kind in (Axis, Grid, ColorBar)}
     code = """
     const dark = matchMedia("screen and (prefers-color-scheme: dark)")  // print is light
     const paint = () => {
       const [ink, line] = dark.matches ? ["#c4c4c4", "#4a4a4a"] : ["#4a4a4a", "#d4d4d4"]
       for (const model of Axis) model.setv({axis_label_text_color: ink, major_label_text_color: ink,
                                             axis_line_color: line, major_tick_line_color: line})
+      veil.fill_color = dark.matches ? "#151515" : "#ffffff"
       for (const model of Grid) model.grid_line_color = line
       for (const model of ColorBar) model.setv({title_text_color: ink, major_label_text_color: ink})
     }

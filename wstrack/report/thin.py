@@ -32,7 +32,7 @@ class Tiles:
     samples_per_column: int
 
 
-def tile(values: NDArray[np.float64], steps: NDArray[np.int64], *, columns: int = 800, rows: int = 1000) -> Tiles:
+def tile(values: NDArray[np.float64], steps: NDArray[np.int64], *, columns: int = 800, rows: int = 700) -> Tiles:
     """`values` (samples x layers) as at most `rows` x `columns` tiles, each the mean of what was logged in it.
 
     Columns are equally wide in steps. One without a sample shows the nearest sample; but where the samples are mostly

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
+from wstrack.analysis.cluster import NOISE
+from wstrack.report.figures import FEW
 from wstrack.report.result import Report
 from wstrack.report.thin import Tiles
 from wstrack.run import Run
 
-__all__ = ["about_curves", "about_heatmap", "about_plane", "about_scan", "about_stability", "measured", "settings"]
+__all__ = [
+    "about_comparison",
+    "about_curves",
+    "about_heatmap",
+    "about_plane",
+    "about_scan",
+    "about_stability",
+    "complete",
+    "measured",
+    "settings",
+    "verdict",
+]
+
 
 _FORMULAS = {
     "rwc": "relative weight change: the sum of |new − old| over a layer's weights, divided by the sum of |old|",
@@ -48,12 +61,66 @@ def _span(run: Run) -> str:
     return f"from one sample to the next, {steps} optimizer step{'' if steps == '1' else 's'} later"
 
 
+def verdict(report: Report) -> tuple[bool, str]:
+    """Whether there are clusters to build on, and the sentence that says so: what a reader must not miss."""
+    k, stability = report.clustering.k, report.stability
+    noise = int((report.clustering.labels == NOISE).sum())
+    apart = f" {noise} layers belong to none." if noise else ""
+    if k < 1:
+        return False, "No clusters: the method calls every layer noise."
+    if k == 1:
+        if report.choice is None:
+            return True, f"One cluster of layers, {report.clustering.chosen}.{apart}"
+        return True, "One group of layers: nothing shows that they fall into several clusters."
+    if stability is None:
+        return False, f"{k} clusters; whether they hold could not be tested.{apart}"
+    evidence = f"agreement of random halves {_two(stability.median)}"
+    if stability.null is not None:
+        evidence += f"; {_two(stability.null[0])} on data without clusters"
+    loose = [str(name) for name, row in stability.clusters.iterrows() if row["verdict"] == "dissolves"]
+    falls = ""
+    if loose:
+        which = "None of them holds" if len(loose) == k > 1 else f"Cluster {loose[0]} does not hold"
+        which = f"Clusters {', '.join(loose)} do not hold" if 1 < len(loose) < k else which
+        falls = f" {which}: less than half comes back when the steps are drawn anew."
+    said = {
+        "stable": f"{k} clusters of layers, stable ({evidence}).",
+        "shaky": f"{k} clusters of layers, but shaky ({evidence}): read their borders with care.",
+        "not stable": f"The {k} clusters are not stable ({evidence}): do not build on them.",
+        "continuous": f"{k} pieces of one cloud, not clusters ({evidence}): the borders are where the method put them.",
+    }[stability.verdict]
+    return stability.verdict == "stable" and not loose, said + falls + apart
+
+
+def complete(report: Report) -> list[tuple[bool, str, str, tuple[str, ...]]]:
+    """How whole the runs are: (whether it is, name, words, notes), with runs that are alike and whole on one line."""
+    whole = [not run.completeness.missing and not run.completeness.notes for run in report.runs]
+    said = {str(run.completeness) for run, is_whole in zip(report.runs, whole, strict=True) if is_whole}
+    many = len(report.runs)
+    lines: list[tuple[bool, str, str, tuple[str, ...]]] = []
+    together = many > 1 and len(said) == 1 and sum(whole) > 1
+    if together:
+        which = f"{sum(whole)} of {many}" if sum(whole) < many else f"the {many}"
+        lines.append((True, "", f"Complete: {said.pop()} in each of {which} runs", ()))
+    for run, is_whole in zip(report.runs, whole, strict=True):
+        if not (is_whole and together):
+            word = "Incomplete" if run.completeness.missing else "Complete"
+            name = run.name if many > 1 else ""
+            lines.append((is_whole, name, f"{word}: {run.completeness}", tuple(run.completeness.notes)))
+    return lines
+
+
 def about_heatmap(report: Report, tiles: Tiles) -> str:
     """How to read the heat map, and what in it is not a value."""
     more = "changed more" if report.metric in _CHANGES else "have larger values"
     text = [f"A row is a layer, from the input at the top to the output at the bottom; bright cells {more}."]
-    if report.clustering.k:
+    if report.clustering.k > 1:
         text.append("The strip on the left shows each layer's cluster.")
+    elif report.clustering.k:
+        text.append("The strip on the left gives each layer the colour that it has in the figures below.")
+    if report.phases and report.phases.breaks:
+        steps = ", ".join(f"{step:,}" for step in report.phases.breaks)
+        text.append(f"Dashed lines: the courses of the layers break off at step {steps}.")
     missing = int(report.series.isna().to_numpy().sum())
     infinite = int(np.isinf(report.series.to_numpy()).sum())
     if missing:
@@ -69,41 +136,49 @@ def about_heatmap(report: Report, tiles: Tiles) -> str:
 
 def about_curves(report: Report) -> str:
     """How to read the curves."""
-    layers = "The thin curves are the layers." if len(report.prepared.values) <= 12 else (
-        "A layer's own curve shows under the pointer, or once it is chosen on the plane or in the table."
-    )  # fmt: skip
-    return f"The line is the median of a cluster's layers, the band holds the middle 80 % of them. {layers}"
+    count = len(report.prepared.values)
+    several = report.clustering.k > 1
+    whose = "a cluster's layers" if several else "the layers"
+    text = [f"The line is the median of {whose}, the band holds the middle 80 % of them."]
+    if bool((report.clustering.labels == NOISE).any()):
+        text.append("Layers in no cluster (noise) have no line.")
+    if report.bands is not None and report.logarithmic:
+        text.append(f"The darker band is one standard deviation over the {len(report.runs)} runs, of the median layer.")
+    if count <= 12 or (not several and count <= FEW):
+        text.append(
+            "The thin curves are the layers" + ("." if several else ", from the input (purple) to the output (orange).")
+        )
+    else:
+        text.append("A layer's own curve shows under the pointer, or once it is chosen.")
+    return " ".join(text)
 
 
 def about_plane(report: Report) -> str:
     """What the axes of the plane mean, as far as a plain quantity explains them."""
-    values, points = report.prepared.values, report.reduction.points
-    third = -(-values.shape[1] // 3)
-    meanings = {
-        "the overall level": values.mean(axis="columns"),
-        "how a layer's course rises or falls": values.iloc[:, -third:].mean(axis="columns")
-        - values.iloc[:, :third].mean(axis="columns"),
-        "the depth": pd.Series(np.arange(len(values)), index=values.index),
-    }
     text = ["A point is a layer; near points have alike curves."]
-    for name, column in (("Component 1", "component_1"), ("Component 2", "component_2")):
-        if points[column].std() > 0:
-            fits = {
-                meaning: points[column].corr(quantity) for meaning, quantity in meanings.items() if quantity.std() > 0
-            }
-            best = max(fits, key=lambda meaning: abs(fits[meaning]), default="")
-            if best and abs(fits[best]) >= 0.7:
-                text.append(f"{name} is mostly {best} (correlation {fits[best]:.2f}).")
-    text.append("Click a point, or draw a loop around several, to see them in the curves and in the table.")
+    for place, component in enumerate(report.components, 1):
+        if component.meaning:
+            text.append(
+                f"Component {place} follows the {component.meaning} (rank correlation {_two(component.correlation)})."
+            )
+    text.append("Click a point, or draw a loop around several, to choose layers.")
     return " ".join(text)
 
 
 def about_scan(report: Report) -> str:
     """How k was chosen."""
-    clustering = report.clustering
-    quality = f" The mean silhouette there is {clustering.silhouette:.2f}" if np.isfinite(clustering.silhouette) else ""
-    reading = " (above 0.5: clearly apart; below 0.25: hardly)." if quality else ""
-    return f"k = {clustering.k}: {clustering.chosen}.{quality}{reading}"
+    clustering, choice = report.clustering, report.choice
+    text = [f"k = {clustering.k}: {clustering.chosen}."]
+    if np.isfinite(clustering.silhouette):
+        text.append(
+            f"The mean silhouette there is {clustering.silhouette:.2f} (above 0.5: clearly apart; below 0.25: hardly)."
+        )
+    if choice is not None and len(choice.table):
+        text.append(
+            "Dashed: what the same procedure gives on data without clusters. That halves agree shows clusters only "
+            "where they agree better than there."
+        )
+    return " ".join(text)
 
 
 def about_stability(report: Report) -> str:
@@ -113,12 +188,33 @@ def about_stability(report: Report) -> str:
         return f"One cluster: {report.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
     if stability is None:
         return "How stable the clusters are could not be tested: that takes more samples."
+    null = ""
+    if stability.null is not None and stability.p is not None:
+        null = f" Data without clusters agree to {_two(stability.null[0])}; p = {stability.p:.2g}."
     return (
         f"Agreement {_two(stability.median)}: {stability.verdict}. The samples were split at random into halves "
         f"{len(stability.agreement)} times and each half was clustered alone; this is the median adjusted Rand index "
         f"between the halves (80 % of the splits: {_two(stability.low)} to {_two(stability.high)}; 1 is the same "
-        "clusters, 0 is chance)."
+        f"clusters, 0 is chance).{null}"
     )
+
+
+def about_comparison(report: Report) -> str:
+    """What the comparison is of, and over what its intervals are."""
+    comparison = report.comparison
+    if comparison is None:
+        return ""
+    counts = ", ".join(
+        f"{name} ({runs} run{'s' if runs > 1 else ''})"
+        for name, runs in zip(comparison.settings, comparison.runs, strict=True)
+    )
+    text = [
+        f"{counts}. Ratios are against {comparison.settings[0]}: 2 is twice as large.",
+        f"Intervals hold 95 % and are over {comparison.basis}.",
+    ]
+    if comparison.unmatched:
+        text.append(f"Left out, for not all runs have them: {len(comparison.unmatched)} layers.")
+    return " ".join(text)
 
 
 def _two(value: float) -> str:

@@ -1,0 +1,69 @@
+// Runs once the figures are there; `source` holds the layers and what is chosen of them, for every view.
+const get = (id) => document.getElementById(id)
+const [text, cluster, group, scale] = ["search", "cluster", "group", "scale"].map(get)
+const filters = [text, cluster, group].filter((control) => control)
+const all = source.data.layer.map((_, i) => i)
+let own = false // whether a choice comes from these controls, or from a figure
+
+const choose = (indices, steps = []) => {
+  const focused = document.activeElement
+  own = true
+  source.selected.indices = indices
+  own = false
+  focused.focus({ preventScroll: true }) // the table takes the focus, and with it what is typed next
+  marked.data = { step: steps }
+}
+const filter = () => {
+  const data = source.data
+  const part = text.value.toLowerCase()
+  const fits = (i) => data.layer[i].toLowerCase().includes(part) && (!cluster?.value || data.label[i] == cluster.value) &&
+    (!group?.value || data.group_row[i] == group.value)
+  choose(filters.some((control) => control.value) ? all.filter(fits) : [])
+  tell()
+}
+const reset = () => filters.forEach((control) => { control.value = "" })
+const tell = () => {
+  const chosen = source.selected.indices.length
+  const asked = filters.some((control) => control.value)
+  get("chosen").textContent = chosen ? `${chosen} of ${all.length} layers chosen` : asked ? "no layer fits" : ""
+  get("clear").disabled = !chosen && !asked && !marked.data.step.length
+  for (const button of document.querySelectorAll("button[data-cluster], button[data-group]"))
+    button.setAttribute("aria-pressed", button.dataset.cluster ? button.dataset.cluster === cluster?.value : button.dataset.group === group?.value)
+}
+const dim = () => {
+  const there = new Set(source.selected.indices.map((i) => source.data.label[i]))
+  for (const plot of Object.values(curves))
+    for (const { tags: [label, property, usual], glyph } of plot.renderers)
+      if (property) glyph[property] = !there.size || there.has(label) ? usual : usual * 0.15
+}
+
+for (const control of filters) control.addEventListener("input", filter)
+scale?.addEventListener("input", () => {
+  for (const [name, plot] of Object.entries(curves)) plot.visible = name === scale.value
+  const [color_mapper, ticker, formatter] = scales[scale.value]
+  image.color_mapper = color_mapper
+  bar.setv({ color_mapper, ticker, formatter })
+})
+const clear = () => { reset(); choose([]); tell() }
+get("clear").addEventListener("click", clear)
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") clear() })
+document.addEventListener("click", (event) => {
+  const { cluster: c, group: g, layers, steps } = event.target.closest("[data-cluster], [data-group], [data-layers]")?.dataset ?? {}
+  if (layers) {
+    reset()
+    choose(JSON.parse(layers), JSON.parse(steps))
+    tell()
+  } else if (c || g) {
+    const [control, value] = c ? [cluster, c] : [group, g]
+    const again = control.value === value
+    reset()
+    control.value = again ? "" : value
+    filter()
+  }
+})
+source.selected.connect(source.selected.properties.indices.change, () => {
+  if (!own) { reset(); marked.data = { step: [] } }
+  dim()
+  tell()
+})
+tell()
