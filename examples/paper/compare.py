@@ -1,0 +1,154 @@
+"""The tables of docs/weightscale-experiments.md from the runs of train.py: `python examples/paper/compare.py RUNS`.
+
+An interval in brackets is the 95 % interval of a mean over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from runs import Trained, among_equals, grouped, mean_and_interval, thirds, trained
+from scipy import stats
+
+from wstrack import analysis
+
+METRICS = ("rwc", "rwc_elementwise")
+Preset = Literal["weightscale"] | None
+
+
+def main() -> None:
+    """Print every table, in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, help="the folder that train.py wrote to")
+    parser.add_argument("--harder", default="fashion-mnist")
+    parser.add_argument("--easier", default="mnist")
+    parser.add_argument("--k", type=int, nargs="+", default=[3, 4], help="numbers of clusters")
+    options = parser.parse_args()
+    runs = trained(options.runs)
+    settings(runs)
+    depth(runs)
+    parts(runs)
+    difficulty(runs, options.harder, options.easier)
+    stability(runs, options.k)
+
+
+def settings(runs: list[Trained]) -> None:
+    """What was trained, and how well."""
+    rows = []
+    for key, group in grouped(runs, "model", "optimizer", "data").items():
+        first = group[0]
+        accuracy = [100 * one.accuracy for one in group]
+        layers = len(first.run.layers)
+        rows.append((*key, layers, first.images, first.epochs, len(group), f"{np.mean(accuracy):.1f}"))
+    table("Runs", "model, optimizer, data, layers, images, epochs, seeds, accuracy %", rows)
+
+
+def depth(runs: list[Trained]) -> None:
+    """Do later layers change more than early ones?"""
+    rows = []
+    for key, group in grouped(runs, "model", "optimizer", "data").items():
+        for metric in METRICS:
+            levels = [one.levels(metric) for one in group]
+            rho = [stats.spearmanr(range(len(level)), level).statistic for level in levels]
+            inner = [stats.spearmanr(range(len(level) - 2), level.iloc[1:-1]).statistic for level in levels]
+            equal = [among_equals(one.run, level) for one, level in zip(group, levels, strict=True)]
+            ratio = [thirds(level)[2] - thirds(level)[0] for level in levels]
+            rows.append((*key, metric, plain(rho), plain(inner), plain(equal), times(ratio)))
+    heads = "model, optimizer, data, metric, depth ~ change, without first and last, equal shapes, last / first third"
+    table("Later against earlier layers (rank correlations; ratio of thirds)", heads, rows)
+
+
+def parts(runs: list[Trained]) -> None:
+    """Is a large relative change a large change, or a small weight? rwc = mean change / mean weight before it."""
+    rows = []
+    for key, group in grouped(runs, "model", "optimizer", "data").items():
+        both = []
+        for one in group:
+            scale = one.logs("norm").shift(1).iloc[1:]  # the weights at the previous sample
+            moved = one.logs("rwc").iloc[1:] + scale
+            both.append([thirds(part.mean())[2] - thirds(part.mean())[0] for part in (moved, scale)])
+        rows.append((*key, *(times(list(part)) for part in zip(*both, strict=True))))
+    heads = "model, optimizer, data, mean change: last / first third, mean weight: last / first third"
+    table("What the ratio of thirds is made of (epoch 2 on)", heads, rows)
+
+
+def difficulty(runs: list[Trained], harder: str, easier: str) -> None:
+    """Do the last layers change more on harder data? The same model and seed on both, compared in pairs."""
+    rows = []
+    for key, group in grouped(runs, "model", "optimizer").items():
+        by = {(one.data, one.seed): one for one in group}
+        seeds = sorted({one.seed for one in group if {(harder, one.seed), (easier, one.seed)} <= set(by)})
+        for metric in METRICS if seeds else ():
+            pairs = [(by[harder, seed].levels(metric), by[easier, seed].levels(metric)) for seed in seeds]
+            gap = np.array([thirds(hard - easy) for hard, easy in pairs])
+            last = [float((hard - easy).iloc[-1]) for hard, easy in pairs]
+            more = gap[:, 2] - gap[:, 0]
+            ratios = [times(list(column)) for column in (*gap.T, last, more)]
+            rows.append((*key, metric, len(seeds), *ratios))
+    heads = "model, optimizer, metric, pairs, first third, middle third, last third, last layer, last / first third"
+    table(f"{harder} against {easier}: ratio of the change, by thirds of the layers", heads, rows)
+
+
+def stability(runs: list[Trained], ks: Sequence[int]) -> None:
+    """How far do clusters hold: in halves of a run's epochs, and from seed to seed?"""
+    presets: tuple[Preset, ...] = ("weightscale", None)
+    for preset in presets:
+        rows = []
+        for key, group in grouped(runs, "model", "optimizer", "data").items():
+            for k in ks:
+                halves = {metric: [_halves(one, metric, k, preset) for one in group] for metric in METRICS}
+                gain = [first - second for first, second in zip(*halves.values(), strict=True)]
+                seeds = [f"{_over_seeds(group, metric, k, preset):.2f}" for metric in METRICS]
+                rows.append((*key, k, *(plain(halves[metric]) for metric in METRICS), plain(gain), *seeds))
+        heads = (
+            "model, optimizer, data, k, halves: rwc, halves: elementwise, rwc - elementwise, seeds: rwc, seeds: elem."
+        )
+        how = "the authors' procedure" if preset else "wstrack's default (log scale, every layer)"
+        table(f"Agreement of clusterings (adjusted Rand index), {how}", heads, rows)
+
+
+def _halves(one: Trained, metric: str, k: int, preset: Preset) -> float:
+    """Median agreement of the clusters in two random halves of the epochs."""
+    found = analysis.stability(_prepared(one, metric, preset).values, k=k)
+    return found.median if found else float("nan")
+
+
+def _over_seeds(group: list[Trained], metric: str, k: int, preset: Preset) -> float:
+    """Mean agreement of the clusters of two seeds."""
+    points = [analysis.reduce(_prepared(one, metric, preset).values).points for one in group]
+    labels = [analysis.cluster(each, k=k).labels for each in points]
+    pairs = [analysis.agreement(first, second) for first, second in combinations(labels, 2)]
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def _prepared(one: Trained, metric: str, preset: Preset) -> analysis.Prepared:
+    return analysis.prepare(one.run.series[metric], scale=None if preset else "log10", preset=preset)
+
+
+def plain(values: Sequence[float]) -> str:
+    """Mean and interval over seeds."""
+    mean, low, high = mean_and_interval(values)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def times(logs: Sequence[float]) -> str:
+    """Geometric mean and interval of a ratio, from its logarithms to base 10."""
+    mean, low, high = (10**value for value in mean_and_interval(logs))
+    return f"× {mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def table(title: str, heads: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """A table in Markdown."""
+    names = heads.split(", ")
+    print(f"\n### {title}\n\n| {' | '.join(names)} |\n|{'---|' * len(names)}")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row))} |")
+
+
+if __name__ == "__main__":
+    main()
