@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
-import os
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import image
 
 import wstrack
 
@@ -17,10 +19,15 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "examples" / "paper"
 
 
 def run(script: str, *options: str | Path) -> str:
-    command = [sys.executable, SCRIPTS / script, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env={**os.environ})
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """Run as `python examples/paper/<script>` would, without starting an interpreter that imports torch anew."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(sys, "argv", [script, *map(str, options)])
+        patch.syspath_prepend(SCRIPTS)
+        for name in ("data", "models", "runs"):
+            patch.delitem(sys.modules, name, raising=False)
+        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    return said.getvalue()
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -80,3 +87,10 @@ def test_compare_says_what_numpy_says(runs: Path) -> None:
     assert f"× {10 ** np.mean([gap[8:].mean() for gap in gaps]):.2f} [" in cells[2]
     assert f"× {10 ** np.mean([gap[-1] for gap in gaps]):.2f} [" in cells[3]
     assert out.count("Agreement of clusterings") == 2
+
+
+def test_figures_are_drawn(runs: Path, tmp_path: Path) -> None:
+    run("figures.py", runs, tmp_path, "--harder", "harder", "--easier", "easier", "--k", "3")
+    for name in ("weightscale-layers.png", "weightscale-stability.png"):
+        pixels = image.imread(tmp_path / name)
+        assert pixels[..., :3].std() > 0.01, f"{name} is blank"

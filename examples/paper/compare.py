@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from runs import Trained, among_equals, grouped, mean_and_interval, thirds, trained
+from runs import (
+    METRICS,
+    Preset,
+    Trained,
+    among_equals,
+    grouped,
+    halves_agree,
+    mean_and_interval,
+    seeds_agree,
+    thirds,
+    trained,
+)
 from scipy import stats
-
-from wstrack import analysis
-
-METRICS = ("rwc", "rwc_elementwise")
-Preset = Literal["weightscale"] | None
 
 
 def main() -> None:
@@ -101,33 +105,15 @@ def stability(runs: list[Trained], ks: Sequence[int]) -> None:
         rows = []
         for key, group in grouped(runs, "model", "optimizer", "data").items():
             for k in ks:
-                halves = {metric: [_halves(one, metric, k, preset) for one in group] for metric in METRICS}
+                halves = {metric: [halves_agree(one, metric, k, preset) for one in group] for metric in METRICS}
                 gain = [first - second for first, second in zip(*halves.values(), strict=True)]
-                seeds = [f"{_over_seeds(group, metric, k, preset):.2f}" for metric in METRICS]
+                seeds = [f"{seeds_agree(group, metric, k, preset):.2f}" for metric in METRICS]
                 rows.append((*key, k, *(plain(halves[metric]) for metric in METRICS), plain(gain), *seeds))
         heads = (
             "model, optimizer, data, k, halves: rwc, halves: elementwise, rwc - elementwise, seeds: rwc, seeds: elem."
         )
         how = "the authors' procedure" if preset else "wstrack's default (log scale, every layer)"
         table(f"Agreement of clusterings (adjusted Rand index), {how}", heads, rows)
-
-
-def _halves(one: Trained, metric: str, k: int, preset: Preset) -> float:
-    """Median agreement of the clusters in two random halves of the epochs."""
-    found = analysis.stability(_prepared(one, metric, preset).values, k=k)
-    return found.median if found else float("nan")
-
-
-def _over_seeds(group: list[Trained], metric: str, k: int, preset: Preset) -> float:
-    """Mean agreement of the clusters of two seeds."""
-    points = [analysis.reduce(_prepared(one, metric, preset).values).points for one in group]
-    labels = [analysis.cluster(each, k=k).labels for each in points]
-    pairs = [analysis.agreement(first, second) for first, second in combinations(labels, 2)]
-    return float(np.mean(pairs)) if pairs else float("nan")
-
-
-def _prepared(one: Trained, metric: str, preset: Preset) -> analysis.Prepared:
-    return analysis.prepare(one.run.series[metric], scale=None if preset else "log10", preset=preset)
 
 
 def plain(values: Sequence[float]) -> str:

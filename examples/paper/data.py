@@ -76,7 +76,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if raw[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is no IDX file of bytes; its first bytes are {raw[:4]!r}")
     shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
 
 
 def _idx(folder: Path, part: str) -> Split:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import wstrack
+from wstrack import analysis
+
+METRICS = ("rwc", "rwc_elementwise")
+Preset = Literal["weightscale"] | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def trained(folder: Path) -> list[Trained]:
     found = []
     for path in sorted(folder.rglob("result.json")):
         facts = json.loads(path.read_text())
-        name = f"{facts['model']}, width {facts['width']}"
+        name = facts["model"] if ":" in facts["model"] else f"{facts['model']}, width {facts['width']}"
         (run,) = wstrack.pull_many(path.parent)
         found.append(
             Trained(
@@ -93,3 +99,21 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
         return (float(known.mean()) if len(known) else float("nan")), float("nan"), float("nan")
     half = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
     return float(known.mean()), float(known.mean() - half), float(known.mean() + half)
+
+
+def halves_agree(one: Trained, metric: str, k: int, preset: Preset) -> float:
+    """Median agreement (adjusted Rand index) of the clusters in two random halves of the epochs."""
+    found = analysis.stability(_prepared(one, metric, preset).values, k=k)
+    return found.median if found else float("nan")
+
+
+def seeds_agree(group: list[Trained], metric: str, k: int, preset: Preset) -> float:
+    """Mean agreement of the clusters of two seeds."""
+    points = [analysis.reduce(_prepared(one, metric, preset).values).points for one in group]
+    labels = [analysis.cluster(each, k=k).labels for each in points]
+    pairs = [analysis.agreement(first, second) for first, second in combinations(labels, 2)]
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def _prepared(one: Trained, metric: str, preset: Preset) -> analysis.Prepared:
+    return analysis.prepare(one.run.series[metric], scale=None if preset else "log10", preset=preset)

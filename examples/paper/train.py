@@ -25,8 +25,9 @@ def main() -> None:
     """Train every seed that is not there yet."""
     args = arguments()
     data = load(args.data, args.data_dir, limit=args.limit, test_limit=args.test_limit, size=args.size)
+    name = args.model.replace(":", "-") if ":" in args.model else f"{args.model}-w{args.width}"
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        folder = args.out / f"{args.model.replace(':', '_')}-w{args.width}-{args.data}-{args.optimizer}-seed{seed}"
+        folder = args.out / f"{name}-{args.data}-{args.optimizer}-seed{seed}"
         if (folder / "result.json").exists():
             print(f"{folder} is there already")
             continue
