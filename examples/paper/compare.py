@@ -1,6 +1,6 @@
 """The tables of docs/weightscale-experiments.md from the runs of train.py: `python examples/paper/compare.py RUNS`.
 
-An interval in brackets is the 95 % interval of a mean over seeds.
+An interval in brackets is the 95 % interval of a mean over seeds; in rows for all, over the settings above.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from runs import (
     METRICS,
     Preset,
@@ -38,6 +39,7 @@ def main() -> None:
     depth(runs)
     parts(runs)
     difficulty(runs, options.harder, options.easier)
+    course(runs, options.harder, options.easier)
     stability(runs, options.k)
 
 
@@ -85,32 +87,59 @@ def difficulty(runs: list[Trained], harder: str, easier: str) -> None:
     """Do the last layers change more on harder data? The same model and seed on both, compared in pairs."""
     rows = []
     for key, group in grouped(runs, "model", "optimizer").items():
-        by = {(one.data, one.seed): one for one in group}
-        seeds = sorted({one.seed for one in group if {(harder, one.seed), (easier, one.seed)} <= set(by)})
-        for metric in METRICS if seeds else ():
-            pairs = [(by[harder, seed].levels(metric), by[easier, seed].levels(metric)) for seed in seeds]
-            gap = np.array([thirds(hard - easy) for hard, easy in pairs])
-            last = [float((hard - easy).iloc[-1]) for hard, easy in pairs]
-            more = gap[:, 2] - gap[:, 0]
-            ratios = [times(list(column)) for column in (*gap.T, last, more)]
-            rows.append((*key, metric, len(seeds), *ratios))
+        pairs = paired(group, harder, easier)
+        for metric in METRICS if pairs else ():
+            gaps = [hard.levels(metric) - easy.levels(metric) for hard, easy in pairs]
+            by_third = np.array([thirds(gap) for gap in gaps])
+            columns = (*by_third.T, [gap.iloc[-1] for gap in gaps], by_third[:, 2] - by_third[:, 0])
+            rows.append((*key, metric, len(pairs), *map(times, columns)))
     heads = "model, optimizer, metric, pairs, first third, middle third, last third, last layer, last / first third"
     table(f"{harder} against {easier}: ratio of the change, by thirds of the layers", heads, rows)
+
+
+def course(runs: list[Trained], harder: str, easier: str) -> None:
+    """When along training does the change of the last third of the layers depend on the data?"""
+    rows = []
+    for key, group in grouped(runs, "model", "optimizer").items():
+        pairs = paired(group, harder, easier)
+        if pairs:
+            both = [[_last_third_by_epoch(one) for one in pair] for pair in pairs]
+            gaps = np.array([[thirds(hard - easy), thirds(hard), thirds(easy)] for hard, easy in both])
+            change = [f"{10**mean:.2g}" for data in (1, 2) for mean in gaps[:, data].mean(0)]
+            rows.append((*key, *map(times, gaps[:, 0].T), " → ".join(change[:3]), " → ".join(change[3:])))
+    heads = f"model, optimizer, first third of epochs, middle third, last third, rwc on {harder}, rwc on {easier}"
+    table(f"{harder} against {easier} along training: rwc of the last third of the layers", heads, rows)
+
+
+def _last_third_by_epoch(one: Trained) -> pd.Series[float]:
+    logs = one.logs("rwc")
+    return logs.iloc[:, np.array_split(np.arange(logs.shape[1]), 3)[2]].mean(axis=1)
+
+
+def paired(group: list[Trained], harder: str, easier: str) -> list[tuple[Trained, Trained]]:
+    """The runs of one model on both data sets, by seed."""
+    by = {(one.data, one.seed): one for one in group}
+    seeds = sorted(seed for data, seed in by if data == harder and (easier, seed) in by)
+    return [(by[harder, seed], by[easier, seed]) for seed in seeds]
 
 
 def stability(runs: list[Trained], ks: Sequence[int]) -> None:
     """How far do clusters hold: in halves of a run's epochs, and from seed to seed?"""
     presets: tuple[Preset, ...] = ("weightscale", None)
     for preset in presets:
-        rows = []
+        rows: list[tuple[object, ...]] = []
+        gains: dict[tuple[str, int], list[float]] = {}
         for key, group in grouped(runs, "model", "optimizer", "data").items():
             for k in ks:
                 halves = {metric: [halves_agree(one, metric, k, preset) for one in group] for metric in METRICS}
                 gain = [first - second for first, second in zip(*halves.values(), strict=True)]
                 seeds = [f"{seeds_agree(group, metric, k, preset):.2f}" for metric in METRICS]
+                gains.setdefault((key[1], k), []).append(float(np.nanmean(gain)))
                 rows.append((*key, k, *(plain(halves[metric]) for metric in METRICS), plain(gain), *seeds))
+        for (optimizer, k), means in gains.items():
+            rows.append(("all", optimizer, f"{len(means)} settings", k, "", "", plain(means), "", ""))
         heads = (
-            "model, optimizer, data, k, halves: rwc, halves: elementwise, rwc - elementwise, seeds: rwc, seeds: elem."
+            "model, optimizer, data, k, halves: rwc, halves: elementwise, difference, seeds: rwc, seeds: elementwise"
         )
         how = "the authors' procedure" if preset else "wstrack's default (log scale, every layer)"
         table(f"Agreement of clusterings (adjusted Rand index), {how}", heads, rows)
@@ -119,6 +148,8 @@ def stability(runs: list[Trained], ks: Sequence[int]) -> None:
 def plain(values: Sequence[float]) -> str:
     """Mean and interval over seeds."""
     mean, low, high = mean_and_interval(values)
+    if np.isnan(mean):
+        return "–"
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
