@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 if not torch.cuda.is_available():  # before anything imports Triton: without a GPU its kernels are interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("KERAS_BACKEND", "torch")  # before anything imports Keras
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,10 @@ import wstrack
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def run(script: str, folder: Path) -> str:
+def run(script: str, folder: Path, *launcher: str) -> str:
     env = {**os.environ, "PYTHONWARNINGS": "error::DeprecationWarning:wstrack"}
     done = subprocess.run(
-        [sys.executable, EXAMPLES / script],
+        [sys.executable, *launcher, EXAMPLES / script],
         cwd=folder,
         env=env,
         capture_output=True,
@@ -49,6 +49,32 @@ def test_wandb_run(tmp_path: Path) -> None:
     assert "0.weight" in out
     (pulled,) = wstrack.pull_many(tmp_path / "wandb")
     assert pulled.steps.tolist() == list(range(10, 291, 10))
+
+
+def test_lightning_run(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    assert "net.0.weight" in run("lightning_run.py", tmp_path)
+    found = wstrack.pull(tmp_path / "lightning_logs" / "version_0" / "wstrack")
+    assert found.steps.tolist() == list(range(10, 181, 10))
+
+
+def test_huggingface_run(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    run("huggingface_run.py", tmp_path)
+    (folder,) = (tmp_path / "out" / "runs").glob("*/wstrack")
+    found = wstrack.pull(folder)
+    assert found.steps.tolist() == list(range(10, 231, 10))
+    assert (tmp_path / "report.html").stat().st_size > 0
+
+
+def test_fsdp2_run(tmp_path: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    out = run("fsdp2_run.py", tmp_path, *torchrun)
+    assert "blocks.3.mlp.2.weight" in out
+    found = wstrack.pull("tensorboard:runs/fsdp2")
+    assert found.steps.tolist() == list(range(10, 101, 10))
+    assert len(found.layers) == 19
+    assert found.facts["ranks"] == 2
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import wstrack
 
 HEAVY = {"torch", "pandas", "numpy", "pyarrow", "sklearn", "bokeh", "tensorboard", "wandb", "mlflow", "click"}
+TRAINERS = {"accelerate", "fastai", "ignite", "keras", "lightning", "pytorch_lightning", "skorch", "transformers"}
 
 
 def modules_after(code: str) -> set[str]:
@@ -20,7 +23,29 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_importing_wstrack_brings_in_nothing_heavy() -> None:
-    assert not HEAVY & modules_after("import wstrack")
+    assert not (HEAVY | TRAINERS) & modules_after("import wstrack")
+
+
+def test_watching_brings_in_no_trainer() -> None:
+    code = "import torch, wstrack; wstrack.watch(torch.nn.Linear(2, 2), to='./one').close()"
+    assert not TRAINERS & modules_after(code)
+
+
+@pytest.mark.parametrize("trainer", sorted(TRAINERS - {"accelerate", "pytorch_lightning"}))
+def test_a_trainer_that_is_not_installed_is_named_with_the_way_to_get_it(trainer: str) -> None:
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in ({trainer!r}, "pytorch_lightning"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.partition(".")[0])
+
+sys.meta_path.insert(0, Absent())
+import wstrack_integrations.{trainer}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"pip install 'wstrack[{trainer}]'" in done.stderr.splitlines()[-1]
 
 
 def test_the_heavy_ones_are_there_once_used() -> None:

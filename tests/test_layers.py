@@ -29,8 +29,8 @@ def test_the_papers_choice_is_trainable_weights_of_two_or_more_dimensions() -> N
     assert [layer.name for layer, _ in layers] == ["0.weight", "3.weight"]
     assert [layer.shape for layer, _ in layers] == [(8, 3, 3, 3), (2, 8)]
     assert [layer.numel for layer, _ in layers] == [216, 16]
-    assert layers[0][1] is model[0].weight
-    assert layers[1][1] is model[3].weight
+    assert layers[0][1].parameter is model[0].weight
+    assert layers[1][1].parameter is model[3].weight
 
 
 def test_kinds() -> None:

@@ -328,6 +328,30 @@ def test_loops_without_a_torch_optimizer_count_for_themselves(model: nn.Sequenti
         wstrack.watch(model, window="step").step()
 
 
+@pytest.mark.parametrize("window", ["interval", "step"])
+def test_steps_go_on_from_a_checkpoint(model: nn.Sequential, train: Train, window: str) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with wstrack.watch(model, every=5, name="mine", window=window) as watcher:
+        train(model, optimizer, 13)
+    for start in (13, 8):  # a checkpoint behind the last sample, and one before it
+        with wstrack.watch(model, every=5, name="mine", window=window, start=start) as watcher:
+            train(model, optimizer, 9)
+        assert watcher.steps == start + 9
+    run = wstrack.pull("tensorboard:runs/mine")
+    assert run.series["rwc"].index.tolist() == [5, 10, 15, 20]
+    assert not run.completeness.notes
+    recorded = watcher.run()
+    assert recorded.steps.tolist() == [5, 10, 15, 20]
+    spans = [5, 5, 2, 5] if window == "interval" else [1, 1, 1, 1]  # 15 was measured from the checkpoint on
+    assert recorded.intervals.tolist() == spans
+
+
+@pytest.mark.parametrize("start", [-1, 1.5, True, "3"])
+def test_a_start_that_cannot_be(model: nn.Sequential, start: object) -> None:
+    with pytest.raises(ValueError, match="start="):
+        wstrack.watch(model, start=start)  # type: ignore[arg-type]
+
+
 # ---- the handle ----------------------------------------------------------------------------------------------------
 
 

@@ -14,18 +14,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wstrack.errors import WstrackError
 from wstrack.metrics import compute
 from wstrack.recording import Recorder
 from wstrack.run import Manifest
 from wstrack.trackers import Sample, Sink
 
-__all__ = ["Delivery", "Reading"]
+if TYPE_CHECKING:
+    from wstrack.ranks import Ranks
+
+__all__ = ["Delivery", "OnHost", "Reading"]
 
 log = logging.getLogger("wstrack")
 Item = TypeVar("Item")
@@ -53,8 +57,8 @@ class Reading:
     time: float = field(default_factory=time.time)
 
 
-class _OnHost:
-    """A tensor on its way to the host; the one place where results leave the device."""
+class OnHost:
+    """A tensor on its way to the host: the one place where results leave the device."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._event: torch.cuda.Event | None = None
@@ -77,8 +81,11 @@ class _OnHost:
 @dataclass
 class _Arriving:
     reading: Reading
-    sums: _OnHost
-    skipped: _OnHost | None
+    sums: OnHost
+    skipped: OnHost | None
+
+
+_Taken = tuple[int, int, float, NDArray[np.float64]]  # step, interval, time, sums
 
 
 class _Feed(Generic[Item]):
@@ -156,14 +163,24 @@ class Delivery:
     Args:
         manifest: what the sinks and the recorder were opened with.
         sums: names of the columns of each reading's `sums`.
-        recorder: gets everything.
+        recorder: gets everything; None on a rank that only adds its sums.
         sinks: get the manifest's metrics.
+        ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
     """
 
-    def __init__(self, manifest: Manifest, sums: Sequence[str], recorder: Recorder, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        sums: Sequence[str],
+        recorder: Recorder | None,
+        sinks: Sequence[Sink],
+        ranks: Ranks | None = None,
+    ) -> None:
         self._manifest = manifest
         self._sums = tuple(sums)
         self._recorder = recorder
+        self._ranks = ranks
+        self._parted = 0  # samples since the ranks have fallen apart
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
         self._feeds = [_Feed[Sample](sink.name, sink.write, sink.close) for sink in sinks]
         self._recording = _Feed[_Arriving]("recording", self._record)
@@ -176,20 +193,38 @@ class Delivery:
         if reading.skipped is not None:
             since = reading.skipped_since
             base = torch.zeros_like(reading.skipped) if since is None else since.to(reading.skipped.device)
-            skipped = _OnHost(torch.stack([reading.skipped, base]))
-        self._recording.put(_Arriving(reading, _OnHost(reading.sums), skipped))
+            skipped = OnHost(torch.stack([reading.skipped, base]))
+        self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped))
 
     def _record(self, batch: Sequence[_Arriving]) -> None:
-        samples: list[tuple[int, int, float, NDArray[np.float64]]] = []
-        for arriving in batch:
-            reading = arriving.reading
-            skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
-            interval = reading.step - reading.since - round(skipped - skipped_since)
-            if interval <= 0:  # every step since the snapshot was skipped by loss scaling: there is no change to tell
-                self.skipped += 1
-                continue
-            samples.append((reading.step - round(skipped), interval, reading.time, arriving.sums.numpy()))
-        if not samples:
+        if self._ranks is None:
+            self._write([sample for arriving in batch if (sample := self._arrived(arriving)) is not None])
+            return
+        for arriving in batch:  # one by one: the next may wait for a rank that never comes
+            sample = self._arrived(arriving)
+            if sample is not None and self._recorder is not None:
+                self._write([sample])
+
+    def _arrived(self, arriving: _Arriving) -> _Taken | None:
+        """A sample with the sums of all layers; None if there is none to tell of."""
+        reading, sums = arriving.reading, arriving.sums.numpy()
+        skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
+        step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
+        if self._ranks is not None:
+            try:
+                sums = self._ranks.total(step, interval, reading.time, sums)
+            except WstrackError as error:
+                if not self._parted:
+                    log.error("%s (said once; training goes on, the samples from here on are lost)", error)
+                self._parted += 1
+                return None
+        if interval <= 0:  # every step since the snapshot was skipped by loss scaling: there is no change to tell
+            self.skipped += 1
+            return None
+        return step, interval, reading.time, sums
+
+    def _write(self, samples: Sequence[_Taken]) -> None:
+        if not samples or self._recorder is None:
             return
         steps, intervals, times, taken = zip(*samples, strict=True)
         sums = np.stack(taken)
@@ -213,12 +248,17 @@ class Delivery:
     def close(self, timeout: float) -> None:
         """Deliver what is waiting, close the recording and the sinks, and say what did not arrive."""
         deadline = time.monotonic() + timeout
-        if self._recording.close(timeout):
+        drained = self._recording.close(timeout)
+        lost = self._recording.lost + self._parted
+        if self._ranks is not None and drained:
+            self._ranks.close()
+        if self._recorder is None:
+            return
+        if drained:
             try:
-                self._recorder.close(lost=self._recording.lost)
+                self._recorder.close(lost=lost)
             except OSError as error:
                 log.warning("recording: cannot be finished (%s); it stays readable as it is", error)
-        lost = self._recording.lost
         for feed in self._feeds:
             if not feed.close(max(1.0, deadline - time.monotonic())):
                 log.warning("%s: still busy after %.0f s; it is left behind", feed.name, timeout)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from wstrack.run import Layer
+from wstrack.sharding import Share, flattened, refused, share_of
 
-__all__ = ["Selection", "kind_of", "select", "unmeasurable", "unwrapped"]
+__all__ = ["Selection", "kind_of", "predicate", "select", "unmeasurable", "unwrapped"]
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# What torch computes a weight from lies under "<module>.parametrizations.<weight>".
+_PARAMETRIZED = re.compile(r"((?:.*?\.)??)parametrizations\.([^.]+)")
 _ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _ATTENTION_NAMES = re.compile(
     r"(^|[._])(attn|attention|self_attn|cross_attn|qkv|c_attn|in_proj|out_proj|[qkvo]_proj|w[qkvo])([._]|$)",
@@ -63,6 +67,8 @@ def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.
     """
     if parameter_name.startswith("bias") or parameter_name.endswith("_bias"):
         return "bias"
+    if parameter_name.startswith("weight") and parameter_name.endswith("_g"):  # the magnitude in a weight norm
+        return "norm"
     if isinstance(module, nn.modules.conv._ConvNd):
         if module.transposed:
             return "transposed"
@@ -79,21 +85,27 @@ def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.
         return "attention" if _ATTENTION_NAMES.search(path) else "linear"
     if "norm" in type(module).__name__.lower():
         return "norm"
+    named = f"{type(module).__name__} {path} {parameter_name}".lower()
+    if "lora" in named or hasattr(module, "base_layer"):  # an adapter (base_layer: peft's) of what it adapts
+        kinds = {kind_of(child, path, "weight", parameter) for child in module.children()} - {"other", "norm"}
+        if len(kinds) == 1:
+            return kinds.pop()
     return "other"
 
 
-def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.Parameter]]:
-    """The layers of a model, in model order, each with its parameter.
+def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Share]]:
+    """The layers of a model, in model order, each with what this process holds of it.
 
     Args:
         model: any module; a wrapped one too.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all" = every trainable
             parameter; a regular expression or several, searched for in the names of all trainable parameters; or a
-            callable (name, parameter) -> bool. A tied weight is one layer, its other names are its aliases.
+            callable (name, parameter) -> bool, which is asked about frozen parameters too. A tied weight is one layer,
+            its other names are its aliases.
 
     Raises:
-        ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or not
-            whole (sharded).
+        ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or
+            sharded in a way that is not supported.
         TypeError: `layers` is none of these.
 
     Example:
@@ -101,39 +113,97 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, nn.P
         >>> [(layer.name, layer.kind, layer.shape) for layer, _ in select(model)]
         [('0.weight', 'conv', (4, 1, 3, 3)), ('2.weight', 'linear', (2, 4))]
     """
-    wanted = _predicate(layers)
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    trainable = {parameter: known for parameter, known in names.items() if parameter.requires_grad}
-    if not trainable:
+    wanted = predicate(layers)
+    there = [
+        one
+        for one in _weights(model)
+        if one.whole.requires_grad
+        or (callable(layers) and (one.whole.is_floating_point() or one.whole.is_complex()))  # may yet be trained
+    ]
+    if not there:
         raise ValueError(
             f"model: {type(model).__name__} has no trainable parameter; give a model whose parameters require gradients"
         )
-    selected: list[tuple[Layer, nn.Parameter]] = []
-    for parameter, (raw, *others) in trainable.items():
-        name = unwrapped(raw, model)
-        if why := unmeasurable(parameter):
-            raise ValueError(f"model: {name} {why}")
-        if not wanted(name, parameter):
+    selected: list[tuple[Layer, Share]] = []
+    for one in there:
+        name, *aliases = (unwrapped(raw, model) for raw in one.names)
+        why = unmeasurable(one.share.parameter)
+        if not is_lazy(one.share.parameter) and not wanted(name, one.whole):
             continue
-        path, _, own = raw.rpartition(".")
+        if why:
+            raise ValueError(f"model: {name} {why}")
         layer = Layer(
             name=name,
-            kind=kind_of(model.get_submodule(path), unwrapped(path), own, parameter),
-            shape=tuple(parameter.shape),
-            numel=parameter.numel(),
-            aliases=tuple(unwrapped(other, model) for other in others),
+            kind=kind_of(one.module, name.rpartition(".")[0], one.own, one.whole),
+            shape=tuple(one.whole.shape),
+            numel=one.whole.numel(),
+            aliases=tuple(aliases),
         )
-        selected.append((layer, parameter))
+        selected.append((layer, one.share))
     if not selected:
-        some = ", ".join(unwrapped(known[0], model) for known in list(trainable.values())[:5])
+        some = ", ".join(unwrapped(one.names[0], model) for one in there[:5])
         wanting = "none has two or more dimensions; pass layers='all'" if layers is None else "none is selected"
-        raise ValueError(f"layers={layers!r}: of the model's trainable parameters ({some}, ...) {wanting}")
+        whose = "parameters" if callable(layers) else "trainable parameters"
+        raise ValueError(f"layers={layers!r}: of the model's {whose} ({some}, ...) {wanting}")
     return selected
 
 
-def _predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
+@dataclass
+class _Weight:
+    """A weight of the model; `whole` has its full shape, and no values where FSDP1 has flattened it."""
+
+    names: list[str]
+    module: nn.Module
+    own: str
+    whole: nn.Parameter
+    share: Share
+
+
+def _weights(model: nn.Module) -> list[_Weight]:
+    """The weights of a model in its order, tied ones once."""
+    flat = flattened(model)
+    found: dict[nn.Parameter, list[_Weight]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter in found:
+            if parameter not in flat:
+                found[parameter][0].names.append(name)
+        elif parameter in flat:
+            found[parameter] = [
+                _Weight([one.name], one.module, one.own, _whole(one.shape, parameter), one.share)
+                for one in flat[parameter]
+            ]
+        else:
+            found[parameter] = [_Weight([name], *_user_of(model, name), parameter, share_of(parameter))]
+    weights = [one for group in found.values() for one in group]
+    if flat:  # a flat parameter stands where its wrapper does, and its layers elsewhere
+        order = {module: number for number, module in enumerate(model.modules())}
+        weights.sort(key=lambda one: order[one.module])
+    return weights
+
+
+def _user_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that a parameter is for, and what it is there: what only keeps the parameter is passed over."""
+    path, _, own = name.rpartition(".")
+    if parametrized := _PARAMETRIZED.match(path):
+        steps = model.get_submodule(parametrized.group()).children()
+        normed = own == "original0" and any(type(step).__name__ == "_WeightNorm" for step in steps)
+        path, own = parametrized[1].rstrip("."), parametrized[2] + "_g" * normed
+    module = model.get_submodule(path)
+    while path and (
+        isinstance(module, nn.ParameterDict | nn.ParameterList)
+        or ("lora" in type(module).__name__.lower() and not list(module.children()))
+    ):
+        path = path.rpartition(".")[0]
+        module = model.get_submodule(path)
+    return module, own
+
+
+def _whole(shape: torch.Size, parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape, dtype=parameter.dtype, device="meta"), parameter.requires_grad)
+
+
+def predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
+    """Whether a parameter is a layer, by its name and itself; what `select` says of `layers` holds here."""
     if layers is None:
         return lambda name, parameter: parameter.ndim >= 2
     if layers == "all":
@@ -162,6 +232,6 @@ def unmeasurable(parameter: nn.Parameter) -> str | None:
         return "is not initialised yet; run one forward pass before watch()"
     if parameter.is_meta:
         return "is on the meta device and has no values; load the weights before watch()"
-    if type(parameter.data).__name__ == "DTensor" or parameter.layout != torch.strided:
-        return "is sharded or sparse, and a part of a weight cannot be measured as a whole"
-    return None
+    if parameter.layout != torch.strided:
+        return "is sparse, which is not supported; leave it out with layers="
+    return refused(parameter)

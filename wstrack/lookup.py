@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from wstrack.layers import unmeasurable
+from wstrack.layers import unmeasurable, unwrapped
 
 __all__ = ["Lookup"]
 
@@ -58,6 +58,13 @@ class Lookup:
                 replaced[index] = self._parameters[index] = after
         self._remember()
         return replaced
+
+    def named(self, parameters: Iterable[nn.Parameter]) -> dict[str, nn.Parameter]:
+        """Those of some parameters that are in the model now, by name. Walks the whole model."""
+        model = self._model()
+        some = set(parameters)
+        there = [] if model is None else model.named_parameters()
+        return {unwrapped(name, model): parameter for name, parameter in there if parameter in some}
 
     def _remember(self) -> None:
         """The modules on the way to each layer, and what each holds there."""

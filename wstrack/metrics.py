@@ -42,7 +42,9 @@ def _share(part: Array, whole: Array) -> Array:
     """The ratio part / whole; where whole is 0: 0 if nothing changed, +inf otherwise."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share: Array = np.divide(part, whole)
-    share[(whole == 0) & (part == 0)] = 0.0
+    zero = whole == 0
+    if zero.any():
+        share[zero & (part == 0)] = 0.0
     return share
 
 

@@ -29,6 +29,21 @@ class Layer:
     numel: int = 0
     aliases: tuple[str, ...] = ()
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layer:
+        """The layer that `dataclasses.asdict` made into this, by way of JSON perhaps.
+
+        Raises:
+            KeyError, TypeError, ValueError: `data` is not such a layer.
+        """
+        return cls(
+            name=str(data["name"]),
+            kind=str(data["kind"]),
+            shape=tuple(int(size) for size in data["shape"]),
+            numel=int(data["numel"]),
+            aliases=tuple(str(alias) for alias in data["aliases"]),
+        )
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -57,19 +72,9 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-            layers = tuple(
-                Layer(
-                    name=str(layer["name"]),
-                    kind=str(layer["kind"]),
-                    shape=tuple(int(size) for size in layer["shape"]),
-                    numel=int(layer["numel"]),
-                    aliases=tuple(str(alias) for alias in layer["aliases"]),
-                )
-                for layer in data["layers"]
-            )
             return cls(
                 name=str(data["name"]),
-                layers=layers,
+                layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
                 metrics=tuple(str(metric) for metric in data["metrics"]),
                 every=int(data["every"]),
                 window=str(data["window"]),
@@ -153,7 +158,7 @@ class Run:
         completeness: Completeness | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> Run:
-        """A run from arrays (samples x layers), one per metric.
+        """A run from arrays (samples x layers), one per metric, which become its series without a copy.
 
         `completeness` is by default that every value came.
 
@@ -168,7 +173,7 @@ class Run:
         names = [layer.name for layer in manifest.layers]
         index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
         series = {
-            metric: pd.DataFrame(values[metric], index=index, columns=pd.Index(names, dtype=object))
+            metric: pd.DataFrame(values[metric], index=index, columns=pd.Index(names, dtype=object), copy=False)
             for metric in manifest.metrics
             if metric in values
         }

@@ -6,20 +6,21 @@ import atexit
 import logging
 import operator
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     import torch
     from torch import nn
+    from torch.distributed import ProcessGroup
     from torch.optim import Optimizer
 
     from wstrack.delivery import Delivery
@@ -34,15 +35,7 @@ __all__ = ["Watcher", "watch"]
 
 log = logging.getLogger("wstrack")
 _watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
-_names: set[str] = set()  # made up in this process
 
-# torch's hooks are registered once and stay: a watch may end, by garbage collection too, while torch walks its hooks.
-# This tuple is replaced whole, so a step that walks it sees it as it was.
-_live: tuple[Watcher, ...] = ()
-_hooks: tuple[object, ...] = ()
-_lock = threading.RLock()
-
-RUNS = Path("runs")  # where runs go if nothing else is said, as with TensorBoard's own writer
 PATIENCE = 60.0  # seconds that close() waits for a tracker
 
 
@@ -56,6 +49,8 @@ def watch(
     metrics: str | Sequence[str] = ("rwc",),
     layers: Selection = None,
     name: str | None = None,
+    start: int | None = None,
+    group: ProcessGroup | None = None,
     snapshot: str = "device",
     meter: str | None = None,
 ) -> Watcher:
@@ -77,8 +72,17 @@ def watch(
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
         metrics: one or several of `wstrack.metrics.METRICS`.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
-            several; or a callable (name, parameter) -> bool.
+            several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
+            are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
+            then.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
+        start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
+            `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
+            again. None = the last step that the run has.
+        group: the processes that hold this model between them, where the model does not show it: a pipeline stage or
+            experts in each. All of them call `watch`, and their layers make one run. None = all processes of
+            `torch.distributed` if any layer is sharded (FSDP, tensor parallel); otherwise rank 0 measures, and the
+            others do not.
         snapshot: where the copy of the weights is kept: "device" = beside them; "cpu" = in the host's memory, for
             training that leaves no room on the device. A sample then takes as long as the copies over the bus.
         meter: "auto" = the fastest for each layer; "cuda", "cpu" or "portable" = this one; None = what the environment
@@ -108,17 +112,11 @@ def watch(
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    watcher = _watchers[model] = Watcher(model, optimizer, to, every, window, metrics, layers, name, snapshot, meter)
+    model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
+    watcher = _watchers[model] = Watcher(
+        model, optimizer, to, every, window, metrics, layers, name, start, group, snapshot, meter
+    )
     return watcher
-
-
-@dataclass
-class _Turn:
-    """What a watcher knows of an optimizer."""
-
-    bits: int = 0  # the layers that it holds, a bit each
-    asked: int = -1  # samples that were taken when they were looked up
-    began: int = -1  # steps that were counted when it last began one
 
 
 class Watcher:
@@ -134,19 +132,22 @@ class Watcher:
         metrics: str | Sequence[str],
         layers: Selection,
         name: str | None,
+        start: int | None,
+        group: ProcessGroup | None,
         snapshot: str,
         meter: str | None,
     ) -> None:
         from torch.optim import Optimizer
 
-        from wstrack.delivery import Delivery
-        from wstrack.layers import select
+        from wstrack.layers import predicate, select
         from wstrack.lookup import Lookup
         from wstrack.meters import choose
         from wstrack.metrics import sums_needed
-        from wstrack.recording import FOLDER, Recorder, last_step
+        from wstrack.opening import open_delivery
+        from wstrack.ranks import elsewhere, joined
         from wstrack.run import Manifest
-        from wstrack.trackers import name_in, open_sinks, run_folder
+        from wstrack.steps import Steps
+        from wstrack.trackers import name_in
 
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
@@ -155,6 +156,8 @@ class Watcher:
         if isinstance(every, bool) or not hasattr(every, "__index__") or operator.index(every) < 1:
             raise ValueError(f"every={every!r} must be a whole number of steps, at least 1")
         every = operator.index(every)
+        if start is not None and (isinstance(start, bool) or not hasattr(start, "__index__") or start < 0):
+            raise ValueError(f"start={start!r} must be a whole number of steps, at least 0")
         if window not in ("interval", "step"):
             raise ValueError(f"window={window!r} must be 'interval' or 'step'")
         names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
@@ -165,69 +168,53 @@ class Watcher:
         if name is not None and not name.strip():
             raise ValueError("name is empty; leave it out to have one made")
 
-        parameters = [parameter for _, parameter in selected]
-        self._bits = {parameter: 1 << index for index, parameter in enumerate(parameters)}
-        self._layers = len(parameters)
-        self._seen = 0  # the layers of every optimizer seen so far
-        self._whole = (1 << self._layers) - 1  # the layers that end a round
+        self._about = tuple(layer for layer, _ in selected)
+        self._shares = [share for _, share in selected]
+        self._held: list[torch.Tensor | None] = [share.local() for share in self._shares]
+        self._sharded = [index for index, share in enumerate(self._shares) if not share.whole]
+        parameters = [share.parameter for share in self._shares]
         self._lookup: Lookup | None = Lookup(model, parameters)
-        self._meter: Meter = choose(parameters, sums, meter=meter, snapshot=snapshot)
-        self._only = optimizer
-        self._sampled = 0
-        self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
-        self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
-        if optimizer is not None and not self._turn_of(optimizer).bits:
+        self._ranks = joined(group, self._shares)
+        self._idle = self._ranks is None and group is None and elsewhere()
+        self._shape = len(selected), len(sums)
+        if not self._idle:
+            self._meter: Meter = choose([share.local() for share in self._shares], sums, meter=meter, snapshot=snapshot)
+        # A callable has seen all there is; it may also hold the model, which must not live on for that.
+        self._wanted = None if self._idle or callable(layers) else predicate(layers)
+        self._known = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+        self._alone = window == "step"
+        self._steps = Steps(
+            parameters, optimizer, ask=self._look_up, strangers=self._meet,
+            begins=self._begins if self._alone else None, ended=self._ended,
+        )  # fmt: skip
+        if optimizer is not None and not self._steps.holds(optimizer):
             raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
 
         if model in _watchers:
             _watchers.pop(model).close()
-        self._meter.snapshot()
-        self._meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
-        if window == "step":
-            self._meter.release()  # what is left is the start, for the distance
-        manifest = Manifest(
-            name=name or name_in(to) or _fresh_name(model),
-            layers=tuple(layer for layer, _ in selected),
-            metrics=names,
-            every=every,
-            window=window,
-            facts={**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot},
-        )
-        sinks = open_sinks(to, manifest)
-        home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
-        # Absolute: the user may change folders while training.
-        self.recording = (home or RUNS / run_folder(manifest.name)).absolute() / FOLDER
-        for sink in sinks:
-            sink.recording_directory = self.recording.parent
-        # What is read from the recording can then still name the run as its trackers do.
-        references = [sink.reference for sink in sinks if sink.reference]
-        recorded = replace(manifest, facts={**manifest.facts, "references": references})
-        start = last_step(self.recording)
-        if start:
-            log.warning("%s is there already: it goes on after step %d", self.recording.parent, start)
-        try:
-            recorder = Recorder(self.recording, recorded, sums)
-        except BaseException:
-            for sink in sinks:
-                sink.close()
-            raise
-
-        self.name = manifest.name
-        self._steps = self._since = start
         self._every = every
-        self._due = (start // every + 1) * every
-        self._alone = window == "step"
-        self._round: set[Optimizer] = set()
-        self._stepped = 0  # the layers that were stepped in this round, as bits
-        self._found: torch.Tensor | None = None
-        self._skipped: torch.Tensor | None = None
+        self._sampled = 0
+        if self._idle:
+            self.name, self._folder, self._recorded = name or name_in(to) or type(model).__name__, None, 0
+        else:
+            self._meter.snapshot()
+            self._meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
+            if self._alone:
+                self._meter.release()  # what is left is the start, for the distance
+            facts = {**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot}
+            manifest = Manifest(name or name_in(to) or "", self._about, names, every, window, facts)
+            opened = open_delivery(to, manifest, sums, ranks=self._ranks, shares=self._shares, start=start)
+            self._delivery: Delivery = opened.delivery
+            self.name, self._folder, self._recorded = opened.name, opened.folder, opened.last
+        begin = self._recorded if start is None else operator.index(start)
+        self._steps.count = self._since = begin
+        self._due = (begin // every + 1) * every
         self._skipped_since: torch.Tensor | None = None
         self._failed = 0
         self._closed = False
         self._closing: threading.Thread | None = None
         self._process = os.getpid()
-        self._delivery: Delivery = Delivery(manifest, sums, recorder, sinks)
-        _follow(self)
+        self._steps.follow()
         atexit.register(self.close)
         # The model's end ends the watch, or a search over hyper-parameters would keep every model's weights.
         self._end = weakref.finalize(model, self._abandon)
@@ -236,31 +223,27 @@ class Watcher:
     @property
     def steps(self) -> int:
         """Optimizer steps counted so far, those of the run that was resumed included."""
-        return self._steps
+        return self._steps.count
+
+    @property
+    def recording(self) -> Path:
+        """The recording's folder; with ranks, on the first one's machine.
+
+        Raises:
+            WstrackError: another rank measures this model, and knows.
+        """
+        from wstrack.errors import WstrackError
+
+        if self._folder is None:
+            raise WstrackError("rank 0 measures and records this model; ask its watcher")
+        return self._folder
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"every {self._every} steps"
-        return f"<Watcher {self.name!r}: {self._layers} layers, {state}, at step {self._steps}, {self.recording}>"
+        where = self._folder or "measured by rank 0"
+        return f"<Watcher {self.name!r}: {len(self._about)} layers, {state}, at step {self.steps}, {where}>"
 
-    # ---- following the optimizers -----------------------------------------------------------------------------------
-
-    def _turn_of(self, optimizer: Optimizer) -> _Turn:
-        """What is known of an optimizer. Off-steps spend most of their microsecond here."""
-        last, turn = self._last
-        if last() is not optimizer:
-            known = self._turns.get(optimizer)
-            if known is None:
-                known = self._turns[optimizer] = _Turn()
-            turn = known
-            self._last = weakref.ref(optimizer), turn  # at once: optimizers of other models step on other threads
-        if turn.asked != self._sampled:  # parameter groups may have been added since
-            turn.asked, turn.bits = self._sampled, 0
-            self._look_up()
-            if self._only is None or optimizer is self._only:
-                for group in optimizer.param_groups:
-                    for parameter in group["params"]:
-                        turn.bits |= self._bits.get(parameter, 0)
-        return turn
+    # ---- following the model ----------------------------------------------------------------------------------------
 
     def _look_up(self) -> None:
         """Follow the parameters that have taken the place of others (`load_state_dict(assign=True)`, a new head)."""
@@ -268,110 +251,111 @@ class Watcher:
         if lookup is None:  # closed meanwhile, on another thread
             return
         for index, parameter in lookup.replaced().items():
-            self._meter.replace(index, parameter)
-            gone = 1 << index
-            self._bits = {known: bit for known, bit in self._bits.items() if bit != gone}
-            if parameter is not None:
-                self._bits[parameter] = gone
-            self._seen &= ~gone  # nobody is known to step it any more
-            self._whole = self._whole & ~gone if self._seen else (1 << self._layers) - 1
+            self._steps.replace(index, parameter)
+            if parameter is None:
+                self._replace(index, None)
+            else:
+                share = self._shares[index] = replace(self._shares[index], parameter=parameter)
+                self._replace(index, share.local())
+        for index in self._sharded:
+            here = self._shares[index].local(self._held[index])
+            if here is not self._held[index]:
+                self._replace(index, here)
 
-    def _before(self, optimizer: Optimizer) -> None:
-        turn = self._turn_of(optimizer)
-        if not turn.bits:
+    def _replace(self, index: int, here: torch.Tensor | None) -> None:
+        if not self._idle:
+            self._held[index] = here
+            self._meter.replace(index, here)
+
+    def _meet(self, strangers: list[nn.Parameter]) -> None:
+        """Parameters that began to train after the watch: say so once if they would have been layers."""
+        news = [one for one in strangers if id(one) not in self._known and one.requires_grad]
+        self._known.update(map(id, news))
+        if not news or self._wanted is None or self._lookup is None:
             return
-        if optimizer in self._round:
-            # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
-            self._whole = self._seen
-            self._end_round()
-        turn.began = self._steps
-        if self._alone and not self._round and self._steps + 1 == self._due:
-            self._remember()
-
-    def _after(self, optimizer: Optimizer) -> None:
-        turn = self._turn_of(optimizer)
-        bits = turn.bits
-        if not bits or (not self._round and -1 < turn.began < self._steps):
-            return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
-        settled = self._whole == self._seen
-        late = settled and not self._round and not bits & self._seen
-        self._seen |= bits
-        if settled:
-            self._whole = self._seen
-        if late:
-            return  # one that steps more rarely than the others, for the first time: it belongs to their last step
-        if not self._round:
-            self._steps += 1
-        # A fused optimizer is called even if loss scaling found an overflow; the flag says so, on the device.
-        found = vars(optimizer).get(
-            "found_inf"
-        )  # set there by torch's GradScaler; a missing attribute is slow to ask for
-        self._found = None if found is None else self._skip_of_round(found)
-        self._round.add(optimizer)
-        self._stepped |= bits
-        if self._stepped & self._whole == self._whole:
-            self._end_round()
-
-    def _skip_of_round(self, found: torch.Tensor) -> torch.Tensor | None:
-        """1 on the device if every optimizer of the round so far met an overflow; None if one surely did not."""
-        flag = found.detach().reshape(()).float()
-        if not self._round:
-            return flag.clone()
-        return None if self._found is None else self._found.minimum(flag.to(self._found.device))
-
-    def _end_round(self) -> None:
-        self._round.clear()
-        self._stepped = 0
-        if self._found is not None:
-            skipped = self._skipped
-            self._skipped = self._found if skipped is None else skipped + self._found.to(skipped.device)
-            self._found = None
-        if self._steps >= self._due:
-            self._sample()
+        missed = [name for name, parameter in self._lookup.named(news).items() if self._wanted(name, parameter)]
+        if missed:
+            self._wanted = None
+            more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
+            log.warning(
+                "%s: %s%s began to train after watch() and are not measured. Call watch() again now, or choose layers "
+                "that are unfrozen later from the start, as in layers=lambda name, p: p.ndim >= 2",
+                self.name,
+                ", ".join(missed[:3]),
+                more,
+            )
 
     def step(self) -> None:
         """Count one step, and sample if one is due: for loops whose weights no torch optimizer changes.
+
+        Call it outside of a function that `torch.compile` compiles: inside, each count would be compiled anew.
 
         Raises:
             ValueError: with `window="step"`, which must see the weights before the step as well.
         """
         if self._alone:
             raise ValueError("window='step' needs a torch optimizer to follow; use window='interval' with step()")
-        if self._closed:
-            return
-        self._steps += 1
-        if self._steps >= self._due:
-            self._sample()
+        if not self._closed:
+            self._steps.one()
 
     # ---- sampling ---------------------------------------------------------------------------------------------------
 
-    def _remember(self) -> None:
+    def _begins(self) -> None:
+        if self._steps.count + 1 != self._due or self._idle:
+            return
+        self._since, self._skipped_since = self._steps.count, self._steps.skipped
         try:
             self._look_up()
             self._meter.snapshot()
-            self._since, self._skipped_since = self._steps, self._skipped
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
             self._fail(error)
 
+    def _ended(self) -> None:
+        if self._steps.count >= self._due:
+            self._sample()
+
     def _sample(self) -> None:
+        import torch
+
         from wstrack.delivery import Reading
 
-        self._due = (self._steps // self._every + 1) * self._every
+        step, skipped = self._steps.count, self._steps.skipped
+        self._due = (step // self._every + 1) * self._every
         self._sampled += 1
+        self._steps.ask_again()
+        if self._idle:
+            self._leave_it_to_rank_0()
+            return
         try:
             self._look_up()
             sums = self._meter.sample()
             if self._alone:
                 self._meter.release()
-            self._delivery.put(Reading(sums, self._steps, self._since, self._skipped, self._skipped_since))
-            self._since, self._skipped_since = self._steps, self._skipped
         except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
             self._meter.release()  # some layers may have moved on: the next sample is missing and begins anew
             self._fail(error)
+            if self._ranks is None:
+                return
+            sums = torch.full(self._shape, torch.nan)  # the other ranks have theirs, and must not be left waiting
+        if step > self._recorded:  # or else it is trained again, from an older checkpoint
+            self._delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+        self._since, self._skipped_since = step, skipped
+
+    def _leave_it_to_rank_0(self) -> None:
+        from wstrack.ranks import announced
+
+        self._due = sys.maxsize
+        if not announced(self._about):
+            log.warning(
+                "%s: this rank is not measured, and rank 0 watches no model with these layers. Where each rank holds a "
+                "part of one model, pass group=torch.distributed.group.WORLD to watch() on all of them; where each "
+                "trains its own, a group of its own",
+                self.name,
+            )
 
     def _fail(self, error: Exception) -> None:
         if not self._failed:
-            log.warning("sample at step %d: %s: %s (said once)", self._steps, type(error).__name__, error)
+            log.warning("sample at step %d: %s: %s (said once)", self.steps, type(error).__name__, error)
         self._failed += 1
 
     # ---- ending -----------------------------------------------------------------------------------------------------
@@ -381,10 +365,14 @@ class Watcher:
         if self._closed:
             self.close()  # which waits for one that goes on in the background
             return True
-        return self._delivery.flush(timeout)
+        return self._idle or self._delivery.flush(timeout)
 
     def run(self) -> Run:
-        """The run so far, from its recording."""
+        """The run so far, from its recording.
+
+        Raises:
+            WstrackError: another rank records it.
+        """
         from wstrack.recording import read_recording
 
         self.flush()
@@ -399,19 +387,25 @@ class Watcher:
             if self._closing is not None:
                 self._closing.join(PATIENCE)
             return
-        if self._round and self._steps >= self._due:
-            self._end_round()
+        if self.steps >= self._due:
+            self._steps.end_round()
         self._detach()
+        if self._idle:
+            return
         self._delivery.close(PATIENCE)
         if not self._sampled:
-            why = f"{self._steps} steps were counted and every={self._every}"
-            if not self._seen and not self._steps:
+            why = f"{self.steps} steps were counted and every={self._every}"
+            if not self._steps.seen and not self.steps:
                 why = "no optimizer stepped any of the layers that were watched"
             log.warning("%s: no sample was taken: %s", self.name, why)
 
     def _abandon(self) -> None:
         """Close without waiting: this runs inside garbage collection, when the model is gone."""
+        if os.getpid() != self._process:  # as in close(): a forked child's copy of the model is gone, not the model
+            return
         self._detach()
+        if self._idle:
+            return
         self._closing = threading.Thread(target=self._delivery.close, args=(PATIENCE,), name="wstrack closing")
         self._closing.start()
 
@@ -420,12 +414,12 @@ class Watcher:
         self._closed = True
         self._end.detach()
         atexit.unregister(self.close)
-        _unfollow(self)
-        self._turns.clear()
-        self._round.clear()
-        self._bits.clear()
+        self._steps.unfollow()
+        self._shares.clear()
+        self._held.clear()
         self._lookup = None
-        del self._meter
+        if not self._idle:
+            del self._meter
 
     def __enter__(self) -> Watcher:
         return self
@@ -434,51 +428,6 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _follow(watcher: Watcher) -> None:
-    global _live, _hooks
-    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-
-    with _lock:
-        _live = (*_live, watcher)
-        if not _hooks:
-            _hooks = (register_optimizer_step_pre_hook(_before_step), register_optimizer_step_post_hook(_after_step))
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_forget)
-
-
-def _unfollow(watcher: Watcher) -> None:
-    global _live
-    with _lock:
-        _live = tuple(one for one in _live if one is not watcher)
-
-
-def _forget() -> None:
-    """In a forked child: it has none of the threads that deliver."""
-    global _live
-    _live = ()
-
-
-def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for watcher in _live:
-        watcher._before(optimizer)
-
-
-def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for watcher in _live:
-        watcher._after(optimizer)
-
-
-def _fresh_name(model: nn.Module) -> str:
-    base = name = f"{type(model).__name__}-{time.strftime('%Y%m%d-%H%M%S')}"
-    number = 1
-    with _lock:
-        while name in _names or (RUNS / name).exists():
-            number += 1
-            name = f"{base}-{number}"
-        _names.add(name)
-    return name
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +16,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def mlflow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of a tracking store of its own, in use; no run is left over."""
+@pytest.fixture(scope="session")
+def _database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking store without runs. MLflow takes seconds to make its tables, so they are made once."""
     mlflow = pytest.importorskip("mlflow", reason="the extra wstrack[mlflow] is not installed")
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def mlflow_store(_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of a tracking store of its own, in use; no run is left over."""
+    import mlflow
+
+    shutil.copy(_database, tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("update experiments set artifact_location = ?", (f"{tmp_path}/mlruns/0",))
+    connection.close()
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)

@@ -1,0 +1,377 @@
+"""The ranks that train one model together: how they agree at the start, add up their sums, and notice who falls out.
+
+At the start each rank offers what it holds, the first one merges the offers and tells the rest; this goes through the
+key-value store of `torch.distributed`, so a rank that never comes is waited for no longer than said, and named. Sums
+meet afterwards in one all_reduce a sample, over a gloo group of our own, on the delivery thread: training never waits
+for it, its own collectives are left alone, and the last samples still meet when `destroy_process_group` was called.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+
+from wstrack.errors import WstrackError
+from wstrack.run import Layer
+from wstrack.sharding import Share
+
+__all__ = ["Plan", "Ranks", "announce", "announced", "copies", "disagreement", "elsewhere", "joined", "merged"]
+
+log = logging.getLogger("wstrack")
+
+START = timedelta(minutes=10)  # how long the ranks wait for each other when watching begins: one may load a checkpoint
+HINT = timedelta(seconds=30)  # and after how long they say so
+SAMPLE = timedelta(minutes=10)  # how long a sample waits for the slowest rank, on the delivery thread
+AHEAD = 10  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
+MARGIN = 1.0  # seconds by which the clocks of two hosts may have drifted apart since they met
+SHARDS = "shards of rank "  # names a copy of a layer that several ranks hold between them
+
+_groups: dict[tuple[int, ...], int] = {}  # how many watches have begun among these ranks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all ranks know in the end.
+
+    Attributes:
+        layers: of all ranks, in the order of the ranks and then of their models.
+        owners: for each layer, by copy, the rank that counts it; -1 for each that holds a part of it.
+        told: what the first rank adds: the name of the run, where it is recorded, the step at which it begins.
+    """
+
+    layers: tuple[Layer, ...]
+    owners: tuple[Mapping[str, int], ...]
+    told: Mapping[str, Any]
+
+
+def elsewhere() -> bool:
+    """Whether another rank, the first one, trains the same whole weights and measures them."""
+    return dist.is_available() and dist.is_initialized() and dist.get_rank() > 0
+
+
+def announce(layers: Sequence[Layer]) -> None:
+    """Let the other ranks know that this one measures these layers, as far as there are other ranks."""
+    if dist.is_available() and dist.is_initialized() and (store := _store()) is not None:
+        store.set(f"wstrack/measured/{_digest(layers)}", "")
+
+
+def announced(layers: Sequence[Layer]) -> bool:
+    """Whether another rank measures the very same layers; waits for nothing."""
+    try:
+        store = _store()
+        return store is None or bool(store.check([f"wstrack/measured/{_digest(layers)}"]))
+    except RuntimeError:  # rank 0, which keeps the store, is gone: this is not the place to complain of it
+        return True
+
+
+def copies(shares: Sequence[Share]) -> list[str]:
+    """Names for the copies that the shares are of: replicas have the same, and different weights different ones."""
+    from wstrack.delivery import OnHost
+
+    names = [f"{SHARDS}{share.copy}" for share in shares]
+    whole = [number for number, share in enumerate(shares) if share.copy is None]
+    sizes = [OnHost(shares[number].local().detach().abs().sum(dtype=torch.float64)) for number in whole]
+    for number, size in zip(whole, sizes, strict=True):
+        names[number] = f"of size {size.numpy()}"
+    return names
+
+
+def joined(group: dist.ProcessGroup | None, shares: Sequence[Share]) -> Ranks | None:
+    """The ranks whose sums add up to the layers of this model; None if each process holds whole layers.
+
+    Args:
+        group: the ranks, where the user says so; None = all of them, if any layer is sharded.
+        shares: what this process holds.
+
+    Raises:
+        ValueError: `group` without `torch.distributed`, or one that this process is not in.
+    """
+    there = dist.is_available() and dist.is_initialized()
+    if group is not None and not (there and dist.get_rank(group) >= 0):
+        raise ValueError("group: this process is not in it; pass one that `torch.distributed` made, on its ranks only")
+    if not there or (group is None and all(share.copy is None for share in shares)):
+        return None
+    ranks = tuple(dist.get_process_group_ranks(group or dist.group.WORLD))
+    return Ranks(ranks) if len(ranks) > 1 else None
+
+
+class Ranks:
+    """The ranks of one watch. Every method up to `connect` is called by all of them, in this order.
+
+    Args:
+        ranks: their global ranks; the first one records, and writes to the trackers.
+    """
+
+    def __init__(self, ranks: tuple[int, ...]) -> None:
+        self.ranks = ranks
+        self.rank = dist.get_rank()
+        self.writes = self.rank == ranks[0]
+        number = _groups[ranks] = _groups.get(ranks, -1) + 1
+        key = f"wstrack/{hashlib.sha256(repr(ranks).encode()).hexdigest()[:12]}/{number}"
+        store = PrefixStore(key, _store())
+        self._store = store.clone() if hasattr(store, "clone") else store  # waiting on it keeps nobody else waiting
+        self._apart: str | None = None
+        self._group: Any = None
+
+    def offer(self, layers: Sequence[Layer], shares: Sequence[Share], settings: Mapping[str, object]) -> None:
+        """Tell the others what this rank holds of which layers, and what `watch` was called with."""
+        self._offered = list(zip([layer.name for layer in layers], copies(shares), shares, strict=True))
+        names = [copy for _, copy, _ in self._offered]
+        packed = _packed([dict(settings), [asdict(layer) for layer in layers], names])
+        # By content: most ranks offer the same, and the first one reads it once.
+        digest = hashlib.sha256(packed.encode()).hexdigest()
+        self._store.set(f"offer/{digest}", packed)
+        self._store.set(f"rank/{self.rank}", digest)
+
+    def plan(self, tell: Callable[[tuple[Layer, ...]], Mapping[str, Any]]) -> Plan:
+        """What the first rank makes of all offers; `tell` is called there, and what it raises is raised on all ranks.
+
+        Raises:
+            ValueError: the ranks called `watch` differently.
+            WstrackError: a rank did not call it at all, or the first one failed.
+        """
+        if not self.writes:
+            self._wait(["plan"], lambda: "the first rank has not begun this watch")
+            said = _unpacked(self._store.get("plan"))
+            if "error" in said:
+                raise ValueError(said["error"]) if said["mistake"] else WstrackError(said["error"])
+            return Plan(tuple(map(Layer.from_dict, said["layers"])), tuple(said["owners"]), said["told"])
+        try:
+            plan = self._merge(tell)
+        except BaseException as error:
+            mistake = isinstance(error, ValueError | TypeError)
+            self._publish({"error": f"rank {self.rank}: {type(error).__name__}: {error}", "mistake": mistake})
+            raise
+        self._publish({"layers": [asdict(layer) for layer in plan.layers], "owners": plan.owners, "told": plan.told})
+        return plan
+
+    def connect(self, plan: Plan) -> None:
+        """Connect the ranks, and note which of this rank's layers count here, and where they stand in the plan.
+
+        Raises:
+            WstrackError: they cannot be connected.
+        """
+        index = {layer.name: number for number, layer in enumerate(plan.layers)}
+        self._counted, self._where = [], []
+        for number, (name, copy, share) in enumerate(self._offered):
+            owner = plan.owners[index[name]].get(copy)
+            if share.counts and owner in (-1, self.rank):
+                self._counted.append(number)
+                self._where.append(index[name])
+        self._layers = len(plan.layers)
+        self._moments: deque[tuple[int, NDArray[np.float64]]] = deque()  # when each rank took the latest samples
+        del self._offered  # the shares hold the weights
+        try:
+            self._group = dist.ProcessGroupGloo(
+                PrefixStore("gloo", self._store), self.ranks.index(self.rank), len(self.ranks), SAMPLE
+            )
+        except (RuntimeError, AttributeError) as error:  # AttributeError: torch was built without gloo
+            raise WstrackError(
+                f"the ranks cannot be connected over gloo, where their sums are added up: {error}; GLOO_SOCKET_IFNAME "
+                "names the network interface to use"
+            ) from error
+        self._began = time.time()  # the same moment on all ranks, whatever their clocks say
+
+    def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sums of all layers, (layers of the plan, sums).
+
+        Args:
+            step, interval: of the sample.
+            moment: when it was taken, in seconds since the epoch.
+            sums: of this rank's layers, (layers here, sums).
+
+        Raises:
+            WstrackError: a rank took another step for this one, or came no more; and from then on always.
+        """
+        if self._apart is not None:
+            raise WstrackError(self._apart)
+        size = len(self.ranks)
+        vector = np.zeros(self._layers * sums.shape[1] + 3 * size)
+        table = vector[: -3 * size].reshape(self._layers, -1)
+        table[self._where] = sums[self._counted]
+        # A column of its own for what each rank says of the sample: whoever is elsewhere is then known to all.
+        said = vector[-3 * size :].reshape(3, size)
+        said[:, self.ranks.index(self.rank)] = step, interval, moment - self._began
+        try:
+            self._store.set(f"at/{self.rank}", str(step))
+            self._group.allreduce([torch.from_numpy(vector)]).wait()
+        except RuntimeError as error:
+            self._apart = f"{self._missing(step)}: {error}"
+            raise WstrackError(self._apart) from error
+        earlier = self._moments[0] if self._moments else None
+        self._apart = disagreement(self.ranks, said, earlier)
+        if self._apart is not None:
+            raise WstrackError(self._apart)
+        self._moments.append((step, said[2].copy()))
+        while len(self._moments) > 1 and self._moments[1][0] <= step + interval - AHEAD:
+            self._moments.popleft()
+        return table
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._group = None
+
+    def _merge(self, tell: Callable[[tuple[Layer, ...]], Mapping[str, Any]]) -> Plan:
+        keys = [f"rank/{rank}" for rank in self.ranks]
+        self._wait(keys, lambda: f"watch() has not been called on {_these(self._absent(keys))}")
+        digests = [self._store.get(key).decode() for key in keys]
+        known = {digest: _unpacked(self._store.get(f"offer/{digest}")) for digest in dict.fromkeys(digests)}
+        offers = {rank: known[digest] for rank, digest in zip(self.ranks, digests, strict=True)}
+        for name, wanted in offers[self.rank][0].items():
+            others = {rank: settings[name] for rank, (settings, _, _) in offers.items() if settings[name] != wanted}
+            if others:
+                rank, other = next(iter(others.items()))
+                raise ValueError(
+                    f"{name}={wanted!r} on rank {self.rank} and {other!r} on rank {rank}; call watch() alike"
+                )
+        layers, owners = merged(
+            {rank: (list(map(Layer.from_dict, held)), copies) for rank, (_, held, copies) in offers.items()}
+        )
+        return Plan(layers, owners, tell(layers))
+
+    def _publish(self, said: Mapping[str, Any]) -> None:
+        self._store.set("plan", _packed(said))
+
+    def _wait(self, keys: list[str], why: Callable[[], str]) -> None:
+        deadline = time.monotonic() + START.total_seconds()
+        told = False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                self._store.wait(keys, HINT if left > HINT.total_seconds() else timedelta(seconds=max(left, 0.001)))
+                return
+            except dist.DistNetworkError as error:
+                raise WstrackError(f"rank 0, which keeps the store of torch.distributed, is gone: {error}") from error
+            except RuntimeError as error:
+                said = f"{why()}; a model that is sharded over {len(self.ranks)} ranks is watched by all of them"
+                if time.monotonic() >= deadline:
+                    raise WstrackError(said) from error
+                if not told:
+                    log.warning("%s; waiting", said)
+                told = True
+
+    def _absent(self, keys: Sequence[str]) -> list[int]:
+        return [rank for rank, key in zip(self.ranks, keys, strict=True) if not self._store.check([key])]
+
+    def _missing(self, step: int) -> str:
+        """Who did not come to the sample of a step, as far as can be told."""
+        try:
+            absent = self._absent([f"at/{rank}" for rank in self.ranks])
+            last = {rank: int(self._store.get(f"at/{rank}")) for rank in self.ranks if rank not in absent}
+        except RuntimeError:
+            return f"at step {step} rank 0, which keeps the store of torch.distributed, is gone"
+        late = sorted({*absent, *(rank for rank, its in last.items() if its < step)})
+        if not late:
+            return f"the sums of step {step} could not be added up, for a rank is gone"
+        where = ", ".join(f"rank {rank} at {f'step {last[rank]}' if rank in last else 'the start'}" for rank in late)
+        return f"{_these(late)} did not come to the sample of step {step} (last seen: {where})"
+
+
+def merged(
+    offers: Mapping[int, tuple[Sequence[Layer], Sequence[str]]],
+) -> tuple[tuple[Layer, ...], tuple[dict[str, int], ...]]:
+    """The layers of all ranks, and who counts which copy of each; see `Plan`.
+
+    Of a sharded layer one copy counts, in each rank that holds a part of it. Of a layer that is whole in several ranks
+    each copy counts once: replicas are one copy, and experts that have the same name in each rank are as many.
+
+    Args:
+        offers: by rank, its layers and the copies of them that it holds, as `copies` names them.
+
+    Example:
+        >>> weight, expert = Layer("0.weight", numel=8), Layer("expert.weight", numel=4)
+        >>> held = [weight, expert]
+        >>> layers, owners = merged({0: (held, ["shards of rank 0", "A"]), 1: (held, ["shards of rank 0", "B"])})
+        >>> [(layer.name, layer.numel) for layer in layers], owners
+        ([('0.weight', 8), ('expert.weight', 8)], ({'shards of rank 0': -1}, {'A': 0, 'B': 1}))
+    """
+    layers: dict[str, Layer] = {}
+    owners: dict[str, dict[str, int]] = {}
+    for rank, (held, their_copies) in offers.items():
+        for layer, copy in zip(held, their_copies, strict=True):
+            sharded = copy.startswith(SHARDS)
+            if layer.name not in layers:
+                layers[layer.name] = layer
+                owners[layer.name] = {copy: -1 if sharded else rank}
+            elif not sharded and copy not in owners[layer.name] and -1 not in owners[layer.name].values():
+                owners[layer.name][copy] = rank
+                whole = layers[layer.name]
+                layers[layer.name] = replace(whole, numel=whole.numel + layer.numel)
+    return tuple(layers.values()), tuple(owners.values())
+
+
+def disagreement(
+    ranks: Sequence[int], said: NDArray[np.float64], earlier: tuple[int, NDArray[np.float64]] | None
+) -> str | None:
+    """Why a sample cannot be of one moment in training on all ranks; None if it can.
+
+    Args:
+        ranks: their global ranks.
+        said: (3, ranks), the step, the interval and the moment in seconds of each rank's sample.
+        earlier: a sample some steps before, its step and its moments on all ranks, (ranks,).
+
+    Example:
+        >>> disagreement([0, 1], np.array([[50, 75], [50, 25], [1.0, 1.0]]), None)
+        'the ranks took different samples, which cannot be added up: step 50 on rank 0, step 75 on rank 1'
+        >>> disagreement([0, 1], np.array([[50, 50], [50, 50], [9.0, 5.0]]), (0, np.array([7.0, 2.5])))
+        'the ranks count different steps: rank 1 took the sample of step 50 before rank 0 took that of step 0'
+    """
+    steps, intervals, moments = said
+    for what, values in (("step", steps), ("a change over", intervals)):
+        if (values != values[0]).any():
+            each = [
+                f"{what} {value:.0f} on {_these([rank for rank, v in zip(ranks, values, strict=True) if v == value])}"
+                for value in np.unique(values)
+            ]
+            return f"the ranks took different samples, which cannot be added up: {', '.join(each)}"
+    if earlier is None or steps[0] - earlier[0] < AHEAD:
+        return None
+    # Ranks that train one model wait for each other in each step. One that takes a sample long before another has taken
+    # an earlier one counts something else as a step.
+    first, last = int(moments.argmin()), int(earlier[1].argmax())
+    if moments[first] + MARGIN >= earlier[1][last]:
+        return None
+    return (
+        f"the ranks count different steps: {_these([ranks[first]])} took the sample of step {steps[0]:.0f} before "
+        f"{_these([ranks[last]])} took that of step {earlier[0]}"
+    )
+
+
+def _store() -> Any:
+    """The store by which the ranks found each other; MPI has none."""
+    return _get_default_store()
+
+
+def _packed(said: object) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(said, default=str).encode())).decode()
+
+
+def _unpacked(text: bytes) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def _digest(layers: Sequence[Layer]) -> str:
+    return hashlib.sha256(repr([(layer.name, layer.shape) for layer in layers]).encode(errors="replace")).hexdigest()
+
+
+def _these(ranks: Sequence[int]) -> str:
+    """Ranks in words, the first few of many."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    some = ", ".join(map(str, ranks[:8]))
+    return f"ranks {some}" + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")

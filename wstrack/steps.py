@@ -1,0 +1,212 @@
+"""Counts a model's optimizer steps, whatever steps it: one optimizer, several in rounds, or one that wraps another."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+__all__ = ["Steps"]
+
+# torch's hooks are registered once and stay: a watch may end, by garbage collection too, while torch walks its hooks.
+# This tuple is replaced whole, so a step that walks it sees it as it was.
+_live: tuple[Steps, ...] = ()
+_hooks: tuple[object, ...] = ()
+_lock = threading.RLock()
+
+
+@dataclass
+class _Turn:
+    """What is known of an optimizer."""
+
+    bits: int = 0  # the layers that it holds, a bit each
+    asked: int = -1  # when they were looked up
+    began: int = -1  # steps that were counted when it last began one
+
+
+class Steps:
+    """Counts steps: a step is a round, which ends when each layer's optimizer has stepped.
+
+    Args:
+        parameters: of each layer, what its optimizer holds; some layers may be held as one.
+        only: follow this optimizer only; None = every one that holds a layer.
+        ask: called before an optimizer's parameters are looked up, which is done after each `ask_again()`.
+        strangers: called with those parameters of an optimizer that are no layers.
+        begins: called before the first optimizer of a round steps; None = not.
+        ended: called when a step has been counted.
+
+    Attributes:
+        count: the steps so far; settable.
+        skipped: how many of those loss scaling has turned into nothing, on the device; None if none can have been.
+        seen: the layers of every optimizer that has stepped, a bit each.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        only: Optimizer | None,
+        *,
+        ask: Callable[[], None],
+        strangers: Callable[[list[nn.Parameter]], None],
+        begins: Callable[[], None] | None,
+        ended: Callable[[], None],
+    ) -> None:
+        self.count = 0
+        self.skipped: torch.Tensor | None = None
+        self.seen = 0
+        self._bits: dict[nn.Parameter, int] = {}
+        for index, parameter in enumerate(parameters):
+            self._bits[parameter] = self._bits.get(parameter, 0) | 1 << index
+        self._all = self._whole = (1 << len(parameters)) - 1  # the layers that end a round
+        self._only = only
+        self._ask, self._strangers, self._begins, self._ended = ask, strangers, begins, ended
+        self._asked = 0
+        self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
+        self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
+        self._round: set[Optimizer] = set()
+        self._stepped = 0  # the layers that were stepped in this round
+        self._found: torch.Tensor | None = None
+
+    def holds(self, optimizer: Optimizer) -> bool:
+        """Whether an optimizer holds any of the layers."""
+        return bool(self._turn_of(optimizer).bits)
+
+    def ask_again(self) -> None:
+        """Look up what each optimizer holds before its next step: parameter groups may have been added."""
+        self._asked += 1
+
+    def replace(self, index: int, parameter: nn.Parameter | None) -> None:
+        """Follow another parameter in the place of a layer's, or none any more."""
+        gone = 1 << index
+        self._bits = {known: bits & ~gone for known, bits in self._bits.items() if bits != gone}
+        if parameter is not None:
+            self._bits[parameter] = self._bits.get(parameter, 0) | gone
+        self.seen &= ~gone  # nobody is known to step it any more
+        self._whole = self._whole & ~gone if self.seen else self._all
+
+    def follow(self) -> None:
+        """Begin to count."""
+        global _live, _hooks
+        with _lock:
+            _live = (*_live, self)
+            if not _hooks:
+                # A compiled optimizer step would trace into ours, and compile anew with each step that is counted.
+                before, after = map(torch.compiler.disable, (_before_step, _after_step))
+                _hooks = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(after_in_child=_forget)
+
+    def unfollow(self) -> None:
+        """Count no more, and let go of the optimizers and the weights."""
+        global _live
+        with _lock:
+            _live = tuple(one for one in _live if one is not self)
+        self._turns.clear()
+        self._round.clear()
+        self._bits.clear()
+
+    def one(self) -> None:
+        """Count a step that no torch optimizer took."""
+        self.count += 1
+        self._ended()
+
+    def end_round(self) -> None:
+        """End a round that has begun, if one has, whoever has not stepped yet."""
+        if not self._round:
+            return
+        self._round.clear()
+        self._stepped = 0
+        if self._found is not None:
+            skipped = self.skipped
+            self.skipped = self._found if skipped is None else skipped + self._found.to(skipped.device)
+            self._found = None
+        self._ended()
+
+    def _turn_of(self, optimizer: Optimizer) -> _Turn:
+        """What is known of an optimizer. Steps without a sample spend most of their microsecond here."""
+        last, turn = self._last
+        if last() is not optimizer:
+            known = self._turns.get(optimizer)
+            if known is None:
+                known = self._turns[optimizer] = _Turn()
+            turn = known
+            self._last = weakref.ref(optimizer), turn  # at once: optimizers of other models step on other threads
+        if turn.asked != self._asked:
+            turn.asked, turn.bits = self._asked, 0
+            self._ask()
+            if self._only is None or optimizer is self._only:
+                strangers = []
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        bits = self._bits.get(parameter, 0)
+                        turn.bits |= bits
+                        if not bits:
+                            strangers.append(parameter)
+                self._strangers(strangers)
+        return turn
+
+    def _before(self, optimizer: Optimizer) -> None:
+        turn = self._turn_of(optimizer)
+        if not turn.bits:
+            return
+        if optimizer in self._round:
+            # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
+            self._whole = self.seen
+            self.end_round()
+        turn.began = self.count
+        if self._begins is not None and not self._round:
+            self._begins()
+
+    def _after(self, optimizer: Optimizer) -> None:
+        turn = self._turn_of(optimizer)
+        bits = turn.bits
+        if not bits or (not self._round and -1 < turn.began < self.count):
+            return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
+        settled = self._whole == self.seen
+        late = settled and not self._round and not bits & self.seen
+        self.seen |= bits
+        if settled:
+            self._whole = self.seen
+        if late:
+            return  # one that steps more rarely than the others, for the first time: it belongs to their last step
+        if not self._round:
+            self.count += 1
+        # A fused optimizer is called even if loss scaling found an overflow; the flag says so, on the device. torch's
+        # GradScaler sets it there; a missing attribute is slow to ask for.
+        found = vars(optimizer).get("found_inf")
+        self._found = None if found is None else self._skip_of_round(found)
+        self._round.add(optimizer)
+        self._stepped |= bits
+        if self._stepped & self._whole == self._whole:
+            self.end_round()
+
+    def _skip_of_round(self, found: torch.Tensor) -> torch.Tensor | None:
+        """1 on the device if every optimizer of the round so far met an overflow; None if one surely did not."""
+        flag = found.detach().reshape(()).float()
+        if not self._round:
+            return flag.clone()
+        return None if self._found is None else self._found.minimum(flag.to(self._found.device))
+
+
+def _forget() -> None:
+    """In a forked child: it has none of the threads that deliver."""
+    global _live
+    _live = ()
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for steps in _live:
+        steps._before(optimizer)
+
+
+def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for steps in _live:
+        steps._after(optimizer)
