@@ -76,3 +76,15 @@ def test_the_public_names_are_there_and_the_functions_keep_their_names() -> None
     assert callable(wstrack.watch)
     assert callable(wstrack.report)
     assert set(wstrack.__all__) <= set(dir(wstrack))
+
+
+def test_a_torch_without_distributed_is_enough() -> None:
+    code = """
+import sys, torch, torch.distributed
+torch.distributed.is_available = lambda: False
+sys.modules["torch.distributed.distributed_c10d"] = None
+import wstrack
+with wstrack.watch(torch.nn.Linear(2, 2), to="./one"):
+    pass
+"""
+    assert "wstrack.ranks" in modules_after(code)

@@ -25,7 +25,6 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
-from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
 from wstrack.errors import WstrackError
 from wstrack.run import Layer
@@ -131,6 +130,8 @@ class Ranks:
     """
 
     def __init__(self, ranks: tuple[int, ...], *, chosen: bool) -> None:
+        from torch.distributed.distributed_c10d import PrefixStore
+
         self.ranks = ranks
         self.rank = dist.get_rank()
         self.writes = self.rank == ranks[0]
@@ -197,6 +198,8 @@ class Ranks:
         Raises:
             WstrackError: they cannot be connected.
         """
+        from torch.distributed.distributed_c10d import PrefixStore
+
         index = {layer.name: number for number, layer in enumerate(plan.layers)}
         self._counted, self._where = [], []
         for number, (name, copy, share) in enumerate(self._offered):
@@ -409,6 +412,8 @@ def disagreement(
 
 def _store() -> Any:
     """The store by which the ranks found each other; MPI has none."""
+    from torch.distributed.distributed_c10d import _get_default_store  # not there in a torch without distributed
+
     return _get_default_store()
 
 

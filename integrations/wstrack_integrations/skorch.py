@@ -75,9 +75,10 @@ class WeightChangeCallback(Callback):
 def _behind(net: NeuralNet) -> list[object] | None:
     """What the net's callbacks log to, as `to` of `watch`."""
     attributes = {"WandbLogger": "wandb_run", "MlflowLogger": "run_", "TensorBoard": "writer"}
-    found = []
-    for _, callback in net.callbacks_:
-        for kind in type(callback).__mro__:
-            if kind.__module__ == "skorch.callbacks.logging" and kind.__name__ in attributes:
-                found.append(getattr(callback, attributes[kind.__name__]))  # noqa: PERF401
+    found = [
+        getattr(callback, attributes[kind.__name__])
+        for _, callback in net.callbacks_
+        for kind in type(callback).__mro__
+        if kind.__module__ == "skorch.callbacks.logging" and kind.__name__ in attributes
+    ]
     return found or None
