@@ -42,7 +42,15 @@ def reported(layers: int, samples: int) -> Report:
     reduction = analysis.reduce(prepared.values, "svd")
     clustering = analysis.cluster(reduction.points, "kmedoids" if layers <= 100 else "ward", k=3)
     found = analysis.findings(series, clustering, None, metric="rwc")
-    settings = {"scale": "log10", "preset": None, "k": 3, "seed": 0, "compare": None, "cluster_on": "plane"}
+    settings = {
+        "scale": "log10",
+        "preset": None,
+        "k": 3,
+        "seed": 0,
+        "compare": None,
+        "aggregate": None,
+        "cluster_on": "plane",
+    }
     return Report((run,), "rwc", series, prepared, reduction, clustering, None, found, settings)
 
 

@@ -7,6 +7,7 @@ its own: what is compared is the work of the clients.
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import os
 import platform
@@ -106,6 +107,7 @@ def timed(work: Mapping[str, Callable[[], int]], expected: int) -> dict[str, flo
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(REPEATS):
         for name, call in work.items():
+            gc.collect()  # what the one before left behind is not this one's to clear away
             start = time.perf_counter()
             found = call()
             taken[name].append(time.perf_counter() - start)

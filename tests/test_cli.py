@@ -118,7 +118,7 @@ def test_one_run_that_cannot_be_read_does_not_hide_the_others(
     for name in ("a", "b", "c"):
         with wstrack.watch(model, to=f"./runs/{name}", every=1):
             train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)
-    (tmp_path / "runs/b/wstrack-recording/0001.parquet").write_bytes(b"")
+    (tmp_path / "runs/b/wstrack-recording/0001.arrow").write_bytes(b"")
     code, out, err = call("runs", "runs")
     assert code == 0  # TensorBoard's files have the run
     assert len(out.splitlines()) == 3
@@ -128,7 +128,7 @@ def test_one_run_that_cannot_be_read_does_not_hide_the_others(
     code, out, err = call("runs", "runs")
     assert code == 1
     assert len(out.splitlines()) == 2
-    assert "0001.parquet" in err
+    assert "0001.arrow" in err
 
 
 def test_a_run_without_samples_is_listed_and_not_reported(call: Callable, model: nn.Sequential) -> None:

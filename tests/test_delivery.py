@@ -90,7 +90,7 @@ def test_a_sink_that_never_answers_does_not_keep_close_waiting(
     with caplog.at_level(logging.WARNING):
         line.close(0.1)
     assert "still busy" in caplog.text
-    assert (tmp_path / FOLDER / "0001.parquet").exists()
+    assert (tmp_path / FOLDER / "0001.arrow").exists()
     stuck.go.set()
 
 

@@ -40,7 +40,7 @@ def test_what_was_recorded_comes_back_bit_for_bit_open_and_closed(tmp_path: Path
         assert run.facts["model"] == "Net"
     assert "not closed" in open_run.completeness.notes[0]
     assert closed_run.completeness.notes == ()
-    assert [part.name for part in folder.iterdir()] == ["0001.parquet"]
+    assert [part.name for part in folder.iterdir()] == ["0001.arrow"]
 
 
 def test_metrics_that_were_not_asked_for_come_from_the_same_sums(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_a_part_that_is_no_recording_is_named_and_the_rest_is_read(tmp_path: Pat
     folder = tmp_path / FOLDER
     recorder, _ = recorded(folder, [10])
     recorder.close()
-    (folder / "0002.parquet").write_bytes(b"nonsense")
+    (folder / "0002.arrow").write_bytes(b"nonsense")
     run = read_recording(folder)
     assert run.steps.tolist() == [10]
-    assert "0002.parquet cannot be read" in run.completeness.notes[0]
-    (folder / "0001.parquet").unlink()
-    with pytest.raises(WstrackError, match=r"no recording that can be read; 0002\.parquet"):
+    assert "0002.arrow cannot be read" in run.completeness.notes[0]
+    (folder / "0001.arrow").unlink()
+    with pytest.raises(WstrackError, match=r"no recording that can be read; 0002\.arrow"):
         read_recording(folder)
 
 
@@ -131,7 +131,7 @@ def test_found_from_above_from_inside_and_by_a_part(tmp_path: Path) -> None:
     folder = tmp_path / "exp" / FOLDER
     recorder, _ = recorded(folder, [10])
     recorder.close()
-    for path in (tmp_path, tmp_path / "exp", folder, folder / "0001.parquet"):
+    for path in (tmp_path, tmp_path / "exp", folder, folder / "0001.arrow"):
         assert find_recordings(path) == [folder]
 
 

@@ -422,7 +422,7 @@ def test_a_context_manager_that_ends_the_watch(model: nn.Sequential, train: Trai
     assert watcher.steps == 2
     watcher.close()
     assert len(watcher.run().steps) == 2
-    assert [part.name for part in watcher.recording.iterdir()] == ["0001.parquet"]
+    assert [part.name for part in watcher.recording.iterdir()] == ["0001.arrow"]
 
 
 def test_the_model_stays_picklable_and_copies_are_not_watched(model: nn.Sequential, train: Train) -> None:
@@ -444,7 +444,7 @@ def test_a_model_that_is_gone_ends_its_watch(train: Train) -> None:
     gc.collect()
     assert "closed" in repr(watcher)
     watcher.close()  # waits for what goes on in the background
-    assert [part.suffix for part in watcher.recording.iterdir()] == [".parquet"]
+    assert [part.suffix for part in watcher.recording.iterdir()] == [".arrow"]
     assert len(watcher.run().steps) == 3
 
 

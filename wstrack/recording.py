@@ -2,8 +2,9 @@
 
 A recording is a folder. Each time a run is watched it gets a part of its own, so that a resumed run appends and two
 processes never write to one file. While training, a part is an Arrow stream (`0001.arrows`): every append is one whole
-batch, and a reader gets all of them whatever happened to the writer. Closed, it is Parquet (`0001.parquet`). The schema
-carries the manifest; a row is a sample; a column holds one raw sum of all layers in the manifest's order.
+batch, and a reader gets all of them whatever happened to the writer. Closed, it is an Arrow file (`0001.arrow`), which
+is read where it lies, without decoding. The schema carries the manifest; a row is a sample; a column holds one raw sum
+of all layers in the manifest's order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
@@ -27,6 +27,7 @@ __all__ = ["FOLDER", "Part", "Recorder", "find_recordings", "last_step", "read_p
 
 FOLDER = "wstrack-recording"
 _MANIFEST, _LOST = b"wstrack.manifest", b"wstrack.lost"
+_BATCH = 2**27  # bytes that a finished part keeps in one piece; a smaller one is read without a copy
 
 
 class Recorder:
@@ -104,29 +105,32 @@ class Recorder:
             raise
 
     def close(self, *, lost: int = 0) -> None:
-        """Turn what was appended into Parquet; `lost` samples never came this far."""
+        """Put each part that was appended to into its final form; `lost` samples never came this far."""
         if self._file is not None:
             self._stream.close()
             self._file.close()
-        schema = self._schema.with_metadata({**self._schema.metadata, _LOST: str(lost).encode()})
         for part in self._parts:
             # What was lost is counted once, with the last part.
-            metadata = schema.metadata if part is self._parts[-1] else self._schema.metadata
-            table = _read_stream(part).replace_schema_metadata(metadata)
-            # Bytes of like weight side by side: numbers of which each is new compress by a sixth, and read faster.
-            encoding = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in self._sums}
-            pq.write_table(
-                table, part.with_suffix(".tmp"), compression="zstd", use_dictionary=False, column_encoding=encoding
-            )
-            part.with_suffix(".tmp").replace(part.with_suffix(".parquet"))
+            _finish(part, lost if part is self._parts[-1] else 0)
             part.unlink()
 
 
+def _finish(part: Path, lost: int) -> None:
+    """Write the file that a part becomes: few large batches instead of one an append."""
+    table, unfinished = _read_stream(part), part.with_suffix(".tmp")
+    table = table.replace_schema_metadata({**table.schema.metadata, _LOST: str(lost).encode()})
+    rows = max(1, _BATCH * len(table) // max(1, table.nbytes))
+    with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
+        for first in range(0, len(table), rows):
+            stream.write_table(table.slice(first, rows).combine_chunks())
+    unfinished.replace(part.with_suffix(".arrow"))
+
+
 def _parts(folder: Path) -> list[Path]:
-    parts = [part for part in folder.glob("*") if part.suffix in (".arrows", ".parquet") and part.stem.isdigit()]
-    # While a part turns into Parquet both may be there for a moment; the finished one counts.
-    done = {part.stem for part in parts if part.suffix == ".parquet"}
-    return sorted(part for part in parts if part.suffix == ".parquet" or part.stem not in done)
+    parts = [part for part in folder.glob("*") if part.suffix in (".arrows", ".arrow") and part.stem.isdigit()]
+    # While a part is being finished both may be there for a moment; the finished one counts.
+    done = {part.stem for part in parts if part.suffix == ".arrow"}
+    return sorted(part for part in parts if part.suffix == ".arrow" or part.stem not in done)
 
 
 def find_recordings(path: Path) -> list[Path]:
@@ -154,7 +158,7 @@ class Part:
     Attributes:
         manifest: of the samples; its metrics are those of `values`.
         steps, intervals, times: one a sample.
-        values: by metric, float64 of shape (samples, layers).
+        values, sums: by metric and by raw sum, float64 of shape (samples, layers).
         lost: how many samples never came this far.
         notes: what the file is not.
     """
@@ -164,6 +168,7 @@ class Part:
     intervals: list[int]
     times: list[float]
     values: dict[str, NDArray[np.float64]]
+    sums: dict[str, NDArray[np.float64]]
     lost: int
     notes: tuple[str, ...]
 
@@ -233,6 +238,7 @@ def _part(
         intervals=table.column("interval").to_pylist(),
         times=table.column("time").to_pylist(),
         values=compute(wanted, sums, numel),
+        sums=sums,
         lost=lost,
         notes=notes,
     )
@@ -246,17 +252,25 @@ def _part_run(part: Part) -> Run:
         part.steps,
         part.values,
         intervals=part.intervals,
+        sums=part.sums,
         completeness=Completeness(received + part.lost * width, received),
     )
 
 
 def _read_part(path: Path) -> tuple[Manifest, pa.Table, int]:
     """The manifest, the samples and the number of lost samples of one part."""
-    table = pq.ParquetFile(path, memory_map=True).read() if path.suffix == ".parquet" else _read_stream(path)
+    table = _read_file(path) if path.suffix == ".arrow" else _read_stream(path)
+    table.validate()  # the numbers of a file that was cut or patched may lie outside it
     metadata = table.schema.metadata or {}
     if _MANIFEST not in metadata:
         raise ValueError("it carries no manifest")
     return Manifest.from_json(metadata[_MANIFEST].decode()), table, int(metadata.get(_LOST, b"0"))
+
+
+def _read_file(path: Path) -> pa.Table:
+    """A finished part, which stays in the file until it is looked at."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
+        return batches.read_all()
 
 
 def _read_stream(path: Path) -> pa.Table:

@@ -511,9 +511,9 @@ def test_a_resumed_run_goes_on(server: Server, model: nn.Module, train: Callable
         trained(model, train)
         run.finish()
     stored = server.runs["again"]
-    assert sorted(name for name in stored.files if name.endswith(".parquet")) == [
-        f"{FOLDER}/0001.parquet",
-        f"{FOLDER}/0002.parquet",
+    assert sorted(name for name in stored.files if name.endswith(".arrow")) == [
+        f"{FOLDER}/0001.arrow",
+        f"{FOLDER}/0002.arrow",
     ]
     recorded = wstrack.pull("wandb:team/p/again")
     assert recorded.steps.tolist() == list(range(1, 61))

@@ -173,7 +173,7 @@ def _any_fits(run: Any, pattern: re.Pattern[str]) -> bool:
 def _recording(run: Any, metrics: Sequence[str] | None) -> tuple[Run | None, bool]:
     """The recording among a run's files, if it can be read, and whether every part of it was finished."""
     files = {Path(file.name): file for file in run.files() if Path(file.name).parent == Path(FOLDER)}
-    parts = [name for name in files if name.suffix == ".parquet" or name.with_suffix(".parquet") not in files]
+    parts = [name for name in files if name.suffix == ".arrow" or name.with_suffix(".arrow") not in files]
     with tempfile.TemporaryDirectory() as folder:
         for name in progress(parts, f"files of the recording of {run.id}", len(parts)):
             _download(files[name], Path(folder))
@@ -181,7 +181,7 @@ def _recording(run: Any, metrics: Sequence[str] | None) -> tuple[Run | None, boo
             recorded = read_recording(Path(folder) / FOLDER, metrics=metrics)
         except WstrackError:
             return None, False
-    return recorded, all(name.suffix == ".parquet" for name in parts)
+    return recorded, all(name.suffix == ".arrow" for name in parts)
 
 
 def _download(file: Any, folder: Path) -> None:

@@ -107,7 +107,7 @@ class WandbSink:
         """Upload the finished recording. What waits for a row is logged when the run finishes, which the user does."""
         if getattr(self._run, "_is_finished", False):
             return
-        self._upload("*.parquet", "now")
+        self._upload("*.arrow", "now")
         self._upload("*.arrows", "now")  # parts that nobody finished; `watch` leaves none
         if not self._told_of_end:
             self._rows.finish()
