@@ -166,6 +166,11 @@ def pull(
     help="How many clusters; or how to choose: stability (auto), gap or silhouette.",
 )
 @click.option("--group", metavar="NAME", help="Clusters inside groups: kind, block, stage or a regular expression.")
+@click.option(
+    "--aggregate",
+    metavar="NAME",
+    help="Blocks instead of layers, from recorded sums: block, stage, kind or a regular expression.",
+)
 @click.option("--compare", metavar="FACT", help="Hold runs against each other: by a fact of theirs, or run.")
 @click.option(
     "--align",

@@ -117,6 +117,8 @@ class Run:
         facts: what else is known: name, reference, every, window, versions, ...
         completeness: what was expected and what came.
         intervals: by step, how many optimizer steps its change spans; empty where nobody recorded it.
+        sums: by name (`wstrack.metrics`), the raw sums of each layer in frames like those of `series`; only a recording
+            has them.
     """
 
     series: dict[str, pd.DataFrame]
@@ -124,6 +126,7 @@ class Run:
     facts: dict[str, Any]
     completeness: Completeness
     intervals: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype="int64"))
+    sums: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -157,8 +160,9 @@ class Run:
         intervals: Sequence[int] | NDArray[np.int64] | None = None,
         completeness: Completeness | None = None,
         facts: Mapping[str, Any] | None = None,
+        sums: Mapping[str, NDArray[np.float64]] | None = None,
     ) -> Run:
-        """A run from arrays (samples x layers), one per metric, which become its series without a copy.
+        """A run from arrays (samples x layers), one per metric (and raw sum), which become its series without a copy.
 
         `completeness` is by default that every value came.
 
@@ -172,11 +176,12 @@ class Run:
         """
         names = [layer.name for layer in manifest.layers]
         index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
-        series = {
-            metric: pd.DataFrame(values[metric], index=index, columns=pd.Index(names, dtype=object), copy=False)
-            for metric in manifest.metrics
-            if metric in values
-        }
+        columns = pd.Index(names, dtype=object)
+
+        def frame(array: NDArray[np.float64]) -> pd.DataFrame:
+            return pd.DataFrame(array, index=index, columns=columns, copy=False)
+
+        series = {metric: frame(values[metric]) for metric in manifest.metrics if metric in values}
         spans = pd.Series(dtype="int64")
         if intervals is not None:
             spans = pd.Series(np.asarray(intervals, dtype=np.int64), index=index, name="interval")
@@ -188,6 +193,7 @@ class Run:
             facts={**about, **manifest.facts, **(facts or {})},
             completeness=completeness or Completeness(size, size),
             intervals=spans,
+            sums={name: frame(array) for name, array in (sums or {}).items()},
         )
         in_order = index.is_monotonic_increasing and index.is_unique
         return run if in_order else cls.joined([run])
@@ -202,19 +208,8 @@ class Run:
         names = pd.Index(list(dict.fromkeys(layers.index)), dtype=object, name=layers.index.name)
         layers = layers[~layers.index.duplicated(keep="last")].reindex(names)
         layers["depth"] = np.arange(len(layers), dtype=np.int64)
-        series: dict[str, pd.DataFrame] = {}
-        superseded = 0
-        for metric in dict.fromkeys(metric for part in parts for metric in part.series):
-            frames = [part.series[metric] for part in parts if metric in part.series]
-            index = pd.Index(np.unique(np.concatenate([frame.index.to_numpy() for frame in frames])), name="step")
-            values = np.full((len(index), len(layers)), np.nan)
-            written = np.zeros(values.shape, dtype=bool)
-            for frame in frames:
-                last = ~frame.index.duplicated(keep="last")
-                cells = np.ix_(index.get_indexer(frame.index[last]), layers.index.get_indexer(frame.columns))
-                superseded += int((~last).sum()) * frame.shape[1] + int(written[cells].sum())
-                values[cells], written[cells] = frame.to_numpy()[last], True
-            series[metric] = pd.DataFrame(values, index=index, columns=layers.index.rename(None))
+        series, superseded = _joined([part.series for part in parts], layers.index)
+        sums, _ = _joined([part.sums for part in parts], layers.index)
         intervals = pd.concat([part.intervals for part in parts])
         said = [note for part in parts for note in part.completeness.notes]
         if superseded:
@@ -229,7 +224,26 @@ class Run:
                 tuple(said),
             ),
             intervals=intervals[~intervals.index.duplicated(keep="last")].sort_index(),
+            sums=sums,
         )
+
+
+def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) -> tuple[dict[str, pd.DataFrame], int]:
+    """Frames of one name as one, the later part standing where two overlap, and how many values that replaced."""
+    joined: dict[str, pd.DataFrame] = {}
+    superseded = 0
+    for name in dict.fromkeys(name for part in parts for name in part):
+        frames = [part[name] for part in parts if name in part]
+        index = pd.Index(np.unique(np.concatenate([frame.index.to_numpy() for frame in frames])), name="step")
+        values = np.full((len(index), len(layers)), np.nan)
+        written = np.zeros(values.shape, dtype=bool)
+        for frame in frames:
+            last = ~frame.index.duplicated(keep="last")
+            cells = np.ix_(index.get_indexer(frame.index[last]), layers.get_indexer(frame.columns))
+            superseded += int((~last).sum()) * frame.shape[1] + int(written[cells].sum())
+            values[cells], written[cells] = frame.to_numpy()[last], True
+        joined[name] = pd.DataFrame(values, index=index, columns=layers.rename(None))
+    return joined, superseded
 
 
 def layer_table(layers: Sequence[Layer]) -> pd.DataFrame:

@@ -12,8 +12,9 @@ from sklearn.cluster import DBSCAN
 
 import wstrack
 from wstrack.errors import WstrackError
+from wstrack.recording import FOLDER, Recorder
 from wstrack.report import report
-from wstrack.run import Run
+from wstrack.run import Layer, Manifest, Run
 
 MakeRun = Callable[..., Run]
 
@@ -226,3 +227,31 @@ def test_runs_of_other_lengths_are_stretched(make_run: MakeRun) -> None:
     found = report([make_run(samples=30), make_run(samples=20, seed=1)], k=3, align="share")
     assert found.bands is not None
     assert (found.bands.runs == 2).all(axis=None)
+
+
+def test_blocks_are_added_up_from_the_raw_sums_of_a_recording(make_run: MakeRun, tmp_path: Path) -> None:
+    names = [f"{stage}.{block}.conv{conv}.weight" for stage in ("a", "b") for block in range(4) for conv in (1, 2)]
+    manifest = Manifest("blocks", tuple(Layer(name, "conv", (2,), 2) for name in names), ("rwc", "norm"), every=1)
+    needed = ("abs_change", "abs_previous", "abs_current")
+    sums = np.random.default_rng(0).random((12, len(names), 3)) * np.geomspace(1, 1e3, len(names))[:, None]
+    for first in (0, 4):  # watched twice, and four steps done again
+        recorder = Recorder(tmp_path / FOLDER, manifest, needed)
+        recorder.append(range(first, first + 8), [1] * 8, [0.0] * 8, sums[first : first + 8])
+        recorder.close()
+    run = wstrack.pull(tmp_path)
+    changed, before, current = (sums[:, :, place].reshape(12, 8, 2).sum(axis=2) for place in range(3))
+    for metric, expected in (("rwc", changed / before), ("norm", current / 4)):
+        found = wstrack.report([run, run], metric=metric, aggregate="block")
+        np.testing.assert_allclose(found.series.to_numpy(), expected, rtol=1e-14)
+        assert found.series.columns.tolist() == [f"{stage}.{block}" for stage in ("a", "b") for block in range(4)]
+        assert found.table["numel"].tolist() == [4] * 8
+        assert found.table["kind"].tolist() == ["conv"] * 8
+    found.save(tmp_path / "blocks.html")
+    assert "8 layers, each of them a whole block of the model" in (tmp_path / "blocks.html").read_text()
+    assert wstrack.report(run, aggregate=r"\.conv(\d)").series.columns.tolist() == ["1", "2"]
+    with pytest.raises(
+        ValueError, match=r"aggregate='block' adds up the raw sums .* has none; pull the run's recording"
+    ):
+        wstrack.report(make_run(), aggregate="block")
+    with pytest.raises(ValueError, match=r"aggregate='conv' puts all 16 layers of 'blocks' into one"):
+        wstrack.report(run, aggregate="conv")

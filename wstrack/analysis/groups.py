@@ -121,14 +121,14 @@ def _matched(pattern: str, names: list[str]) -> list[str]:
         compiled = re.compile(pattern)
     except re.error as error:
         raise ValueError(
-            f"group={pattern!r} is neither {', '.join(GROUPINGS)} nor a regular expression ({error}); "
-            "pass group= (--group) one of these"
+            f"{pattern!r} is neither {', '.join(GROUPINGS)} nor a regular expression ({error}); pass one of these as "
+            "group= (--group) or aggregate= (--aggregate) of a report, or by="
         ) from error
     matches = [compiled.search(name) for name in names]
     if not any(matches):
         raise ValueError(
-            f"group={pattern!r} matches no layer (the first is {names[0]!r}); pass group= (--group) "
-            f"{', '.join(GROUPINGS)} or a regular expression that does"
+            f"{pattern!r} matches no layer (the first is {names[0]!r}); pass {', '.join(GROUPINGS)} or a regular "
+            "expression that does as group= (--group) or aggregate= (--aggregate) of a report, or by="
         )
     return ["other" if m is None else (m[1] if compiled.groups and m[1] else m[0]) for m in matches]
 

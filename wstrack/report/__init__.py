@@ -25,6 +25,7 @@ def report(
     k: int | Literal["auto", "stability", "gap", "silhouette"] = "auto",
     cluster_on: Literal["plane", "curves"] = "plane",
     group: str | None = None,
+    aggregate: str | None = None,
     compare: str | Callable[[Run], str] | None = None,
     align: Literal["step", "share"] = "step",
     scale: Literal["log10", "linear"] | None = None,
@@ -46,6 +47,9 @@ def report(
         cluster_on: "plane" clusters the two components, "curves" the whole curves.
         group: also look at the layers by "kind", "block", "stage" or a regular expression, and cluster inside each
             group (`wstrack.analysis.group_layers`).
+        aggregate: report on blocks instead of layers: likewise "block", "stage", "kind" or a regular expression. What
+            changed in all layers of a block over what they all were, exactly, from the raw sums of the recording;
+            runs without one are refused.
         compare: also hold the runs against each other: by the name of a fact (`Run.facts`), such as a data set; by
             "run", each by itself; or by a function of the run that names its setting. The first run's setting is the
             reference; runs of one setting are its seeds. Layers that not all runs have are left out, and named.
@@ -72,7 +76,7 @@ def report(
     """
     from wstrack import analysis
     from wstrack.report.result import Report
-    from wstrack.report.series import choose_metric, matched, settings_of, suited_scale
+    from wstrack.report.series import aggregated, choose_metric, matched, settings_of, suited_scale
     from wstrack.run import Run
 
     chosen = (runs,) if isinstance(runs, Run) else tuple(runs)
@@ -81,6 +85,8 @@ def report(
     if cluster_on not in ("plane", "curves"):
         raise ValueError(f"unknown cluster_on {cluster_on!r}; pass cluster_on= (--cluster-on) one of: plane, curves")
     metric = choose_metric(chosen, metric)
+    if aggregate is not None:
+        chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
     frames, unmatched = matched(chosen, metric, common=compare is not None)
     frames = analysis.align(frames, align)
     bands = analysis.average(frames) if len(chosen) > 1 else None
@@ -156,6 +162,7 @@ def report(
             "cluster_on": cluster_on,
             "k": k,
             "group": group,
+            "aggregate": aggregate,
             "compare": compare if compare is None or isinstance(compare, str) else "a function of the run",
             "align": align,
             "seed": seed,

@@ -1,18 +1,21 @@
-"""One series out of one or several runs: which metric, over which layers, on which scale."""
+"""One series out of one or several runs: which metric, of layers or of blocks, on which scale."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from wstrack.analysis.groups import aggregate, group_layers
 from wstrack.errors import WstrackError
+from wstrack.metrics import METRICS
 from wstrack.run import Run
 
-__all__ = ["choose_metric", "matched", "settings_of", "suited_scale"]
+__all__ = ["aggregated", "choose_metric", "matched", "settings_of", "suited_scale"]
 
 
 def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
@@ -32,6 +35,45 @@ def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
             there = ", ".join(run.metrics) or "nothing"
             raise ValueError(f"metric={metric!r} is not in the run {run.name!r}; pass metric= (--metric) of: {there}")
     return metric
+
+
+def aggregated(run: Run, by: str, metric: str) -> Run:
+    """The run with a block in the place of its layers: what changed in all of them, by what all of them were.
+
+    Args:
+        run: with the raw sums of its recording.
+        by: as in `wstrack.analysis.group_layers`.
+        metric: the one to keep.
+
+    Raises:
+        ValueError: the run does not hold the sums that the metric needs, or there is but one block.
+    """
+    needed = METRICS[metric].sums if metric in METRICS else ()
+    if not needed or not set(needed) <= set(run.sums):
+        came = run.facts.get("source", "a table or a tracker's series")
+        raise ValueError(
+            f"aggregate={by!r} adds up the raw sums behind {metric}, and the run {run.name!r}, read from {came}, has "
+            "none; pull the run's recording, or leave out aggregate= (--aggregate); group= (--group) takes any run"
+        )
+    blocks = group_layers(run.layers, by)
+    frame = aggregate(run.sums, blocks, metric=metric, numel=run.layers["numel"])
+    if frame.shape[1] < 2:
+        raise ValueError(
+            f"aggregate={by!r} puts all {len(blocks)} layers of {run.name!r} into one; pass aggregate= (--aggregate) "
+            "kind, block, stage or a regular expression that tells some apart"
+        )
+    layers = run.layers.groupby(blocks, sort=False)
+    table = pd.DataFrame(
+        {
+            "kind": layers["kind"].agg(lambda kinds: kinds.iloc[0] if (kinds == kinds.iloc[0]).all() else ""),
+            "shape": [()] * frame.shape[1],
+            "numel": layers["numel"].sum(),
+            "depth": np.arange(frame.shape[1]),
+            "block": frame.columns,
+            "aliases": [()] * frame.shape[1],
+        }
+    ).rename_axis("layer")
+    return replace(run, series={metric: frame.reindex(run.series[metric].index)}, layers=table, sums={})
 
 
 def matched(runs: Sequence[Run], metric: str, *, common: bool = False) -> tuple[list[pd.DataFrame], list[str]]:
