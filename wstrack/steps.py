@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -40,11 +41,12 @@ class Steps:
         only: follow this optimizer only; None = every one that holds a layer.
         ask: called before an optimizer's parameters are looked up, which is done after each `ask_again()`.
         strangers: called with those parameters of an optimizer that are no layers.
-        begins: called before the first optimizer of a round steps; None = not.
-        ended: called when a step has been counted.
+        begins: called before the first optimizer steps in the round with which a sample is due; None = not.
+        ended: called when a step has been counted with which a sample is due.
 
     Attributes:
         count: the steps so far; settable.
+        due: the count at which the next sample is taken; settable.
         skipped: how many of those loss scaling has turned into nothing, on the device; None if none can have been.
         seen: the layers of every optimizer that has stepped, a bit each.
     """
@@ -60,6 +62,7 @@ class Steps:
         ended: Callable[[], None],
     ) -> None:
         self.count = 0
+        self.due = sys.maxsize
         self.skipped: torch.Tensor | None = None
         self.seen = 0
         self._bits: dict[nn.Parameter, int] = {}
@@ -67,7 +70,9 @@ class Steps:
             self._bits[parameter] = self._bits.get(parameter, 0) | 1 << index
         self._all = self._whole = (1 << len(parameters)) - 1  # the layers that end a round
         self._only = only
-        self._ask, self._strangers, self._begins, self._ended = ask, strangers, begins, ended
+        # A compiled optimizer step would trace into these, and compile anew with each step that is counted.
+        self._ask, self._strangers, self._ended = map(torch.compiler.disable, (ask, strangers, ended))
+        self._begins = None if begins is None else torch.compiler.disable(begins)  # type: ignore[no-untyped-call]
         self._asked = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
         self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
@@ -98,9 +103,21 @@ class Steps:
         with _lock:
             _live = (*_live, self)
             if not _hooks:
-                # A compiled optimizer step would trace into ours, and compile anew with each step that is counted.
-                before, after = map(torch.compiler.disable, (_before_step, _after_step))
-                _hooks = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
+                # Hidden from compilation as well. What is hidden with all that it calls costs more to call than to run.
+                for each in (
+                    _before_step,
+                    _after_step,
+                    Steps._before,
+                    Steps._after,
+                    Steps._turn_of,
+                    Steps.one,
+                    Steps.end_round,
+                ):
+                    torch.compiler.disable(each, recursive=False)  # type: ignore[no-untyped-call]
+                _hooks = (
+                    register_optimizer_step_pre_hook(_before_step),
+                    register_optimizer_step_post_hook(_after_step),
+                )
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=_forget)
 
@@ -114,9 +131,10 @@ class Steps:
         self._bits.clear()
 
     def one(self) -> None:
-        """Count a step that no torch optimizer took."""
+        """Count a step, whoever took it."""
         self.count += 1
-        self._ended()
+        if self.count >= self.due:
+            self._ended()
 
     def end_round(self) -> None:
         """End a round that has begun, if one has, whoever has not stepped yet."""
@@ -128,7 +146,8 @@ class Steps:
             skipped = self.skipped
             self.skipped = self._found if skipped is None else skipped + self._found.to(skipped.device)
             self._found = None
-        self._ended()
+        if self.count >= self.due:
+            self._ended()
 
     def _turn_of(self, optimizer: Optimizer) -> _Turn:
         """What is known of an optimizer. Steps without a sample spend most of their microsecond here."""
@@ -162,12 +181,16 @@ class Steps:
             self._whole = self.seen
             self.end_round()
         turn.began = self.count
-        if self._begins is not None and not self._round:
+        if self._begins is not None and self.count + 1 == self.due and not self._round:
             self._begins()
 
     def _after(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
         bits = turn.bits
+        alone = bits == self._whole == self.seen and turn.began == self.count and bits and not self._round
+        if alone and "found_inf" not in optimizer.__dict__:  # the usual case in short: one optimizer steps all layers
+            self.one()
+            return
         if not bits or (not self._round and -1 < turn.began < self.count):
             return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
         settled = self._whole == self.seen

@@ -198,7 +198,7 @@ class Watcher:
         self._alone = window == "step"
         self._steps = Steps(
             parameters, optimizer, ask=self._look_up, strangers=self._meet,
-            begins=self._begins if self._alone else None, ended=self._ended,
+            begins=self._begins if self._alone else None, ended=self._sample,
         )  # fmt: skip
         if optimizer is not None and not self._steps.holds(optimizer):
             raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
@@ -223,7 +223,7 @@ class Watcher:
             self.name, self._folder, self._recorded = opened.name, opened.folder, opened.last
         begin = self._recorded if start is None else operator.index(start)
         self._steps.count = self._since = begin
-        self._due = (begin // every + 1) * every
+        self._steps.due = (begin // every + 1) * every
         self._skipped_since: torch.Tensor | None = None
         self._failed = 0
         self._closed = False
@@ -320,7 +320,7 @@ class Watcher:
     # ---- sampling ---------------------------------------------------------------------------------------------------
 
     def _begins(self) -> None:
-        if self._steps.count + 1 != self._due or self._idle or self._closed:
+        if self._idle or self._closed:
             return
         self._since, self._skipped_since = self._steps.count, self._steps.skipped
         try:
@@ -329,17 +329,13 @@ class Watcher:
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
             self._fail(error)
 
-    def _ended(self) -> None:
-        if self._steps.count >= self._due:
-            self._sample()
-
     def _sample(self) -> None:
         import torch
 
         from wstrack.delivery import Reading
 
         step, skipped = self._steps.count, self._steps.skipped
-        self._due = (step // self._every + 1) * self._every
+        self._steps.due = (step // self._every + 1) * self._every
         self._sampled += 1
         self._steps.ask_again()
         if self._idle:
@@ -369,7 +365,7 @@ class Watcher:
     def _leave_it_to_rank_0(self) -> None:
         from wstrack.ranks import announced
 
-        self._due = sys.maxsize
+        self._steps.due = sys.maxsize
         if not announced(self._about):
             log.warning(
                 "%s: this rank is not measured, and rank 0 watches no model with these layers. Where each rank holds a "
@@ -412,7 +408,7 @@ class Watcher:
             if self._closing is not None:
                 self._closing.join(PATIENCE)
             return
-        if self.steps >= self._due:
+        if self.steps >= self._steps.due:
             self._steps.end_round()
         self._detach()
         if self._idle:
