@@ -43,9 +43,9 @@ ALL = (*RWC, "sq_change", "sq_previous", "ratio", "nonzero", "abs_current")
 MODELS = ("ResNet-18", "ResNet-50", "GPT-2 small", "5000 tensors of 1024")
 
 
-def clock(threads: int) -> Callable[[], float]:
-    """CPU seconds of this thread where it works alone, else seconds of the clock."""
-    return time.thread_time if threads == 1 and not torch.cuda.is_available() else time.perf_counter
+def clock(threads: int, processor: Callable[[], float] = time.process_time) -> Callable[[], float]:
+    """CPU seconds, of the process or by `processor`, where one thread does all the work, else those of the clock."""
+    return processor if threads == 1 and not torch.cuda.is_available() else time.perf_counter
 
 
 def interleaved(jobs: Mapping[str, Job], threads: int, repeats: int, before: Job = lambda: None) -> dict[str, float]:
@@ -156,7 +156,7 @@ def watched(model: nn.Module, every: int, threads: int, repeats: int) -> tuple[f
     the weights. The delivery thread and the writing of TensorBoard's files go on meanwhile.
     """
     torch.set_num_threads(threads)
-    now = clock(threads)
+    now = clock(threads, time.thread_time)
     parameters = list(model.parameters())
     real, silent = stepped(torch.optim.AdamW, parameters), Silent(parameters)
     least = floor([parameter for parameter in parameters if parameter.ndim >= 2])
