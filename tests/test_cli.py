@@ -43,12 +43,13 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_a_report_from_a_table_in_every_form(call: Callable, table: Path, tmp_path: Path) -> None:
-    code, out, _ = call("report", str(table), "-o", "r.html", "-o", "r.json", "-o", "r.csv")
+    code, out, _ = call("report", str(table), "--methods", "-o", "r.html", "-o", "r.json", "-o", "r.csv")
     assert code == 0
     assert "9 layers, 20 samples, steps 10 to 200; all 180 values" in out
     data = json.loads((tmp_path / "r.json").read_text())
     assert set(data) >= {"runs", "layers", "clusters", "reduction", "stability", "findings", "settings"}
     assert [len(cluster["layers"]) for cluster in data["clusters"]] == [3, 3, 3]
+    assert {"kmeans", "ward", "hdbscan"} <= {row["method"] for row in data["methods"]}
     assert "<html" in (tmp_path / "r.html").read_text()
     assert (tmp_path / "r.csv").read_text().startswith("layer,")
 
@@ -168,6 +169,7 @@ def bad_tables(folder: Path) -> dict[str, str]:
         (["report", "TABLE", "--cluster", "kmean"], 2, "kmean"),
         (["report", "TABLE", "--reduce", "pcaa"], 2, "pcaa"),
         (["report", "TABLE", "--k", "10"], 2, "--k"),
+        (["report", "TABLE", "--aggregate", "block"], 2, "--aggregate"),
         (["report", "TABLE", "--k", "0"], 2, "--k"),
         (["report", "TABLE", "--k", "many"], 2, "--k many: a whole number, or auto"),
         (["report", "TABLE", "--preset", "mine"], 2, "weightscale"),

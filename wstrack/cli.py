@@ -165,6 +165,9 @@ def pull(
     metavar="N",
     help="How many clusters; or how to choose: stability (auto), gap or silhouette.",
 )
+@click.option(
+    "--methods", is_flag=True, help="Also compare every clustering method on the same data, which takes its time."
+)
 @click.option("--group", metavar="NAME", help="Clusters inside groups: kind, block, stage or a regular expression.")
 @click.option(
     "--aggregate",
@@ -191,7 +194,7 @@ def pull(
 @click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")
 def report(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
-    attach: bool, **settings: Any,
+    attach: bool, methods: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.report import report as make
@@ -208,6 +211,8 @@ def report(
     for run in runs:
         _tell(run)
     result = make(runs, **settings)
+    if methods:
+        _ = result.methods  # from here on everything that is written holds the table
     _tell_findings(result)
     for output in written:
         result.save(output)

@@ -189,10 +189,12 @@ def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
 def test_other_methods_are_shown_once_they_were_tried(make_run: MakeRun) -> None:
     found = report(make_run(), k=3)
     assert "Other methods" not in page(found)
+    assert found.to_dict()["methods"] is None
     tried = found.methods
     shown = text(page(found))
     assert "Other methods on the same data" in shown
     assert all(f"{method} {row['k']:.3g}" in shown for method, row in tried.iterrows())
+    assert [row["method"] for row in found.to_dict()["methods"]] == tried.index.tolist()
 
 
 def test_phases_have_a_row_each_and_the_layers_that_change_place(make_run: MakeRun) -> None:

@@ -140,7 +140,7 @@ def stability(
     with one_thread():
         whole = clustered(pd.DataFrame(procedure.points(matrix), index=values.index), cluster, k=k, seed=seed).labels
         labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
-        resampled = [matrix[:, _blocks(matrix.shape[1], rng)] for _ in range(bootstraps)]
+        resampled = (matrix.take(_blocks(matrix.shape[1], rng), axis=1) for _ in range(bootstraps))
         drawn = procedure.labels([procedure.points(one) for one in resampled], k)
         ways = _ways(procedure, matrix, k, labels, drawn, runs, rng)
     agreement = tuple(float(one) for one in tried.agreement[:, column])

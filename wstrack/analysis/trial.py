@@ -171,7 +171,7 @@ def _tried(
     for matrix in sets:
         whole.append(procedure.points(matrix))
         for _ in range(splits):
-            halves += [procedure.points(matrix[:, half]) for half in halved(matrix.shape[1], rng)]
+            halves += [procedure.points(matrix.take(half, axis=1)) for half in halved(matrix.shape[1], rng)]
     layers = len(sets[0])
     some = np.arange(layers) if layers <= _SOME else np.linspace(0, layers - 1, _SOME).astype(np.int64)
     between = [squareform(pdist(points[some])) for points in whole]

@@ -13,7 +13,8 @@ What `Report` carries beside its first fields, for who draws it (each is documen
 - `groups` (Groups or None), with `group=`: `labels` by layer, `table` a row a group, `clusters` inside them.
 - `comparison` (Comparison or None), with `compare=`: `overall`, `thirds`, `layers`, `clusters`, `agreement`.
 - `bands` (Bands or None), with several runs: `mean`, `deviation` (in decades, over runs) and `runs` by step and layer.
-- `methods` (a frame, computed when first asked for): every clustering method on the same data.
+- `methods` (a frame, computed when first asked for): every clustering method on the same data. What is written after
+  that holds it too.
 - a Finding also has `layers` and `steps`: what to mark in a figure.
 """
 
@@ -179,6 +180,7 @@ class Report:
                 "silhouette": self.clustering.silhouette,
                 "curve": _rows(self.clustering.curve.rename_axis("k")),
             },
+            "methods": self.__dict__.get("methods"),
             "choice": asdict(replace(self.choice, trial=None)) if self.choice else None,
             "stability": asdict(self.stability) if self.stability else None,
             "findings": [asdict(finding) for finding in self.findings],

@@ -15,6 +15,7 @@ __all__ = ["missing", "rule", "spikes", "unstable"]
 _TOO_MUCH, _HEALTHY, _TOO_LITTLE = 1e-2, 1e-3, 1e-4  # of the change of one optimizer step (DL4J's chart)
 _UNSTEADY = 2.0  # times the median layer's fluctuation
 _SPIKE = 5.0  # robust standard deviations above the layer's running median
+_JUMP = np.log10(1.5)  # and at least so much of a jump, in decades
 _SHARED = 0.2  # of the layers, and three at least
 _FEWEST = 12  # samples
 _GAPS = 0.1
@@ -106,7 +107,7 @@ def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
         return None
     away = _residuals(values)
     spread = 1.4826 * pd.DataFrame(np.abs(away)).median().fillna(np.inf).to_numpy()
-    high = away > _SPIKE * np.maximum(spread, 1e-6)
+    high = away > np.maximum(_SPIKE * spread, _JUMP)
     known = (~np.isnan(away)).sum(axis=1)
     count = high.sum(axis=1)
     rate = max(float(high.sum() / max(known.sum(), 1)), 1e-3)
