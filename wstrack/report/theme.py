@@ -6,7 +6,7 @@ from typing import Any
 
 from bokeh.document import Document
 from bokeh.events import DocumentReady
-from bokeh.models import Axis, ColorBar, CustomJS, Grid, Model
+from bokeh.models import Axis, ColorBar, CustomJS, Grid, Model, Plot
 
 __all__ = ["TABLE", "THEME", "restyle"]
 
@@ -64,7 +64,7 @@ def restyle(document: Document, *, veil: Model) -> None:
     `veil` is the glyph that hides in the paper's colour what is not chosen.
     """
     args: dict[str, Any] = {"veil": veil}
-    args |= {kind.__name__: list(document.select({"type": kind})) for kind in (Axis, Grid, ColorBar)}
+    args |= {kind.__name__: list(document.select({"type": kind})) for kind in (Axis, Grid, ColorBar, Plot)}
     code = """
     const dark = matchMedia("screen and (prefers-color-scheme: dark)")  // print is light
     const paint = () => {
@@ -76,6 +76,9 @@ def restyle(document: Document, *, veil: Model) -> None:
       for (const model of ColorBar) model.setv({title_text_color: ink, major_label_text_color: ink})
     }
     paint()
-    dark.addEventListener("change", paint)
+    dark.addEventListener("change", () => {
+      paint()
+      for (const view of Bokeh.index.select(Plot)) view.repaint()  // at once: a printer does not wait for a frame
+    })
     """
     document.js_on_event(DocumentReady, CustomJS(args=args, code=code))
