@@ -21,6 +21,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from wstrack import analysis
+from wstrack.analysis.trial import Procedure
 from wstrack.report.result import Report
 from wstrack.run import Layer, Manifest, Run
 
@@ -51,7 +52,7 @@ def reported(layers: int, samples: int) -> Report:
         "aggregate": None,
         "cluster_on": "plane",
     }
-    return Report((run,), "rwc", series, prepared, reduction, clustering, None, found, settings)
+    return Report((run,), "rwc", series, prepared, reduction, clustering, None, found, settings, Procedure())
 
 
 def opened(browser: Any, path: Path) -> tuple[float, float]:

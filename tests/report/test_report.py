@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import DBSCAN
 
 import wstrack
@@ -199,6 +200,27 @@ def test_groups_phases_and_stability_are_in_the_json(make_run: MakeRun) -> None:
     assert {row["way"] for row in found["stability"]["ways"]} >= {"random halves", "bootstrap of blocks", "starts"}
     assert found["layers"][0]["kept"] > 0.9
     assert len(found["reduction"]["components"]) == 2
+
+
+class InTurn(ClusterMixin, BaseEstimator):
+    """Clusters that nothing in the data suggests."""
+
+    def __init__(self, n_clusters: int = 2) -> None:
+        self.n_clusters = n_clusters
+
+    def fit_predict(self, values: np.ndarray, labels: object = None) -> np.ndarray:
+        return np.arange(len(values)) % self.n_clusters
+
+
+def test_phases_are_clustered_as_the_whole_is(make_run: MakeRun) -> None:
+    run = make_run(samples=60)
+    run.series["rwc"].iloc[30:, :4] *= 1e4
+    found = report(run, k=3, cluster=InTurn())
+    assert found.phases
+    assert found.phases.breaks == (310,)
+    assert found.phase_clusters.shape == (12, 2)
+    for phase in found.phase_clusters:
+        assert found.phase_clusters[phase].tolist() == found.clustering.labels.tolist()
 
 
 def test_settings_are_held_against_each_other(make_run: MakeRun) -> None:

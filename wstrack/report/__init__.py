@@ -75,6 +75,7 @@ def report(
         [['a.weight', 'b.weight', 'c.weight'], ['d.weight', 'e.weight', 'f.weight']]
     """
     from wstrack import analysis
+    from wstrack.analysis.trial import Procedure
     from wstrack.report.result import Report
     from wstrack.report.series import aggregated, choose_metric, matched, settings_of, suited_scale
     from wstrack.run import Run
@@ -138,6 +139,7 @@ def report(
         reduction=reduction,
         clustering=clustering,
         stability=stability,
+        procedure=Procedure(reduce, cluster, cluster_on, seed),
         choice=choice,
         phases=phases,
         groups=groups,

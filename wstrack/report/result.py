@@ -48,6 +48,7 @@ from wstrack.analysis import (
     Reduction,
     Stability,
 )
+from wstrack.analysis.trial import Procedure
 from wstrack.files import write_whole
 from wstrack.run import Run
 
@@ -64,6 +65,7 @@ class Report:
         series: what was analysed, before preparation: index = step, columns = layers in model order.
         prepared, reduction, clustering, stability, findings: what each stage of the analysis gave.
         settings: every choice behind the report, for people.
+        procedure: how curves became clusters, with any estimators that the user passed.
         choice, phases, groups, comparison, bands: see the head of this file.
     """
 
@@ -76,6 +78,7 @@ class Report:
     stability: Stability | None
     findings: list[Finding]
     settings: dict[str, Any]
+    procedure: Procedure
     choice: Choice | None = None
     phases: Phases | None = None
     groups: Groups | None = None
@@ -104,10 +107,10 @@ class Report:
     @cached_property
     def methods(self) -> pd.DataFrame:
         """Every clustering method on the same data (`wstrack.analysis.compare_clusterings`); takes its time."""
+        how = self.procedure
         return analysis.compare_clusterings(
-            self.prepared.values, on=self.settings["cluster_on"], k=max(self.clustering.k, 2),
-            seed=self.settings["seed"],
-        )  # fmt: skip
+            self.prepared.values, on=how.on, reduce=how.reduce, k=max(self.clustering.k, 2), seed=how.seed
+        )
 
     @cached_property
     def phase_clusters(self) -> pd.DataFrame:
@@ -115,14 +118,15 @@ class Report:
 
         Empty with one phase or one cluster, or where a method finds its own number.
         """
-        if self.phases is None or not self.phases.breaks or self.clustering.k < 2 or self.clustering.curve.empty:
+        one = self.clustering.k < 2 or not analysis.takes_k(self.procedure.cluster)
+        if one or self.phases is None or not self.phases.breaks:
             return pd.DataFrame(index=self.prepared.values.index)
-        values, whole = self.prepared.values, self.clustering.labels
+        values, whole, how = self.prepared.values, self.clustering.labels, self.procedure
         found = {}
         for phase, row in self.phases.table.iterrows():
             part = values.loc[:, (values.columns >= row["first"]) & (values.columns <= row["last"])]
-            points = analysis.reduce(part, seed=self.settings["seed"]).points
-            labels = analysis.cluster(points, k=self.clustering.k, seed=self.settings["seed"]).labels
+            points = analysis.reduce(part, how.reduce, seed=how.seed).points if how.on == "plane" else part
+            labels = analysis.cluster(points, how.cluster, k=self.clustering.k, seed=how.seed).labels
             found[f"phase {phase}"] = analysis.match_clusters(labels, whole)
         return pd.DataFrame(found)
 
