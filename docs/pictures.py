@@ -1,7 +1,7 @@
 """Makes the pictures of the README and of `reports.md`: `python docs/pictures.py` (some minutes on two cores).
 
-Trains the demo's small network on handwritten digits, five times to tell the ten digits and five times to tell odd from
-even, reports on the runs, and takes pictures of the pages. Needs playwright and an installed Chromium or Chrome.
+Takes pictures of the demo's page, and of reports on ten more runs of its network: five that tell the ten digits and
+five that tell odd from even. Needs playwright and an installed Chromium or Chrome.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import wstrack
-from wstrack.demo import SmallResNet
+from wstrack.demo import SmallResNet, demo
 from wstrack.run import Run
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
@@ -74,7 +74,7 @@ def main(out: Path) -> None:
         runs = {task: [train(folder, task, seed) for seed in range(SEEDS)] for task in TASKS}
         digits = runs["ten digits"]
         reports = {
-            "one": wstrack.report(digits[0]),
+            "demo": demo(folder / "demo").report,
             "seeds": wstrack.report(digits),
             "tasks": wstrack.report([*runs["odd or even"], *digits], compare="task"),
         }
@@ -82,7 +82,7 @@ def main(out: Path) -> None:
             report.save(folder / f"{name}.html")
             logging.info("%s: %s", name, report)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        picture(browser, folder / "one.html", out / "report.png", "header", "#heatmap")
+        picture(browser, folder / "demo.html", out / "report.png", "header", "#heatmap")
         picture(browser, folder / "seeds.html", out / "report-seeds.png", "#curves", "#plane")
         picture(browser, folder / "tasks.html", out / "report-tasks.png", "#compare", "#compare")
         browser.close()
