@@ -171,7 +171,11 @@ def test_a_group_that_is_none() -> None:
 
 def one_counts_twice(rank: int) -> tuple[list[str], int]:
     model, optimizer = sharded()
-    with mock.patch.multiple("wstrack.ranks", AHEAD=10, MARGIN=0.0), said() as lines:
+    with (
+        mock.patch("wstrack.ranks.AHEAD", 10),
+        mock.patch.multiple("wstrack.plan", AHEAD=10, MARGIN=0.0),
+        said() as lines,
+    ):
         watcher = wstrack.watch(model, to="runs/it", every=2)
         for _ in range(40):
             train(model, optimizer, 1)
