@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score
 
 import wstrack
 
@@ -69,24 +72,38 @@ def test_train_records_every_epoch_of_every_seed(runs: Path) -> None:
     assert all(one["loss"][-1] < one["loss"][0] for one in results if one["data"] == "easier")
 
 
-def test_compare_says_what_numpy_says(runs: Path) -> None:
-    out = run("compare.py", runs, "--harder", "harder", "--easier", "easier", "--k", "3")
+@pytest.fixture(scope="module")
+def compared(runs: Path) -> str:
+    return run("compare.py", runs, "--harder", "harder", "--easier", "easier", "--k", "3")
+
+
+def test_compare_says_what_numpy_says(runs: Path, compared: str) -> None:
     levels = {
         (data, seed): np.log10(wstrack.pull(runs / f"vgg11-w2-{data}-adam-seed{seed}").series["rwc"]).mean().to_numpy()
         for data in ("harder", "easier")
         for seed in (0, 1)
     }
     late_to_early = [levels["harder", seed][8:].mean() - levels["harder", seed][:4].mean() for seed in (0, 1)]
-    (row,) = re.findall(r"\| vgg11, width 2 \| adam \| harder \| rwc \|.*", out)
+    (row,) = re.findall(r"\| vgg11, width 2 \| adam \| harder \| rwc \|.*", compared)
     assert f"× {10 ** np.mean(late_to_early):.2f} [" in row.split("|")[-2]
 
     gaps = [levels["harder", seed] - levels["easier", seed] for seed in (0, 1)]
-    (row,) = re.findall(r"\| vgg11, width 2 \| adam \| rwc \| 2 \|.*", out)
+    (row,) = re.findall(r"\| vgg11, width 2 \| adam \| rwc \| 2 \|.*", compared)
     cells = row.split("|")[5:]
     assert f"× {10 ** np.mean([gap[:4].mean() for gap in gaps]):.2f} [" in cells[0]
     assert f"× {10 ** np.mean([gap[8:].mean() for gap in gaps]):.2f} [" in cells[2]
     assert f"× {10 ** np.mean([gap[-1] for gap in gaps]):.2f} [" in cells[3]
-    assert out.count("Agreement of clusterings") == 2
+    assert compared.count("Agreement of clusterings") == 2
+
+
+def test_compare_says_how_far_two_seeds_have_the_same_clusters(runs: Path, compared: str) -> None:
+    default = compared.partition("wstrack's default")[2]
+    (row,) = re.findall(r"\| vgg11, width 2 \| adam \| harder \| 3 \|.*", default)
+    labels = []
+    for seed in (0, 1):
+        curves = np.log10(wstrack.pull(runs / f"vgg11-w2-harder-adam-seed{seed}").series["rwc"]).to_numpy().T
+        labels.append(KMeans(3, n_init=10, random_state=0).fit_predict(PCA(2).fit_transform(curves)))
+    assert row.split("|")[-3].strip() == f"{adjusted_rand_score(*labels):.2f}"
 
 
 def test_figures_are_drawn(runs: Path, tmp_path: Path) -> None:
