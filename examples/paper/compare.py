@@ -15,11 +15,10 @@ from runs import (
     METRICS,
     Preset,
     Trained,
+    agreements,
     among_equals,
     grouped,
-    halves_agree,
     mean_and_interval,
-    seeds_agree,
     thirds,
     trained,
 )
@@ -131,11 +130,12 @@ def stability(runs: list[Trained], ks: Sequence[int]) -> None:
         gains: dict[tuple[str, int], list[float]] = {}
         for key, group in grouped(runs, "model", "optimizer", "data").items():
             for k in ks:
-                halves = {metric: [halves_agree(one, metric, k, preset) for one in group] for metric in METRICS}
-                gain = [first - second for first, second in zip(*halves.values(), strict=True)]
-                seeds = [f"{seeds_agree(group, metric, k, preset):.2f}" for metric in METRICS]
-                gains.setdefault((key[1], k), []).append(float(np.nanmean(gain)))
-                rows.append((*key, k, *(plain(halves[metric]) for metric in METRICS), plain(gain), *seeds))
+                found = [agreements(group, metric, k, preset) for metric in METRICS]
+                halves = [ways["random halves"] for ways in found]
+                gain = halves[0] - halves[1]
+                gains.setdefault((key[1], k), []).append(gain.mean())
+                seeds = [f"{ways['runs'].mean():.2f}" for ways in found]
+                rows.append((*key, k, *map(plain, halves), plain(gain), *seeds))
         for (optimizer, k), means in gains.items():
             rows.append(("all", optimizer, f"{len(means)} settings", k, "", "", plain(means), "", ""))
         heads = (

@@ -6,6 +6,7 @@ import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,13 +44,20 @@ def load(name: str, folder: Path | None, *, limit: int | None, test_limit: int |
         limit: training images to keep; None = all.
         test_limit: test images to keep; None = all.
         size: side of the images: smaller ones get a black frame (28 -> 32), or are enlarged from twice the side on.
+
+    Raises:
+        ValueError: an unknown name, or files that are missing, no IDX files, or not to be downloaded.
+        ImportError: torchvision is needed, and is not there, or built for another torch.
     """
     if folder is not None and any(folder.glob("train-images*")):
         train, test = _idx(folder, "train"), _idx(folder, "t10k")
     elif folder is not None and (folder / "0.json").exists():
         train, test = _digits(folder)
-    else:
+    elif name in TORCHVISION:
         train, test = _torchvision(name, folder or Path("data"))
+    else:
+        files = f"and {folder} holds neither train-images* nor 0.json" if folder else "without files by --data-dir"
+        raise ValueError(f"unknown data {name!r}, {files}; pass --data one of: {', '.join(TORCHVISION)}")
     classes = int(train[1].max()) + 1
     train, test = _part(train, limit), _part(test, test_limit)
 
@@ -80,9 +88,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def _idx(folder: Path, part: str) -> Split:
-    (images,) = sorted(folder.glob(f"{part}-images*"))[:1]
-    (labels,) = sorted(folder.glob(f"{part}-labels*"))[:1]
-    return read_idx(images)[:, None], read_idx(labels).astype(np.int64)
+    found = {what: sorted(folder.glob(f"{part}-{what}*")) for what in ("images", "labels")}
+    if not all(found.values()):
+        raise ValueError(f"{folder} lacks {part}-images* or {part}-labels*; pass --data-dir a folder that has all four")
+    return read_idx(found["images"][0])[:, None], read_idx(found["labels"][0]).astype(np.int64)
 
 
 def _digits(folder: Path) -> tuple[Split, Split]:
@@ -97,24 +106,32 @@ def _digits(folder: Path) -> tuple[Split, Split]:
 
 
 def _torchvision(name: str, folder: Path) -> tuple[Split, Split]:
-    from torchvision import datasets
-
-    if name not in TORCHVISION:
-        raise ValueError(f"unknown data {name!r}; pass --data one of: {', '.join(TORCHVISION)}, or files by --data-dir")
+    try:
+        from torchvision import datasets
+    except (ModuleNotFoundError, RuntimeError) as error:
+        raise ImportError(
+            f"--data {name} needs torchvision, of the same build as torch ({error}): pip install torchvision; "
+            "without it, --data-dir takes a folder of IDX files"
+        ) from error
     make = getattr(datasets, TORCHVISION[name])
-    if name == "svhn":
-        train, test = (make(folder, split=split, download=True) for split in ("train", "test"))
-        return (train.data, train.labels.astype(np.int64)), (test.data, test.labels.astype(np.int64))
-    train, test = (make(folder, train=part, download=True) for part in (True, False))
-    return (_channels_first(train.data), np.asarray(train.targets)), (
-        _channels_first(test.data),
-        np.asarray(test.targets),
-    )
+    parts = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
+    try:
+        train, test = (make(folder, download=True, **part) for part in parts)
+    except (OSError, RuntimeError) as error:  # no network, or a file that is not what was published
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"there is no {name} in the folder {str(folder)!r}, and torchvision cannot download it ({why}); "
+            "pass --data-dir a folder that has it"
+        ) from error
+    return _split(train), _split(test)
 
 
-def _channels_first(pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.uint8]:
-    array = np.asarray(pixels)
-    return array[:, None] if array.ndim == 3 else array.transpose(0, 3, 1, 2)
+def _split(read: Any) -> Split:
+    """Images, channels first, and labels, from where each of torchvision's readers keeps them."""
+    if hasattr(read, "labels"):  # SVHN
+        return read.data, read.labels
+    pixels = np.asarray(read.data)
+    return pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2), np.asarray(read.targets)
 
 
 def _part(split: Split, limit: int | None) -> Split:

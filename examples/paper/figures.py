@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
-from runs import METRICS, Preset, Trained, grouped, halves_agree, mean_and_interval, trained
+from runs import METRICS, Preset, Trained, agreements, grouped, mean_and_interval, trained
 
 BLUE, RED, GREY = "#0072b2", "#d55e00", "#777777"
 NAMES = {"rwc": "rwc (equation 1)", "rwc_elementwise": "rwc_elementwise"}
@@ -105,7 +105,7 @@ def stability(runs: list[Trained], k: int) -> Figure:
     for axis, (preset, title) in zip(panels, presets, strict=True):
         for row, group in enumerate(groups.values()):
             for metric, colour, marker, shift in zip(METRICS, (BLUE, RED), "o^", (-0.13, 0.13), strict=True):
-                found = [halves_agree(one, metric, k, preset) for one in group]
+                found = agreements(group, metric, k, preset)["random halves"].tolist()
                 axis.plot(found, [row + shift] * len(found), marker, color=colour, alpha=0.35, markersize=5)
                 mean = mean_and_interval(found)[0]
                 axis.plot(mean, row + shift, "|", color=colour, markersize=14, markeredgewidth=2.5, label=NAMES[metric])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +49,6 @@ def trained(folder: Path) -> list[Trained]:
     for path in sorted(folder.rglob("result.json")):
         facts = json.loads(path.read_text())
         name = facts["model"] if ":" in facts["model"] else f"{facts['model']}, width {facts['width']}"
-        (run,) = wstrack.pull_many(path.parent)
         found.append(
             Trained(
                 model=name,
@@ -60,7 +58,7 @@ def trained(folder: Path) -> list[Trained]:
                 accuracy=facts["accuracy"][-1],
                 epochs=facts["epochs"],
                 images=facts["train"],
-                run=run,
+                run=wstrack.pull(path.parent),
             )
         )
     if not found:
@@ -101,19 +99,15 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(known.mean()), float(known.mean() - half), float(known.mean() + half)
 
 
-def halves_agree(one: Trained, metric: str, k: int, preset: Preset) -> float:
-    """Median agreement (adjusted Rand index) of the clusters in two random halves of the epochs."""
-    found = analysis.stability(_prepared(one, metric, preset).values, k=k)
-    return found.median if found else float("nan")
+def agreements(group: list[Trained], metric: str, k: int, preset: Preset) -> pd.DataFrame:
+    """How far clusters agree (median adjusted Rand index): index = seed, columns = ways of `analysis.stability`.
 
-
-def seeds_agree(group: list[Trained], metric: str, k: int, preset: Preset) -> float:
-    """Mean agreement of the clusters of two seeds."""
-    points = [analysis.reduce(_prepared(one, metric, preset).values).points for one in group]
-    labels = [analysis.cluster(each, k=k).labels for each in points]
-    pairs = [analysis.agreement(first, second) for first, second in combinations(labels, 2)]
-    return float(np.mean(pairs)) if pairs else float("nan")
-
-
-def _prepared(one: Trained, metric: str, preset: Preset) -> analysis.Prepared:
-    return analysis.prepare(one.run.series[metric], scale=None if preset else "log10", preset=preset)
+    "random halves": the clusters in two halves of the seed's epochs; "runs": those of each two seeds, which is the same
+    for every seed. NaN where there is nothing to compare.
+    """
+    curves = {one.seed: analysis.prepare(one.run.series[metric], preset=preset).values for one in group}
+    runs = list(curves.values())
+    # Only two of its ways are asked for: no data without clusters, and as few bootstraps as can be.
+    found = {seed: analysis.stability(one, k=k, runs=runs, nulls=0, bootstraps=1) for seed, one in curves.items()}
+    ways = pd.DataFrame({seed: each.ways["median"] for seed, each in found.items() if each}, dtype=np.float64)
+    return ways.reindex(index=["random halves", "runs"], columns=list(curves)).T

@@ -24,7 +24,10 @@ METRICS = ("rwc", "rwc_elementwise", "norm")
 def main() -> None:
     """Train every seed that is not there yet."""
     args = arguments()
-    data = load(args.data, args.data_dir, limit=args.limit, test_limit=args.test_limit, size=args.size)
+    try:
+        data = load(args.data, args.data_dir, limit=args.limit, test_limit=args.test_limit, size=args.size)
+    except (ImportError, ValueError) as error:
+        raise SystemExit(str(error)) from error
     name = args.model.replace(":", "-") if ":" in args.model else f"{args.model}-w{args.width}"
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         folder = args.out / f"{name}-{args.data}-{args.optimizer}-seed{seed}"

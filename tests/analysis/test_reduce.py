@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -123,3 +126,26 @@ def test_wrong_methods(method: object, error: type[Exception], message: str) -> 
 
 def test_a_clusterer_that_transforms_is_welcome() -> None:
     assert reduce(frame(6, 5), KMeans(3)).points.shape == (6, 2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="the extra wstrack[umap] is not installed")
+def test_umap_keeps_two_groups_apart() -> None:
+    level = np.repeat([0.0, 5.0], 12)
+    values = pd.DataFrame(level[:, None] + np.random.default_rng(0).normal(size=(24, 30)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "n_jobs")
+        reduction = reduce(values, "umap", seed=3)
+    assert (reduction.method, reduction.explained, reduction.points.shape) == ("UMAP", None, (24, 2))
+    assert np.isfinite(reduction.points).all(axis=None)
+    together = level[:, None] == level
+    between = distances(reduction.points)
+    assert between[together].max() < between[~together].min()
+    pd.testing.assert_frame_equal(reduction.points, reduce(values, "umap", seed=3).points)
+    assert not reduction.points.equals(reduce(values, "umap", seed=4).points)
+    assert np.isfinite(reduce(values.head(3), "umap").points).all(axis=None)
+
+
+def test_umap_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ModuleNotFoundError, match=r"reduce='umap' needs umap-learn: pip install 'wstrack\[umap\]'"):
+        reduce(frame(6, 5), "umap")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
-import subprocess
-import sys
 from functools import partial
 from typing import Any
 
@@ -17,14 +15,12 @@ from steps import Steps, agree, tracked
 from torch import nn
 
 import wstrack
+from tests.cuda_torchvision import import_datasets
 
 if importlib.util.find_spec("fastai") is None:
     pytest.skip("the extra wstrack[fastai] is not installed", allow_module_level=True)
-if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode:
-    # A torchvision for CUDA beside torch for the CPU: it wants its operators, which nothing here calls.
-    _library = torch.library.Library("torchvision", "DEF")
-    for _name in ("nms", "qnms"):
-        _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+else:
+    import_datasets()  # before fastai imports torchvision
 
 from fastai.callback.core import Callback
 from fastai.callback.tensorboard import TensorBoardCallback

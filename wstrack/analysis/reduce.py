@@ -107,7 +107,9 @@ def _named(method: str, matrix: NDArray[np.float64]) -> Any:
             from umap import UMAP
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("reduce='umap' needs umap-learn: pip install 'wstrack[umap]'") from error
-        return UMAP(n_neighbors=min(15, len(matrix) - 1), n_components=2, init="random" if len(matrix) < 5 else "pca")
+        # One thread, as a seed asks for: else each reduction warns.
+        start = "random" if len(matrix) < 5 else "pca"
+        return UMAP(n_neighbors=min(15, len(matrix) - 1), n_components=2, init=start, n_jobs=1)
     large = matrix.size > _EXACT_UP_TO and min(matrix.shape) > components
     return PCA(components, svd_solver="arpack" if large else "full")
 
