@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
+import wstrack
 from wstrack.errors import WstrackError
 from wstrack.recording import FOLDER, Recorder, find_recordings, last_step, read_recording
 from wstrack.run import Layer, Manifest
@@ -100,6 +103,47 @@ def test_a_part_that_is_no_recording_is_named_and_the_rest_is_read(tmp_path: Pat
     (folder / "0001.arrow").unlink()
     with pytest.raises(WstrackError, match=r"no recording that can be read; 0002\.arrow"):
         read_recording(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda data: data.replace(b"abs_change", b"abs_chanXe"), "it lacks the sums behind rwc"),
+        (lambda data: data.replace(b"interval", b"intervaX"), "its columns are not those of a recording"),
+        (lambda data: data.replace(b"wstrack.manifest", b"wstrack.manifesX"), "it carries no manifest"),
+        (lambda data: data.replace(b'"shape": [2, 3]', b'"shape": [2, "]'), "not a wstrack manifest"),
+        (lambda data: data[: len(data) // 2], "0002.arrow cannot be read"),
+    ],
+)
+def test_a_damaged_part_spoils_no_other(
+    tmp_path: Path, damage: Callable[[bytes], bytes], why: str, model: nn.Sequential
+) -> None:
+    folder = tmp_path / FOLDER
+    for steps in ([10], [20]):
+        recorder, _ = recorded(folder, steps)
+        recorder.close()
+    part = folder / "0002.arrow"
+    part.write_bytes(damage(part.read_bytes()))
+    run = read_recording(folder)
+    assert run.steps.tolist() == [10]
+    assert "0002.arrow cannot be read" in run.completeness.notes[0]
+    assert why in run.completeness.notes[0]
+    with wstrack.watch(model, to=tmp_path) as watcher:  # and training begins, where what can be read ends
+        assert watcher.steps == 10
+
+
+def test_what_cannot_be_read_of_an_unclosed_part_is_counted(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    recorder, _ = recorded(folder, [10], [20], [30])
+    part = folder / "0001.arrows"
+    whole = part.read_bytes()
+    assert "it ends with a whole batch" in read_recording(folder).completeness.notes[0]
+    second = whole.index(b"\xff\xff\xff\xff", whole.index(b"\xff\xff\xff\xff", len(whole) // 2))
+    part.write_bytes(whole[:second] + b"\0" + whole[second + 1 :])
+    run = read_recording(folder)
+    assert 0 < len(run.steps) < 3
+    assert f"{len(whole) - second:,} bytes after its last whole batch cannot be read" in run.completeness.notes[0]
+    recorder.close()
 
 
 def test_two_writers_take_two_parts(tmp_path: Path) -> None:

@@ -40,15 +40,7 @@ class Recorder:
     def __init__(self, folder: Path, manifest: Manifest, sums: Sequence[str]) -> None:
         self.folder = folder
         self._sums = tuple(sums)
-        self._schema = pa.schema(
-            [
-                ("step", pa.int64()),
-                ("interval", pa.int64()),
-                ("time", pa.float64()),
-                *((name, pa.list_(pa.float64(), len(manifest.layers))) for name in sums),
-            ],
-            metadata={_MANIFEST: manifest.to_json().encode()},
-        )
+        self._schema = _schema(manifest, sums).with_metadata({_MANIFEST: manifest.to_json().encode()})
         self._parts: list[Path] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,15 +107,23 @@ class Recorder:
             part.unlink()
 
 
+def _schema(manifest: Manifest, sums: Sequence[str]) -> pa.Schema:
+    samples = [("step", pa.int64()), ("interval", pa.int64()), ("time", pa.float64())]
+    return pa.schema([*samples, *((name, pa.list_(pa.float64(), len(manifest.layers))) for name in sums)])
+
+
 def _finish(part: Path, lost: int) -> None:
     """Write the file that a part becomes: few large batches instead of one an append."""
-    table, unfinished = _read_stream(part), part.with_suffix(".tmp")
+    (table, _), unfinished = _read_stream(part), part.with_suffix(".tmp")
     table = table.replace_schema_metadata({**table.schema.metadata, _LOST: str(lost).encode()})
     rows = max(1, _BATCH * len(table) // max(1, table.nbytes))
-    with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
-        for first in range(0, len(table), rows):
-            stream.write_table(table.slice(first, rows).combine_chunks())
-    unfinished.replace(part.with_suffix(".arrow"))
+    try:
+        with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
+            for first in range(0, len(table), rows):
+                stream.write_table(table.slice(first, rows).combine_chunks())
+        unfinished.replace(part.with_suffix(".arrow"))
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -204,16 +204,11 @@ def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part]
     notes: list[str] = []
     for path in _parts(folder):
         try:
-            manifest, table, lost = _read_part(path)
+            manifest, table, lost, said = _read_part(path)
         except (OSError, pa.ArrowException, ValueError) as error:
             notes.append(f"{path.name} cannot be read: {error}")
             continue
-        said = []
-        if path.suffix == ".arrows":
-            said.append(f"{path.name} was not closed (the run is going on, or was killed): it ends with a whole batch")
-        if lost:
-            said.append(f"{lost} samples were lost before they were recorded")
-        parts.append(_part(manifest, table, lost, metrics, tuple(said)))
+        parts.append(_part(manifest, table, lost, metrics, said))
     if not parts:
         raise WstrackError(f"{folder} holds no recording that can be read" + "".join(f"; {note}" for note in notes))
     return parts, notes
@@ -222,15 +217,12 @@ def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part]
 def _part(
     manifest: Manifest, table: pa.Table, lost: int, metrics: Sequence[str] | None, notes: tuple[str, ...]
 ) -> Part:
-    sums = {
-        name: table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, len(manifest.layers))
-        for name in table.column_names[3:]
-    }
+    there = _computable(table.column_names[3:])
     for metric in metrics or ():
-        if metric not in METRICS or not set(METRICS[metric].sums) <= set(sums):
-            there = ", ".join(name for name in METRICS if set(METRICS[name].sums) <= set(sums))
-            raise ValueError(f"metrics: {metric!r} was not recorded; there are {there}")
+        if metric not in there:
+            raise ValueError(f"metrics: {metric!r} was not recorded; there are {', '.join(there)}")
     wanted = tuple(metrics or manifest.metrics)
+    sums = {name: _rows(table.column(name), len(manifest.layers)) for name in table.column_names[3:]}
     numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
     return Part(
         manifest=replace(manifest, metrics=wanted),
@@ -257,27 +249,65 @@ def _part_run(part: Part) -> Run:
     )
 
 
-def _read_part(path: Path) -> tuple[Manifest, pa.Table, int]:
-    """The manifest, the samples and the number of lost samples of one part."""
-    table = _read_file(path) if path.suffix == ".arrow" else _read_stream(path)
-    table.validate()  # the numbers of a file that was cut or patched may lie outside it
+def _computable(sums: Sequence[str]) -> list[str]:
+    return [name for name, metric in METRICS.items() if set(metric.sums) <= set(sums)]
+
+
+def _rows(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
+    """(samples, width), where they lie if they are in one piece."""
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    values: NDArray[np.float64] = whole.flatten().to_numpy().reshape(-1, width)
+    return values
+
+
+def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
+    """The manifest, the samples and the number of lost samples of one part, and what is to say of it.
+
+    Raises:
+        OSError, pa.ArrowException, ValueError: it is no part of a recording, or was damaged.
+    """
+    table, left = _read_file(path) if path.suffix == ".arrow" else _read_stream(path)
     metadata = table.schema.metadata or {}
     if _MANIFEST not in metadata:
         raise ValueError("it carries no manifest")
-    return Manifest.from_json(metadata[_MANIFEST].decode()), table, int(metadata.get(_LOST, b"0"))
+    manifest = Manifest.from_json(metadata[_MANIFEST].decode())
+    sums = table.column_names[3:]
+    if not table.schema.equals(_schema(manifest, sums)) or any(column.null_count for column in table.columns):
+        raise ValueError("its columns are not those of a recording")
+    there = _computable(sums)
+    lacking = [metric for metric in manifest.metrics if metric not in there]
+    if len(lacking) == len(manifest.metrics):
+        raise ValueError(f"it lacks the sums behind {', '.join(lacking)}")
+    lost = int(metadata.get(_LOST, b"0"))
+    said = []
+    if path.suffix == ".arrows":
+        ending = f"{left:,} bytes after its last whole batch cannot be read" if left else "it ends with a whole batch"
+        said.append(f"{path.name} was not closed (the run is going on, or was killed): {ending}")
+    if lost:
+        said.append(f"{lost} samples were lost before they were recorded")
+    if lacking:
+        said.append(f"{path.name} lacks the sums behind {', '.join(lacking)}")
+    kept = tuple(metric for metric in manifest.metrics if metric in there)
+    return replace(manifest, metrics=kept), table, lost, tuple(said)
 
 
-def _read_file(path: Path) -> pa.Table:
-    """A finished part, which stays in the file until it is looked at."""
+def _read_file(path: Path) -> tuple[pa.Table, int]:
+    """A finished part, which stays in the file until it is looked at; nothing of it is left."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
-        return batches.read_all()
+        table = batches.read_all()
+    table.validate()  # what a file says of its numbers may point outside it
+    return table, 0
 
 
-def _read_stream(path: Path) -> pa.Table:
-    """Every whole batch of a part that is being written, or that nobody closed."""
+def _read_stream(path: Path) -> tuple[pa.Table, int]:
+    """Every whole batch of a part that is being written, or that nobody closed, and how many bytes are left then."""
     batches: list[pa.RecordBatch] = []
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        with contextlib.suppress(StopIteration, pa.ArrowException, OSError):  # the last batch may be half written
-            while True:
-                batches.append(stream.read_next_batch())
-        return pa.Table.from_batches(batches, stream.schema)
+        read = file.tell()
+        with contextlib.suppress(pa.ArrowException, OSError):  # the last batch may be half written
+            for batch in stream:
+                batch.validate()
+                batches.append(batch)
+                read = file.tell()
+            read = file.size()
+        return pa.Table.from_batches(batches, stream.schema), file.size() - read

@@ -209,9 +209,17 @@ class Run:
         layers = layers[~layers.index.duplicated(keep="last")].reindex(names)
         layers["depth"] = np.arange(len(layers), dtype=np.int64)
         series, superseded = _joined([part.series for part in parts], layers.index)
-        sums, _ = _joined([part.sums for part in parts], layers.index)
+        grown = [
+            part.layers.index[part.layers["numel"] != layers["numel"].reindex(part.layers.index)] for part in parts
+        ]
+        sums, _ = _joined(
+            [_of_a_size(part.sums, names) for part, names in zip(parts, grown, strict=True)], layers.index
+        )
         intervals = pd.concat([part.intervals for part in parts])
         said = [note for part in parts for note in part.completeness.notes]
+        said += [
+            f"{name} had another size before it was watched again" for name in dict.fromkeys(np.concatenate(grown))
+        ]
         if superseded:
             said.append(f"{superseded} values were logged at a step that was logged again later; the later ones stand")
         return cls(
@@ -226,6 +234,13 @@ class Run:
             intervals=intervals[~intervals.index.duplicated(keep="last")].sort_index(),
             sums=sums,
         )
+
+
+def _of_a_size(sums: dict[str, pd.DataFrame], others: pd.Index[Any]) -> dict[str, pd.DataFrame]:
+    """Without the sizes of layers that had another number of elements then: a mean over them could not be had."""
+    if not len(others) or "abs_current" not in sums:
+        return sums
+    return {**sums, "abs_current": sums["abs_current"].assign(**dict.fromkeys(others, np.nan))}
 
 
 def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) -> tuple[dict[str, pd.DataFrame], int]:

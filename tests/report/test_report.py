@@ -13,6 +13,7 @@ from sklearn.cluster import DBSCAN
 
 import wstrack
 from wstrack.errors import WstrackError
+from wstrack.metrics import sums_needed
 from wstrack.recording import FOLDER, Recorder
 from wstrack.report import report
 from wstrack.run import Layer, Manifest, Run
@@ -249,6 +250,24 @@ def test_runs_of_other_lengths_are_stretched(make_run: MakeRun) -> None:
     found = report([make_run(samples=30), make_run(samples=20, seed=1)], k=3, align="share")
     assert found.bands is not None
     assert (found.bands.runs == 2).all(axis=None)
+
+
+def test_blocks_of_a_run_that_was_watched_again_differently(tmp_path: Path) -> None:
+    """First with two classes and rwc alone, then with four and the elementwise metric, too."""
+    for first, metrics, classes in ((0, ("rwc", "norm"), 2), (4, ("rwc", "norm", "rwc_elementwise"), 4)):
+        layers = (Layer("a.0.weight", numel=8), Layer("a.1.weight", numel=8), Layer("head.weight", numel=classes))
+        manifest, needed = Manifest("grown", layers, metrics, every=1), sums_needed(metrics)
+        recorder = Recorder(tmp_path / FOLDER, manifest, needed)
+        recorder.append(range(first, first + 4), [1] * 4, [0.0] * 4, np.full((4, 3, len(needed)), 2.0))
+        recorder.close()
+    run = wstrack.pull(tmp_path)
+    assert "head.weight had another size before it was watched again" in run.completeness.notes
+    norm = report(run, metric="norm", aggregate="block", k=1).series["head"]
+    assert norm.isna().tolist() == [True] * 4 + [False] * 4  # it is not known, and surely not 2 / 4
+    assert norm.iloc[-1] == 0.5
+    elementwise = report(run, metric="rwc_elementwise", aggregate="block", k=1).series["a"]
+    assert elementwise.to_dict() == {4: 1.0, 5: 1.0, 6: 1.0, 7: 1.0}
+    assert report(run, aggregate="block", k=1).series["head"].tolist() == [1.0] * 8
 
 
 def test_blocks_are_added_up_from_the_raw_sums_of_a_recording(make_run: MakeRun, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from wstrack.analysis.choose import choose
@@ -234,11 +233,13 @@ def aggregate(
         raise ValueError(f"metric={metric!r} cannot be had from these sums; pass metric= one of: {there}")
     names = list(dict.fromkeys(groups))
 
-    def added(frame: pd.DataFrame) -> NDArray[np.float64]:
-        return np.column_stack([frame[groups.index[groups == name]].sum(axis=1, skipna=False) for name in names])
+    def added(frame: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({name: frame[groups.index[groups == name]].sum(axis=1, skipna=False) for name in names})
 
     sizes = np.ones(len(names))
     if numel is not None:
         sizes = np.array([float(numel[groups.index[groups == name]].sum()) for name in names])
-    values = compute([metric], {name: added(sums[name]) for name in needed}, sizes)[metric]
-    return pd.DataFrame(values, index=sums[needed[0]].index, columns=pd.Index(names, dtype=object))
+    frames = {name: added(sums[name]) for name in needed}
+    steps = pd.concat(frames, axis=1, sort=True).index  # a run that was watched again may have fewer samples of one sum
+    totals = {name: frame.reindex(steps).to_numpy() for name, frame in frames.items()}
+    return pd.DataFrame(compute([metric], totals, sizes)[metric], index=steps, columns=pd.Index(names, dtype=object))
