@@ -4,6 +4,7 @@ import copy
 import gc
 import logging
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -458,6 +459,26 @@ def test_a_run_that_is_resumed_by_name_goes_on(model: nn.Sequential, train: Trai
         assert run.name == "mine"
         assert run.series["rwc"].index.tolist() == [3, 6, 9, 12]
     assert watcher.run().intervals.tolist() == [3, 3, 3, 3]
+
+
+def test_facts_are_what_runs_are_held_against_each_other_by(model: nn.Sequential, train: Train, tmp_path: Path) -> None:
+    for data in ("easy", "hard"):
+        with wstrack.watch(
+            model, to=tmp_path / data, every=1, facts={"data": data, "seed": 1, "warm": True}
+        ) as watcher:
+            train(model, torch.optim.SGD(model.parameters(), lr=0.1 if data == "easy" else 0.2), 8)
+        assert watcher.run().facts["seed"] == 1
+        shutil.rmtree(watcher.recording)  # the tracker keeps them as well
+    runs = wstrack.pull_many(tmp_path)
+    assert [(run.facts["data"], run.facts["warm"]) for run in runs] == [("easy", True), ("hard", True)]
+    compared = wstrack.report(runs, compare="data", k=1).comparison
+    assert compared
+    assert compared.settings == ("easy", "hard")
+    with pytest.raises(TypeError, match=r"facts: 'data': .'a'. is no name with a text, a number or a bool"):
+        wstrack.watch(model, to=tmp_path / "no", facts={"data": ["a"]})  # type: ignore[dict-item]
+    for name in ("model", "every", "meter"):
+        with pytest.raises(ValueError, match=f"facts: {name!r} is one that wstrack keeps itself"):
+            wstrack.watch(model, to=tmp_path / "no", facts={name: "mine"})
 
 
 def test_names_and_folders(model: nn.Sequential) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ __all__ = ["Watcher", "watch"]
 log = logging.getLogger("wstrack")
 _watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
 
+OURS = ("name", "every", "window", "meter", "snapshot", "reference", "source")  # facts of every run, with `_facts`
 PATIENCE = 60.0  # seconds that close() waits for a tracker
 
 
@@ -50,6 +51,7 @@ def watch(
     metrics: str | Sequence[str] = ("rwc",),
     layers: Selection = None,
     name: str | None = None,
+    facts: Mapping[str, str | float | bool] | None = None,
     start: int | None = None,
     group: ProcessGroup | None = None,
     snapshot: str = "device",
@@ -77,6 +79,8 @@ def watch(
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
             then.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
+        facts: what else is to be known of the run, as in {"data": "cifar10", "seed": 1}: kept with it in every tracker
+            and in `Run.facts`, for runs to be held against each other by (`wstrack.report(compare="data")`).
         start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
             `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
             again. None = the last step that the run has.
@@ -121,7 +125,7 @@ def watch(
     ranks = joined(group, model)
     try:
         watcher = Watcher(
-            model, optimizer, to, every, window, metrics, layers, name, start, group, ranks, snapshot, meter
+            model, optimizer, to, every, window, metrics, layers, name, facts, start, group, ranks, snapshot, meter
         )
     except BaseException as error:
         if ranks is not None:
@@ -144,6 +148,7 @@ class Watcher:
         metrics: str | Sequence[str],
         layers: Selection,
         name: str | None,
+        facts: Mapping[str, str | float | bool] | None,
         start: int | None,
         group: ProcessGroup | None,
         ranks: Ranks | None,
@@ -180,6 +185,8 @@ class Watcher:
         selected = select(model, layers)
         if name is not None and not name.strip():
             raise ValueError("name is empty; leave it out to have one made")
+        known = _facts(model)
+        given = _checked(facts or {}, known)
 
         self._about = tuple(layer for layer, _ in selected)
         self._shares = [share for _, share in selected]
@@ -214,8 +221,8 @@ class Watcher:
             self._meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
             if self._alone:
                 self._meter.release()  # what is left is the start, for the distance
-            facts = {**_facts(model), "meter": self._meter.ways(), "snapshot": snapshot}
-            manifest = Manifest(name or name_in(to) or "", self._about, names, every, window, facts)
+            known |= {"meter": self._meter.ways(), "snapshot": snapshot, **given}
+            manifest = Manifest(name or name_in(to) or "", self._about, names, every, window, known)
             alike = {"every": every, "window": window, "metrics": list(names), "start": start}
             alike["layers"] = "a callable" if callable(layers) else layers
             opened = open_delivery(to, manifest, sums, ranks=ranks, shares=self._shares, settings=alike)
@@ -449,6 +456,16 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _checked(facts: Mapping[str, str | float | bool], known: Mapping[str, Any]) -> dict[str, str | float | bool]:
+    """The user's facts, if none is in the way of ours."""
+    for name, value in facts.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float | bool):
+            raise TypeError(f"facts: {name!r}: {value!r} is no name with a text, a number or a bool")
+        if name in known or name in OURS:
+            raise ValueError(f"facts: {name!r} is one that wstrack keeps itself; give yours another name")
+    return dict(facts)
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
