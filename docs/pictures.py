@@ -36,14 +36,14 @@ def train(folder: Path, task: str, seed: int) -> Run:
     targets = torch.from_numpy(digits % TASKS[task])
     model = SmallResNet(TASKS[task])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    with wstrack.watch(model, to=folder / f"{task} {seed}", every=EVERY) as watcher:
+    with wstrack.watch(model, to=folder / f"{task} {seed}", every=EVERY, facts={"task": task}) as watcher:
         for _ in range(EPOCHS):
             for batch in torch.split(torch.randperm(len(inputs)), 64):
                 optimizer.zero_grad()
                 torch.autograd.backward(nn.functional.cross_entropy(model(inputs[batch]), targets[batch]))
                 optimizer.step()
     run = watcher.run()
-    run.facts |= {"name": f"{task}, seed {seed}", "task": task}
+    run.facts["name"] = f"{task}, seed {seed}"
     return run
 
 
