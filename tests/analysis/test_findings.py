@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.signal import lfilter
 
 from wstrack.analysis import Clustering, Finding, Stability, findings
 
@@ -207,6 +208,50 @@ def test_unsteady_layers() -> None:
     series = run(np.ones(12), np.ones(60))
     series["l3"] = 10 ** (np.log10(series["l3"]) * 5)
     assert by_kind(series)["unstable"].layers == ("l3",)
+
+
+SCHEDULES = {
+    "warm-up and cosine": np.concatenate([np.linspace(0.1, 1, 10), 0.525 + 0.475 * np.cos(np.linspace(0, np.pi, 50))]),
+    "inverse square root": np.minimum(np.arange(1, 61) / 2, np.sqrt(2 / np.arange(1, 61))),
+    "cyclic": np.exp(0.7 * np.sin(np.arange(60) * np.pi / 10)),
+    "restarts": np.tile(0.55 + 0.45 * np.cos(np.arange(20) * np.pi / 20), 3),
+}
+
+
+@pytest.mark.parametrize("course", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.05])
+def test_the_peaks_of_a_schedule_are_no_spikes(course: np.ndarray, noise: float) -> None:
+    assert not any("spikes" in by_kind(run(np.geomspace(1, 9, 16), course, noise=noise, seed=s)) for s in range(3))
+
+
+@pytest.mark.parametrize("kind", ["white", "AR(1), 0.8", "AR(1), 0.95", "heavy", "AR(1), 0.8, heavy"])
+def test_noise_that_all_layers_share_has_no_spikes(kind: str) -> None:
+    memory = 0.95 if "0.95" in kind else 0.8 if "AR" in kind else 0.0
+    spoken = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        drawn = rng.standard_t(4, size=150) if "heavy" in kind else rng.normal(size=150)
+        shared = lfilter([np.sqrt(1 - memory**2)], [1.0, -memory], drawn)[50:]
+        spoken += "spikes" in by_kind(run(np.ones(16), np.exp(0.3 * shared), noise=0.1, seed=seed))
+    assert spoken <= 2
+
+
+@pytest.mark.parametrize("course", [np.ones(60), SCHEDULES["warm-up and cosine"]], ids=["flat", "warm-up and cosine"])
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_spike_that_a_quarter_of_the_layers_share(course: np.ndarray, length: int) -> None:
+    for seed in range(5):
+        series = run(np.geomspace(1, 9, 16), course, seed=seed)
+        at = int(np.random.default_rng(seed).integers(5, 50))
+        series.iloc[at : at + length, 4:8] *= 3
+        spikes = by_kind(series)["spikes"]
+        assert spikes.steps == tuple(series.index[at : at + length])
+        assert spikes.layers == ("l4", "l5", "l6", "l7")
+        assert "(4 of 16 layers)" in spikes.text
+        assert 2 < float(spikes.numbers["times"]) < 4
+
+
+def test_a_jump_that_stays_is_no_spike() -> None:
+    assert "spikes" not in by_kind(run(np.ones(16), np.repeat([1.0, 5.0, 2.0], 20)))
 
 
 def test_layers_with_gaps() -> None:
