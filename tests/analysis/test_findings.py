@@ -262,6 +262,14 @@ def test_layers_with_gaps() -> None:
     assert "l4 (20%)" in missing.text
 
 
+def test_what_all_layers_lack_is_no_gap_of_a_layer() -> None:
+    series = run(np.ones(12), np.ones(9))
+    series.iloc[0] = np.nan  # the first cosine needs two changes
+    assert "missing" not in by_kind(series, metric="cosine")
+    series.iloc[1:3, 4] = np.nan
+    assert "l4 (25%)" in by_kind(series, metric="cosine")["missing"].text
+
+
 def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:
     series = run(np.ones(6), np.ones(30))
     held = pd.DataFrame({"layers": [3, 3], "jaccard": [0.9, 0.3], "low": [0.8, 0.2], "verdict": ["holds", "dissolves"]})

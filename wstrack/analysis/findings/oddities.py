@@ -140,8 +140,9 @@ def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
 
 
 def missing(series: pd.DataFrame) -> Finding | None:
-    """Which layers lack many of their values."""
+    """Which layers lack many of the values that others have: what no layer has at a sample is no layer's gap."""
     finite = np.isfinite(series.to_numpy(dtype=np.float64))
+    finite = finite[finite.any(axis=1)]
     share = pd.Series(1 - finite.mean(axis=0), index=series.columns)
     those = share.index[(share >= _GAPS) & (share < 1)]
     if not len(those):
