@@ -97,9 +97,26 @@ def test_stopped_layers() -> None:
     series.iloc[12:, 7] *= 1e-4
     series.iloc[-1, 7] = 1
     stopped = by_kind(series)["stopped"]
-    assert stopped.numbers == {"stopped": 2, "layers": 9, "first_step": 650}
+    assert stopped.numbers == {"stopped": 2, "never_changed": 0, "layers": 9, "first_step": 650}
     assert stopped.text.endswith("l2 (since step 650), l5 (since step 1000).")
     assert stopped.text.startswith("2 of 9 layers all but stopped")
+
+
+def test_layers_that_never_moved_did_not_stop() -> None:
+    series = run(np.ones(9), np.ones(30))
+    series.iloc[:, :2] = 0
+    frozen = by_kind(series)["stopped"]
+    assert frozen.text == "2 of 9 layers did not change at all, from the first sample to the last: l0, l1."
+    assert (frozen.layers, frozen.steps) == (("l0", "l1"), (50, 50))
+    series.iloc[19:, 5] = 0
+    both = by_kind(series)["stopped"]
+    assert both.numbers == {"stopped": 1, "never_changed": 2, "layers": 9, "first_step": 50}
+    first, second = both.text.split("\n")
+    assert first.startswith("1 of 9 layers all but stopped")
+    assert first.endswith("first third of the samples: l5 (since step 1000).")
+    assert second == frozen.text
+    assert by_kind(series, metric="norm")["stopped"].layers == ("l5",)
+    assert "stopped" not in by_kind(series * 0)
 
 
 def test_clusters_say_what_marks_them() -> None:
