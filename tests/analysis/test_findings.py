@@ -44,6 +44,19 @@ def test_depth_trend() -> None:
     assert falling.text.startswith("The value falls with depth: the later a layer, the smaller its median value")
 
 
+def test_a_loose_trend_is_a_tendency() -> None:
+    two_first = np.concatenate([[3.0, 2.5], 0.01 * np.arange(40)])
+    depth = by_kind(run(np.exp(two_first), np.ones(40), noise=0.01))["depth"]
+    assert 0.3 < float(depth.numbers["rho"]) < 0.9
+    assert depth.text.startswith("The change tends to grow with depth: later layers more often than not have a larger")
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_level_that_turns_over_the_depth_is_no_trend(sign: int) -> None:
+    falls_then_grows = np.concatenate([np.linspace(2, 0, 12), np.linspace(0, 3, 24)])
+    assert "depth" not in by_kind(run(np.exp(sign * falls_then_grows), np.ones(40)))
+
+
 @pytest.mark.parametrize(
     ("layers", "order", "exact"), [(6, [0, 1, 2, 3, 4, 5], 2 / 720), (7, [0, 1, 2, 3, 5, 4, 6], 14 / 5040)]
 )
