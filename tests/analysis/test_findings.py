@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from wstrack.analysis import Clustering, Finding, Stability, findings
+from wstrack.analysis import Clustering, Finding, Stability, comparable_steps, findings, phases, prepare
 
 
 def one_cluster(series: pd.DataFrame) -> Clustering:
@@ -94,6 +94,13 @@ def test_course() -> None:
     assert "went up" in rising.text
 
 
+def sampled(spans: list[int]) -> tuple[pd.DataFrame, pd.Series]:
+    """A steady training, sampled at these intervals: what changes is how far the layers get in one."""
+    series = run(np.geomspace(1e-4, 1e-3, 16), np.array(spans) ** 0.7, noise=0.1)
+    series.index = pd.Index(np.cumsum(spans), name="step")
+    return series, pd.Series(spans, index=series.index)
+
+
 def test_course_needs_comparable_intervals() -> None:
     series = run(np.geomspace(1, 9, 12), np.linspace(4, 1, 30))
     same = pd.Series(50, index=series.index)
@@ -101,6 +108,35 @@ def test_course_needs_comparable_intervals() -> None:
     assert "course" in by_kind(series, intervals=same)
     assert "course" not in by_kind(series, intervals=changed)
     assert "course" in by_kind(series, metric="norm", intervals=changed)
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [10] * 6 + [50] * 44,
+        [50] * 44 + [10] * 6,
+        [50] * 24 + [200] + [50] * 25,
+        [1] + [50] * 49,
+        [50] * 25 + [500] * 25,
+        [1] * 30 + [50] * 20,
+    ],
+    ids=["finer at first", "finer at last", "a long one", "the first", "half and half", "from one on"],
+)
+def test_a_change_of_the_sampling_is_none_of_the_training(spans: list[int]) -> None:
+    series, intervals = sampled(spans)
+    kept = comparable_steps(series.index, "rwc", intervals)
+    breaks = phases(prepare(series).values[kept]) if len(kept) else None
+    found = by_kind(series, intervals=intervals, phases=breaks)
+    assert not {"course", "against", "phases", "stopped", "spikes"} & set(found)
+
+
+def test_a_spike_and_a_stop_are_seen_beside_a_change_of_the_sampling() -> None:
+    series, intervals = sampled([10] * 6 + [50] * 44)
+    series.iloc[20] *= 3
+    series.iloc[30:, 3] = 0
+    found = by_kind(series, intervals=intervals)
+    assert found["spikes"].steps == (series.index[20],)
+    assert found["stopped"].steps == (series.index[30],)
 
 
 def test_stopped_layers() -> None:

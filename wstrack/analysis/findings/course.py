@@ -14,7 +14,7 @@ from wstrack.analysis.findings.words import ALPHA, Finding, batches, chance, hol
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
 
-__all__ = ["against", "course", "early_and_late", "phases", "same_intervals", "stopped"]
+__all__ = ["against", "course", "early_and_late", "phases", "stopped"]
 
 SHORTEST_THIRD = 4  # samples; with fewer a layer seems to have stopped by chance
 _STOPPED = 0.01
@@ -156,12 +156,3 @@ def early_and_late(values: pd.DataFrame) -> pd.DataFrame | None:
         return None
     course = pd.DataFrame({"early": values.iloc[:third].median(), "late": values.iloc[-third:].median()})
     return course.assign(ratio=course["late"] / course["early"])
-
-
-def same_intervals(steps: pd.Index, metric: str, intervals: pd.Series[int] | None) -> bool:
-    """Whether early and late samples span as many steps: a k-step change is not k one-step changes."""
-    if intervals is None or not metric.startswith("rwc"):
-        return True
-    spans = intervals.reindex(steps).dropna()
-    third = len(steps) // 3
-    return bool(spans.empty or spans.iloc[:third].median() == spans.iloc[-third:].median())
