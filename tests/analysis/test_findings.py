@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.signal import lfilter
 
-from wstrack.analysis import Clustering, Finding, Stability, findings
+from wstrack.analysis import Clustering, Finding, Stability, comparable_steps, findings, phases, prepare
 
 
 def one_cluster(series: pd.DataFrame) -> Clustering:
@@ -41,6 +42,19 @@ def test_depth_trend() -> None:
     assert depth.figure == "heatmap"
     falling = by_kind(series.iloc[:, ::-1], metric="norm")["depth"]
     assert falling.text.startswith("The value falls with depth: the later a layer, the smaller its median value")
+
+
+def test_a_loose_trend_is_a_tendency() -> None:
+    two_first = np.concatenate([[3.0, 2.5], 0.01 * np.arange(40)])
+    depth = by_kind(run(np.exp(two_first), np.ones(40), noise=0.01))["depth"]
+    assert 0.3 < float(depth.numbers["rho"]) < 0.9
+    assert depth.text.startswith("The change tends to grow with depth: later layers more often than not have a larger")
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_level_that_turns_over_the_depth_is_no_trend(sign: int) -> None:
+    falls_then_grows = np.concatenate([np.linspace(2, 0, 12), np.linspace(0, 3, 24)])
+    assert "depth" not in by_kind(run(np.exp(sign * falls_then_grows), np.ones(40)))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +94,13 @@ def test_course() -> None:
     assert "went up" in rising.text
 
 
+def sampled(spans: list[int]) -> tuple[pd.DataFrame, pd.Series]:
+    """A steady training, sampled at these intervals: what changes is how far the layers get in one."""
+    series = run(np.geomspace(1e-4, 1e-3, 16), np.array(spans) ** 0.7, noise=0.1)
+    series.index = pd.Index(np.cumsum(spans), name="step")
+    return series, pd.Series(spans, index=series.index)
+
+
 def test_course_needs_comparable_intervals() -> None:
     series = run(np.geomspace(1, 9, 12), np.linspace(4, 1, 30))
     same = pd.Series(50, index=series.index)
@@ -89,6 +110,35 @@ def test_course_needs_comparable_intervals() -> None:
     assert "course" in by_kind(series, metric="norm", intervals=changed)
 
 
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [10] * 6 + [50] * 44,
+        [50] * 44 + [10] * 6,
+        [50] * 24 + [200] + [50] * 25,
+        [1] + [50] * 49,
+        [50] * 25 + [500] * 25,
+        [1] * 30 + [50] * 20,
+    ],
+    ids=["finer at first", "finer at last", "a long one", "the first", "half and half", "from one on"],
+)
+def test_a_change_of_the_sampling_is_none_of_the_training(spans: list[int]) -> None:
+    series, intervals = sampled(spans)
+    kept = comparable_steps(series.index, "rwc", intervals)
+    breaks = phases(prepare(series).values[kept]) if len(kept) else None
+    found = by_kind(series, intervals=intervals, phases=breaks)
+    assert not {"course", "against", "phases", "stopped", "spikes"} & set(found)
+
+
+def test_a_spike_and_a_stop_are_seen_beside_a_change_of_the_sampling() -> None:
+    series, intervals = sampled([10] * 6 + [50] * 44)
+    series.iloc[20] *= 3
+    series.iloc[30:, 3] = 0
+    found = by_kind(series, intervals=intervals)
+    assert found["spikes"].steps == (series.index[20],)
+    assert found["stopped"].steps == (series.index[30],)
+
+
 def test_stopped_layers() -> None:
     series = run(np.ones(9), np.ones(30))
     series.iloc[12:, 2] *= 1e-4
@@ -96,9 +146,26 @@ def test_stopped_layers() -> None:
     series.iloc[12:, 7] *= 1e-4
     series.iloc[-1, 7] = 1
     stopped = by_kind(series)["stopped"]
-    assert stopped.numbers == {"stopped": 2, "layers": 9, "first_step": 650}
+    assert stopped.numbers == {"stopped": 2, "never_changed": 0, "layers": 9, "first_step": 650}
     assert stopped.text.endswith("l2 (since step 650), l5 (since step 1000).")
     assert stopped.text.startswith("2 of 9 layers all but stopped")
+
+
+def test_layers_that_never_moved_did_not_stop() -> None:
+    series = run(np.ones(9), np.ones(30))
+    series.iloc[:, :2] = 0
+    frozen = by_kind(series)["stopped"]
+    assert frozen.text == "2 of 9 layers did not change at all, from the first sample to the last: l0, l1."
+    assert (frozen.layers, frozen.steps) == (("l0", "l1"), (50, 50))
+    series.iloc[19:, 5] = 0
+    both = by_kind(series)["stopped"]
+    assert both.numbers == {"stopped": 1, "never_changed": 2, "layers": 9, "first_step": 50}
+    first, second = both.text.split("\n")
+    assert first.startswith("1 of 9 layers all but stopped")
+    assert first.endswith("first third of the samples: l5 (since step 1000).")
+    assert second == frozen.text
+    assert by_kind(series, metric="norm")["stopped"].layers == ("l5",)
+    assert "stopped" not in by_kind(series * 0)
 
 
 def test_clusters_say_what_marks_them() -> None:
@@ -209,12 +276,64 @@ def test_unsteady_layers() -> None:
     assert by_kind(series)["unstable"].layers == ("l3",)
 
 
+SCHEDULES = {
+    "warm-up and cosine": np.concatenate([np.linspace(0.1, 1, 10), 0.525 + 0.475 * np.cos(np.linspace(0, np.pi, 50))]),
+    "inverse square root": np.minimum(np.arange(1, 61) / 2, np.sqrt(2 / np.arange(1, 61))),
+    "cyclic": np.exp(0.7 * np.sin(np.arange(60) * np.pi / 10)),
+    "restarts": np.tile(0.55 + 0.45 * np.cos(np.arange(20) * np.pi / 20), 3),
+}
+
+
+@pytest.mark.parametrize("course", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.05])
+def test_the_peaks_of_a_schedule_are_no_spikes(course: np.ndarray, noise: float) -> None:
+    assert not any("spikes" in by_kind(run(np.geomspace(1, 9, 16), course, noise=noise, seed=s)) for s in range(3))
+
+
+@pytest.mark.parametrize("kind", ["white", "AR(1), 0.8", "AR(1), 0.95", "heavy", "AR(1), 0.8, heavy"])
+def test_noise_that_all_layers_share_has_no_spikes(kind: str) -> None:
+    memory = 0.95 if "0.95" in kind else 0.8 if "AR" in kind else 0.0
+    spoken = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        drawn = rng.standard_t(4, size=150) if "heavy" in kind else rng.normal(size=150)
+        shared = lfilter([np.sqrt(1 - memory**2)], [1.0, -memory], drawn)[50:]
+        spoken += "spikes" in by_kind(run(np.ones(16), np.exp(0.3 * shared), noise=0.1, seed=seed))
+    assert spoken <= 2
+
+
+@pytest.mark.parametrize("course", [np.ones(60), SCHEDULES["warm-up and cosine"]], ids=["flat", "warm-up and cosine"])
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_spike_that_a_quarter_of_the_layers_share(course: np.ndarray, length: int) -> None:
+    for seed in range(5):
+        series = run(np.geomspace(1, 9, 16), course, seed=seed)
+        at = int(np.random.default_rng(seed).integers(5, 50))
+        series.iloc[at : at + length, 4:8] *= 3
+        spikes = by_kind(series)["spikes"]
+        assert spikes.steps == tuple(series.index[at : at + length])
+        assert spikes.layers == ("l4", "l5", "l6", "l7")
+        assert "(4 of 16 layers)" in spikes.text
+        assert 2 < float(spikes.numbers["times"]) < 4
+
+
+def test_a_jump_that_stays_is_no_spike() -> None:
+    assert "spikes" not in by_kind(run(np.ones(16), np.repeat([1.0, 5.0, 2.0], 20)))
+
+
 def test_layers_with_gaps() -> None:
     series = run(np.ones(6), np.ones(20))
     series.iloc[2:6, 4] = np.nan
     missing = by_kind(series)["missing"]
     assert missing.layers == ("l4",)
     assert "l4 (20%)" in missing.text
+
+
+def test_what_all_layers_lack_is_no_gap_of_a_layer() -> None:
+    series = run(np.ones(12), np.ones(9))
+    series.iloc[0] = np.nan  # the first cosine needs two changes
+    assert "missing" not in by_kind(series, metric="cosine")
+    series.iloc[1:3, 4] = np.nan
+    assert "l4 (25%)" in by_kind(series, metric="cosine")["missing"].text
 
 
 def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:

@@ -16,6 +16,8 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import sums_needed
 from wstrack.recording import FOLDER, Recorder
 from wstrack.report import report
+from wstrack.report.page import page
+from wstrack.report.result import Report
 from wstrack.run import Layer, Manifest, Run
 
 MakeRun = Callable[..., Run]
@@ -296,3 +298,19 @@ def test_blocks_are_added_up_from_the_raw_sums_of_a_recording(make_run: MakeRun,
         wstrack.report(make_run(), aggregate="block")
     with pytest.raises(ValueError, match=r"aggregate='conv' puts all 16 layers of 'blocks' into one"):
         wstrack.report(run, aggregate="conv")
+
+
+def test_phases_are_of_samples_that_span_as_many_steps(make_run: MakeRun) -> None:
+    def sampled(spans: list[int]) -> Report:
+        run = make_run(samples=len(spans))
+        run.series["rwc"] = run.series["rwc"].mul(np.array(spans) ** 0.7, axis="index")
+        run.intervals = pd.Series(spans, index=run.series["rwc"].index)
+        return report(run, k=1)
+
+    finer_at_first = sampled([10] * 6 + [50] * 34)
+    assert finer_at_first.phases
+    assert finer_at_first.phases.table["samples"].tolist() == [34]
+    half_and_half = sampled([50] * 15 + [500] * 15)
+    assert half_and_half.phases is None
+    assert half_and_half.to_dict()["phases"] is None
+    assert "break off" not in page(half_and_half)

@@ -11,6 +11,7 @@ from wstrack.analysis.compare import Comparison, compare, match_clusters
 from wstrack.analysis.components import Component, components
 from wstrack.analysis.findings import Finding, findings
 from wstrack.analysis.groups import Groups, aggregate, group_layers, grouped
+from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.phases import Phases, phases
 from wstrack.analysis.prepare import Prepared, prepare
 from wstrack.analysis.reduce import Reduction, reduce
@@ -34,6 +35,7 @@ __all__ = [
     "average",
     "choose",
     "cluster",
+    "comparable_steps",
     "compare",
     "compare_clusterings",
     "components",

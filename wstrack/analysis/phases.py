@@ -19,6 +19,7 @@ Matrix = NDArray[np.float64]
 _COURSES = 3  # components over time that are looked at
 _SHORTEST = 5  # samples: a line and something to tell its noise from
 _SIMULATIONS = 399
+_ROUNDING = 1e-12  # of the squares of the courses: what a millionth of them leaves is no noise to learn from
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ def _break(courses: Matrix, start: int, rng: np.random.Generator) -> tuple[int, 
 
     at, ours = gain(courses)
     left = _smooth(courses, start)
+    if (left**2).sum() <= _ROUNDING * (courses**2).sum():
+        return int(at), 1.0
     spread = np.maximum((left**2).sum(axis=0), 1e-300)
     memory = (left[1:] * left[:-1]).sum(axis=0) / spread
     memory = np.clip(memory + (1 + 4 * memory) / len(left), 0.0, 0.98)  # least squares finds too little (Kendall 1954)

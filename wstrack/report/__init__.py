@@ -118,7 +118,8 @@ def report(
         runs=each if len(chosen) > 1 else (), tried=choice.trial if choice else None, seed=seed,
     )  # fmt: skip
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
-    phases = analysis.phases(prepared.values, seed=seed)
+    comparable = analysis.comparable_steps(series.index, metric, intervals)
+    phases = analysis.phases(prepared.values[comparable], seed=seed) if len(comparable) else None
     groups = None
     if group is not None:
         groups = analysis.grouped(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from wstrack.analysis.findings import clusters, course, levels, oddities, runs
 from wstrack.analysis.findings.words import ALPHA, Finding
+from wstrack.analysis.intervals import comparable_steps
 
 if TYPE_CHECKING:
     from wstrack.analysis.cluster import Clustering
@@ -45,9 +46,10 @@ def findings(
         clustering: of these layers.
         stability: of the clustering, or None where it could not be told.
         metric: its name; for the `rwc` metrics the texts say "change", for others "value".
-        intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). Where they differ between
-            early and late, the `rwc` of the two cannot be compared, and the course is not judged.
-        phases, groups, comparison: what those functions gave, where they were asked.
+        intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). What is said of the course
+            over time and of spikes is from `comparable_steps` alone.
+        phases: of `comparable_steps` too.
+        groups, comparison: what those functions gave, where they were asked.
 
     Example:
         >>> from wstrack.analysis import cluster, prepare
@@ -64,9 +66,9 @@ def findings(
         return []
     noun = "change" if metric.startswith("rwc") else "value"
     positive = bool((values.min() >= 0).all())
-    comparable = positive and course.same_intervals(series.index, metric, intervals)
-    thirds = course.early_and_late(values) if comparable else None
-    general = course.course(values, thirds, noun) if thirds is not None else None
+    over_time = values.loc[comparable_steps(values.index, metric, intervals)] if positive else values[:0]
+    thirds = course.early_and_late(over_time)
+    general = course.course(over_time, thirds, noun) if thirds is not None else None
     found = [
         clusters.clusters(values, thirds, clustering, stability, noun),
         *(runs.differences(comparison, noun) if comparison else ()),
@@ -74,12 +76,12 @@ def findings(
         levels.spread(values, noun),
         levels.groups(groups, noun) if groups else None,
         general,
-        course.against(values, thirds, general, noun) if thirds is not None else None,
-        course.phases(phases, noun) if phases and comparable else None,
-        course.stopped(values, thirds, noun) if thirds is not None else None,
+        course.against(over_time, thirds, general, noun) if thirds is not None else None,
+        course.phases(phases, noun) if phases and len(over_time) else None,
+        course.stopped(over_time, thirds, noun) if thirds is not None else None,
         *oddities.rule(values, intervals, metric),
         oddities.unstable(values) if positive else None,
-        oddities.spikes(values, noun) if positive else None,
+        oddities.spikes(over_time, noun),
         oddities.missing(series),
     ]
     return [finding for finding in found if finding]

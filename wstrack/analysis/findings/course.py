@@ -14,7 +14,7 @@ from wstrack.analysis.findings.words import ALPHA, Finding, batches, chance, hol
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
 
-__all__ = ["against", "course", "early_and_late", "phases", "same_intervals", "stopped"]
+__all__ = ["against", "course", "early_and_late", "phases", "stopped"]
 
 SHORTEST_THIRD = 4  # samples; with fewer a layer seems to have stopped by chance
 _STOPPED = 0.01
@@ -107,30 +107,45 @@ def phases(found: Phases, noun: str) -> Finding | None:
 
 
 def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
-    """Which layers stay next to zero from some step on to the end: candidates for freezing."""
+    """Which layers stay next to zero from some step on to the end, or all along: candidates for freezing."""
     limit = _STOPPED * thirds["early"]
     large = (values >= limit).to_numpy()
     samples = len(values)
     # The sample after the last large one.
     since = pd.Series(samples - np.argmax(large[::-1], axis=0), index=values.columns)
-    never = values.max().eq(0) if noun == "change" else values.max().isna()
-    late_enough = (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
-    small = late_enough | (never & (not bool(never.all())))
+    never = values.max().eq(0) & (noun == "change")
+    if never.all():
+        return None
     since[never] = 0
+    ended = ~never & (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
+    small = ended | never
     if not small.any():
         return None
-    steps = values.index.to_numpy()[since[small]]
-    stopped_layers = [str(name) for name in values.columns[small]]
-    named = [f"{name} (since step {step})" for name, step in zip(stopped_layers, steps, strict=True)]
-    what = "all but stopped" if noun == "change" else "all but vanished"
+    step = pd.Series(values.index.to_numpy()[np.minimum(since, samples - 1)], index=values.columns)
+    texts = []
+    if ended.any():
+        named = [f"{name} (since step {step[name]})" for name in values.columns[ended]]
+        texts.append(
+            f"{len(named)} of {len(small)} layers all but {'stopped' if noun == 'change' else 'vanished'}: to the end, "
+            f"the {noun} stays below 1 % of the layer's own median in the first third of the samples: {names(named)}."
+        )
+    if never.any():
+        texts.append(
+            f"{never.sum()} of {len(small)} layers did not change at all, from the first sample to the last: "
+            f"{names(str(name) for name in values.columns[never])}."
+        )
     return Finding(
         "stopped",
-        f"{len(named)} of {len(small)} layers {what}: to the end, the {noun} stays below 1 % of the layer's own median "
-        f"in the first third of the samples: {names(named)}.",
+        "\n".join(texts),
         "curves",
-        {"stopped": len(named), "layers": len(small), "first_step": int(steps.min())},
-        tuple(stopped_layers),
-        tuple(int(step) for step in steps),
+        {
+            "stopped": int(ended.sum()),
+            "never_changed": int(never.sum()),
+            "layers": len(small),
+            "first_step": int(step[small].min()),
+        },
+        tuple(str(name) for name in values.columns[small]),
+        tuple(int(one) for one in step[small]),
     )
 
 
@@ -141,12 +156,3 @@ def early_and_late(values: pd.DataFrame) -> pd.DataFrame | None:
         return None
     course = pd.DataFrame({"early": values.iloc[:third].median(), "late": values.iloc[-third:].median()})
     return course.assign(ratio=course["late"] / course["early"])
-
-
-def same_intervals(steps: pd.Index, metric: str, intervals: pd.Series[int] | None) -> bool:
-    """Whether early and late samples span as many steps: a k-step change is not k one-step changes."""
-    if intervals is None or not metric.startswith("rwc"):
-        return True
-    spans = intervals.reindex(steps).dropna()
-    third = len(steps) // 3
-    return bool(spans.empty or spans.iloc[:third].median() == spans.iloc[-third:].median())

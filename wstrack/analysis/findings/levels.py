@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALLEST_RATIO", "depth", "groups", "spread"]
 
 SMALLEST_RATIO = 1.2  # with a thousand layers a change of 2 % is beyond chance and still not worth a sentence
-_SMALLEST_RHO = 0.3
+_SMALLEST_RHO, _ORDERED = 0.3, 0.9  # of a tendency; of layers that are in order but for a few
 _EXACT_FROM = 20  # layers; below it the usual approximation of the p-value of a rank correlation is too bold
 
 
@@ -31,13 +31,15 @@ def depth(values: pd.DataFrame, noun: str) -> Finding | None:
     rho, p = (float(number) for number in stats.spearmanr(np.arange(layers), level))
     if layers < _EXACT_FROM:
         p = _permutation_p(level)
-    if p >= ALPHA or abs(rho) < _SMALLEST_RHO:
+    if p >= ALPHA or abs(rho) < _SMALLEST_RHO or _turns(level, rho):
         return None
-    trend, size = ("grows", "larger") if rho > 0 else ("falls", "smaller")
+    trend, size = ("grow", "larger") if rho > 0 else ("fall", "smaller")
+    text = f"The {noun} tends to {trend} with depth: later layers more often than not have a {size} median {noun}"
+    if abs(rho) >= _ORDERED:
+        text = f"The {noun} {trend}s with depth: the later a layer, the {size} its median {noun}"
     return Finding(
         "depth",
-        f"The {noun} {trend} with depth: the later a layer, the {size} its median {noun} "
-        f"(Spearman rank correlation {number(rho)} over {layers} layers, {chance(p)}).",
+        f"{text} (Spearman rank correlation {number(rho)} over {layers} layers, {chance(p)}).",
         "heatmap",
         {"rho": rho, "p": p, "layers": layers},
     )
@@ -85,6 +87,13 @@ def groups(found: Groups, noun: str) -> Finding | None:
         "curves",
         {"most": top, "most_median": most, "least": bottom, "least_median": least, "p": found.p, "groups": len(level)},
     )
+
+
+def _turns(level: NDArray[np.float64], rho: float) -> bool:
+    """Whether the first or the last half of the layers goes the other way: then there is no one trend over all."""
+    halves = [level[: len(level) // 2], level[len(level) // 2 :]]
+    tests = [stats.spearmanr(np.arange(len(half)), half) for half in halves if len(half) >= 4 and np.ptp(half) > 0]
+    return any(other * rho < 0 and p < 0.05 for other, p in tests)
 
 
 def _permutation_p(level: NDArray[np.float64]) -> float:

@@ -14,8 +14,7 @@ __all__ = ["missing", "rule", "spikes", "unstable"]
 
 _TOO_MUCH, _HEALTHY, _TOO_LITTLE = 1e-2, 1e-3, 1e-4  # of the change of one optimizer step (DL4J's chart)
 _UNSTEADY = 2.0  # times the median layer's fluctuation
-_SPIKE = 5.0  # robust standard deviations above the layer's running median
-_JUMP = np.log10(1.5)  # and at least so much of a jump, in decades
+_JUMP = np.log10(1.5)  # decades; what rises less is no spike, however calm the rest
 _SHARED = 0.2  # of the layers, and three at least
 _FEWEST = 12  # samples
 _GAPS = 0.1
@@ -102,27 +101,37 @@ def unstable(values: pd.DataFrame) -> Finding | None:
 
 
 def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
-    """At which samples many layers jump up together, for one sample."""
+    """At which samples many layers jump up together, for one sample or two.
+
+    Layers share their course, so they are no independent votes, and the course itself has peaks. Noise rises above its
+    neighbours as far as it falls below them: so how far a fifth of the layers rises is held against how far a fifth
+    falls anywhere. In noise with the tails of Student's t with four degrees of freedom, independent or shared by all
+    layers, the largest rise is r times the largest fall or more in about 1 of 1 + r^4 cases.
+    """
     if len(values) < _FEWEST or values.shape[1] < 3:
         return None
-    away = _residuals(values)
-    spread = 1.4826 * pd.DataFrame(np.abs(away)).median().fillna(np.inf).to_numpy()
-    high = away > np.maximum(_SPIKE * spread, _JUMP)
-    known = (~np.isnan(away)).sum(axis=1)
-    count = high.sum(axis=1)
-    rate = max(float(high.sum() / max(known.sum(), 1)), 1e-3)
-    p = np.minimum(1.0, stats.binom.sf(count - 1, np.maximum(known, 1), rate) * len(values))
-    shared = (p < ALPHA) & (count >= np.maximum(3, _SHARED * known))
+    logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
+    above_both, below_both = _beyond_both_sides(logs), _beyond_both_sides(-logs)
+    rise, fall = _reached_by_many(above_both), _reached_by_many(below_both)
+    if not np.isfinite(rise).any():
+        return None
+    # What the noise of single layers lends to the top fifth at every sample is no rise.
+    up, down = (one - max(float(np.median(one[np.isfinite(one)])), 0.0) for one in (rise, fall))
+    p = 1 / (1 + (np.maximum(up, 0.0) / max(float(down.max()), 1e-12)) ** 4)
+    shared = (p < ALPHA) & (rise > _JUMP)
     if not shared.any() or shared.mean() > 0.2:
         return None
+    high = above_both > _JUMP
+    count, known = high.sum(axis=1)[shared], np.isfinite(above_both).sum(axis=1)[shared]
     steps = tuple(int(step) for step in values.index[shared])
-    size = 10 ** float(np.median(away[shared][high[shared]]))
+    size = 10 ** float(np.median(above_both[shared][high[shared]]))
     layers = high[shared].any(axis=0)
-    named = [f"{step:,} ({n} of {k} layers)" for step, n, k in zip(steps, count[shared], known[shared], strict=True)]
+    named = [f"{step:,} ({n} of {k} layers)" for step, n, k in zip(steps, count, known, strict=True)]
     return Finding(
         "spikes",
-        f"The {noun} of many layers spikes together, {number(size)} times the usual, at step {names(named)} (binomial "
-        f"test, Bonferroni over samples, {chance(float(p[shared].max()))} at most).",
+        f"The {noun} of many layers spikes together, {number(size)} times that of the samples on both sides, at step "
+        f"{names(named)} (how far a fifth of the layers rises, against the farthest that a fifth falls; for noise with "
+        f"the tails of Student's t with four degrees of freedom, {chance(float(p[shared].max()))} at most).",
         "heatmap",
         {"spikes": len(steps), "times": size, "p": float(p[shared].max()), "first_step": steps[0]},
         tuple(str(name) for name in values.columns[layers]),
@@ -131,8 +140,9 @@ def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
 
 
 def missing(series: pd.DataFrame) -> Finding | None:
-    """Which layers lack many of their values."""
+    """Which layers lack many of the values that others have: what no layer has at a sample is no layer's gap."""
     finite = np.isfinite(series.to_numpy(dtype=np.float64))
+    finite = finite[finite.any(axis=1)]
     share = pd.Series(1 - finite.mean(axis=0), index=series.columns)
     those = share.index[(share >= _GAPS) & (share < 1)]
     if not len(those):
@@ -155,3 +165,18 @@ def _residuals(values: pd.DataFrame) -> NDArray[np.float64]:
     logs = np.log10(positive.to_numpy(dtype=np.float64))
     filled = pd.DataFrame(logs).interpolate(limit_direction="both").to_numpy()
     return np.asarray(logs - median_filter(filled, size=(7, 1), mode="nearest"))
+
+
+def _beyond_both_sides(values: pd.DataFrame) -> NDArray[np.float64]:
+    """How far a value lies above the medians of the three before it and of the three after; NaN next to the ends."""
+    before = values.rolling(3, min_periods=2).median().shift(1)
+    after = values[::-1].rolling(3, min_periods=2).median().shift(1)[::-1]
+    return np.asarray(np.minimum(values - before, values - after))
+
+
+def _reached_by_many(heights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By sample, the height that enough layers for a shared spike reach; -inf where fewer have one."""
+    known = np.isfinite(heights).sum(axis=1)
+    many = np.maximum(3, np.ceil(_SHARED * known)).astype(int)
+    ordered = np.sort(np.where(np.isfinite(heights), -heights, np.inf), axis=1)
+    return np.asarray(-np.take_along_axis(ordered, many[:, None] - 1, axis=1)[:, 0])
