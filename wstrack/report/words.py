@@ -188,7 +188,9 @@ def about_scan(report: Report) -> str:
 def about_stability(report: Report) -> str:
     """How far the clusters can be trusted."""
     stability = report.stability
-    if report.clustering.k < 2:
+    if report.clustering.k < 1:
+        return f"No cluster: {report.clustering.chosen}. Where there is none, nothing can hold or fall apart."
+    if report.clustering.k == 1:
         return f"One cluster: {report.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
     if stability is None:
         return "How stable the clusters are could not be tested: that takes more samples."
