@@ -100,6 +100,31 @@ def test_runs_are_averaged_step_by_step(make_run: MakeRun) -> None:
     np.testing.assert_allclose(series.to_numpy(), expected, rtol=1e-12)
 
 
+def cut(run: Run, samples: int) -> Run:
+    run.series["rwc"] = run.series["rwc"].iloc[:samples]
+    return run
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_a_run_too_short_to_stand_alone_is_in_the_mean(make_run: MakeRun, samples: int) -> None:
+    runs = [make_run(name=name, seed=seed) for seed, name in enumerate("abc")]
+    found = report([cut(make_run(name="new"), samples), *runs], k=3)
+    assert len(found.series) == 30
+    assert found.stability
+    assert found.stability.ways.loc["runs", "many"] == 3  # of a, b and c
+    with pytest.raises(WstrackError, match="'new' cannot be compared: at least 2 steps"):
+        report([*runs, cut(make_run(name="new"), samples)], k=3, compare="run")
+
+
+def test_what_is_too_little_names_its_run(make_run: MakeRun) -> None:
+    with pytest.raises(WstrackError, match=r"^short: at least 2 steps are needed"):
+        report(cut(make_run(name="short"), 1))
+    frozen = make_run(name="frozen")
+    frozen.series["rwc"] *= 0
+    with pytest.raises(WstrackError, match=r"^frozen: every value is zero"):
+        report(frozen, scale="log10")
+
+
 def test_runs_of_other_layers_are_refused(make_run: MakeRun) -> None:
     with pytest.raises(WstrackError, match=r"'block.1.weight' in 'a run' against 'other' in 'b'"):
         report([make_run(3), make_run(["block.0.weight", "other", "block.2.weight"], name="b")])

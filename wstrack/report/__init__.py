@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,8 +75,11 @@ def report(
         >>> [cluster["layers"] for cluster in found.to_dict()["clusters"]]
         [['a.weight', 'b.weight', 'c.weight'], ['d.weight', 'e.weight', 'f.weight']]
     """
+    import pandas as pd
+
     from wstrack import analysis
     from wstrack.analysis.trial import Procedure
+    from wstrack.errors import WstrackError
     from wstrack.report.result import Report
     from wstrack.report.series import aggregated, choose_metric, matched, settings_of, suited_scale
     from wstrack.run import Run
@@ -93,9 +97,12 @@ def report(
     bands = analysis.average(frames) if len(chosen) > 1 else None
     series = bands.mean if bands else frames[0]
     if scale is None and preset is None:
-        scale = suited_scale(series, metric)
+        scale = suited_scale(pd.concat(frames), metric)
 
-    prepared = analysis.prepare(series, scale=scale, outliers=outliers, preset=preset)
+    try:
+        prepared = analysis.prepare(series, scale=scale, outliers=outliers, preset=preset)
+    except WstrackError as error:
+        raise WstrackError(f"{', '.join(run.name for run in chosen)}: {error}") from None
     reduction = analysis.reduce(prepared.values, reduce, seed=seed)
     space = reduction.points if cluster_on == "plane" else prepared.values
     choice = None
@@ -111,11 +118,15 @@ def report(
     clustering = analysis.cluster(space, cluster, k=wanted, seed=seed)
     if choice:
         clustering = dataclasses.replace(clustering, chosen=choice.words)
-    each = [analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values for one in frames]
-    each = [one.reindex(prepared.values.index) for one in each if set(prepared.values.index) <= set(one.index)]
+    each = []
+    for one in frames if len(frames) > 1 else ():
+        with contextlib.suppress(WstrackError):  # what is too little to be clustered alone is in the mean all the same
+            alone = analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values
+            if set(prepared.values.index) <= set(alone.index):
+                each.append(alone.reindex(prepared.values.index))
     stability = analysis.stability(
         prepared.values, on=cluster_on, reduce=reduce, cluster=cluster, k=clustering.k,
-        runs=each if len(chosen) > 1 else (), tried=choice.trial if choice else None, seed=seed,
+        runs=each, tried=choice.trial if choice else None, seed=seed,
     )  # fmt: skip
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
     phases = analysis.phases(prepared.values, seed=seed)
