@@ -68,7 +68,7 @@ def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
     assert found.stability
     assert f"Agreement {found.stability.median:.2f}: {found.stability.verdict}" in shown
     assert "cluster 1: early, lowest, falling" in shown
-    assert "holds (1)" in shown
+    assert "yes (1)" in shown
 
 
 def test_what_is_missing_is_said(make_run: MakeRun) -> None:
@@ -178,7 +178,8 @@ def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
     shown = text(page(report(run, k=4)))
     verdict = shown.index("The 4 clusters are not stable (agreement of random halves")
     assert verdict < shown.index("What was found")
-    assert "dissolves (" in shown
+    assert "no (" in shown
+    assert "a piece of one cloud may come back" in shown
     found = report(run)
     shown = text(page(found))
     assert "One group of layers: nothing shows that they fall into several clusters." in shown
@@ -231,3 +232,36 @@ def test_clusters_alike_in_words_are_told_apart_by_their_level(make_run: MakeRun
     words = [mark.words for mark in mark_clusters(report(run, k=4))]
     assert len(set(words)) == 4
     assert sum("median" in one for one in words) == 2
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        ([0.202, 0.201], ["falling", "falling"]),
+        ([0.1, 0.3], ["falling most", "falling least"]),
+        ([5.0, 2.0], ["rising most", "rising least"]),
+        ([0.1, 0.101, 0.5], ["falling", "falling", "falling least"]),
+        ([0.1, 1.0], ["falling", "steady"]),
+    ],
+)
+def test_clusters_go_furthest_only_where_they_clearly_do(
+    make_run: MakeRun, late: list[float], words: list[str]
+) -> None:
+    from wstrack.report.marks import mark_clusters
+
+    run = make_run(4 * len(late))
+    levels = np.repeat(10.0 ** np.arange(len(late)), 4)
+    run.series["rwc"].iloc[:] = levels * np.where(np.arange(30)[:, None] < 20, 1, np.repeat(late, 4))
+    marks = mark_clusters(report(run, k=len(late)))
+    assert [mark.words.rpartition(", ")[2] for mark in marks] == words
+
+
+def test_what_may_be_negative_has_no_ratio_of_late_to_early(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series = {"cosine": run.series["rwc"] - 0.2}
+    found = report(run, k=3, group=r"block\.(1|2)")
+    assert found.table["late_early_ratio"].isna().all()
+    assert found.groups
+    assert found.groups.table["late_early_ratio"].isna().all()
+    assert "early, lowest –" not in text(page(found))
+    assert "early, lowest" in text(page(found))

@@ -26,6 +26,7 @@ __all__ = [
     "mark_clusters",
     "number",
     "printable",
+    "returns",
     "shorten",
     "title",
 ]
@@ -46,6 +47,7 @@ _SHAPES = (
 GREY = "#8c8c8c"
 # Control and direction characters, and halves of surrogate pairs.
 _UNRULY = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CLEARLY = 1.2  # times as far: the smallest ratio that a comparison calls a difference, too
 _USUAL = 0.8  # of the names that go through a module: it tells hardly any of them apart
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
@@ -158,21 +160,27 @@ def _rank(levels: pd.Series[float], label: int) -> str:
 
 
 def _course(ratio: float) -> str:
-    """In a word, what a late over early ratio says."""
-    if not np.isfinite(ratio) or ratio < 0:
-        return "changing"
+    """In a word, what a late over early ratio says, if there is one."""
+    if np.isnan(ratio):
+        return ""
     return "falling" if ratio < 2 / 3 else "rising" if ratio > 3 / 2 else "steady"
 
 
 def _among(courses: dict[int, str], ratios: pd.Series[float], label: int) -> str:
-    """The course of a cluster; where all go the same way, how it stands out among them."""
+    """The course of a cluster; where all go the same way, whether it does so clearly most or least of them."""
     course = courses[label]
     if len(courses) < 2 or set(courses.values()) not in ({"falling"}, {"rising"}):
         return course
-    steepest, flattest = ratios.idxmin(), ratios.idxmax()
-    if course == "rising":
-        steepest, flattest = flattest, steepest
-    return f"{course} most" if label == steepest else f"{course} least" if label == flattest else course
+    others = ratios.drop(label)
+    lower, higher = ratios[label] * _CLEARLY < others.min(), ratios[label] > others.max() * _CLEARLY
+    most, least = (lower, higher) if course == "falling" else (higher, lower)
+    return f"{course} most" if most else f"{course} least" if least else course
+
+
+def returns(mark: Mark) -> str:
+    """Whether the cluster comes back when blocks of steps are drawn anew, with its Jaccard index."""
+    word = {"holds": "yes", "shaky": "partly", "dissolves": "no"}.get(mark.verdict)
+    return f"{word} ({number(mark.jaccard)})" if word else "–"
 
 
 def number(value: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from wstrack.analysis.cluster import NOISE
 from wstrack.analysis.groups import GROUPINGS
+from wstrack.analysis.stability import HOLDS_FROM, SHAKY_FROM
 from wstrack.report.figures import FEW
 from wstrack.report.result import Report
 from wstrack.report.thin import Tiles
@@ -16,6 +17,7 @@ __all__ = [
     "about_curves",
     "about_heatmap",
     "about_plane",
+    "about_return",
     "about_scan",
     "about_stability",
     "complete",
@@ -203,6 +205,22 @@ def about_stability(report: Report) -> str:
         f"between the halves (80 % of the splits: {_two(stability.low)} to {_two(stability.high)}; 1 is the same "
         f"clusters, 0 is chance).{null}"
     )
+
+
+def about_return(report: Report) -> str:
+    """What it says of a cluster that it comes back, and what it does not."""
+    stability = report.stability
+    if stability is None or not len(stability.clusters):
+        return ""
+    text = (
+        "A cluster comes back if most of it is there again when blocks of steps are drawn anew: in parentheses the "
+        f"median Jaccard index (1 = all); yes from {HOLDS_FROM}, no below {SHAKY_FROM}."
+    )
+    if stability.verdict != "stable":
+        text += (
+            " That is easier than for halves to agree: a piece of one cloud may come back, and is no cluster for it."
+        )
+    return text
 
 
 def about_comparison(report: Report) -> str:
