@@ -204,6 +204,24 @@ def test_odd_names_survive_in_json_and_csv(hostile_run: Run, tmp_path: Path) -> 
     assert len(pd.read_csv(tmp_path / "a.csv")) == len(read["layers"])
 
 
+def test_half_a_surrogate_pair_in_any_name_stops_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    names = ["\ud800.0.weight", *(f"b.{i}.weight" for i in range(7))]
+    runs = [make_run(names, name=f"{seed}\ud801", seed=seed, task=f"\udc00{seed}") for seed in (0, 1)]
+    runs[0].layers["kind"] = pd.Series("\udfff", index=runs[0].layers.index, dtype=object)
+    found = report(runs, k=2, group="block", compare="task")
+    for ending in ("html", "json", "csv", "md", "png", "svg"):
+        found.save(tmp_path / f"a.{ending}")
+    assert json.loads((tmp_path / "a.json").read_text("utf-8"))["layers"][0]["layer"] == r"\ud800.0.weight"
+    assert pd.read_csv(tmp_path / "a.csv")["layer"][0] == r"\ud800.0.weight"
+    assert runs[0].series["rwc"].columns[0] == names[0]
+
+
+@pytest.mark.parametrize("argument", ["group", "aggregate"])
+def test_a_function_is_no_group(make_run: MakeRun, argument: str) -> None:
+    with pytest.raises(TypeError, match=rf"{argument}=<function .* is no text; pass {argument}= \(--{argument}\) kind"):
+        report(make_run(), **{argument: lambda name: name[0]})  # type: ignore[arg-type]
+
+
 def test_one_cloud_is_one_cluster_and_the_report_says_so(make_run: MakeRun) -> None:
     run = make_run(30)
     shape = run.series["rwc"].shape

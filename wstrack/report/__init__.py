@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def report(
         seed: of everything that is random; the same seed gives the same report.
 
     Raises:
+        TypeError: a `group` or `aggregate` that is no text.
         ValueError: an argument that cannot be; the message names the remedy.
         WstrackError: the runs do not fit together, or hold too little to report on.
 
@@ -89,6 +90,13 @@ def report(
         raise ValueError("runs=[] holds no run; pass at least one")
     if cluster_on not in ("plane", "curves"):
         raise ValueError(f"unknown cluster_on {cluster_on!r}; pass cluster_on= (--cluster-on) one of: plane, curves")
+    for argument, given in (("group", group), ("aggregate", aggregate)):
+        if given is not None and not isinstance(given, str):
+            raise TypeError(
+                f"{argument}={given!r} is no text; pass {argument}= (--{argument}) kind, block, stage or a regular "
+                "expression; wstrack.analysis.group_layers takes mappings and functions"
+            )
+    chosen = tuple(_encodable(run) for run in chosen)
     metric = choose_metric(chosen, metric)
     if aggregate is not None:
         chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
@@ -180,4 +188,27 @@ def report(
             "align": align,
             "seed": seed,
         },
+    )
+
+
+def _encodable(run: Run) -> Run:
+    """The run with halves of surrogate pairs in its names as JSON writes them, for pandas takes no such text."""
+    import pandas as pd
+
+    def escaped(values: Iterable[Any]) -> list[Any]:
+        return [v.encode(errors="backslashreplace").decode() if isinstance(v, str) else v for v in values]
+
+    def renamed(frame: pd.DataFrame, axis: Literal["index", "columns"]) -> pd.DataFrame:
+        names: pd.Index[Any] = getattr(frame, axis)
+        return frame.set_axis(pd.Index(escaped(names), dtype=object, name=names.name), axis=axis)
+
+    layers = renamed(run.layers, "index")
+    for column in ("kind", "block"):
+        layers[column] = pd.Series(escaped(layers[column]), index=layers.index, dtype=object)
+    return dataclasses.replace(
+        run,
+        layers=layers,
+        facts=dict(zip(run.facts, escaped(run.facts.values()), strict=True)),
+        series={metric: renamed(frame, "columns") for metric, frame in run.series.items()},
+        sums={name: renamed(frame, "columns") for name, frame in run.sums.items()},
     )
