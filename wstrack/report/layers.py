@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wstrack.report.marks import GREY, Mark, layer_colours, printable
 from wstrack.report.result import Report
 from wstrack.report.theme import TABLE
-from wstrack.report.thin import Tiles, thin
+from wstrack.report.thin import Tiles, compact, thin
 
 __all__ = ["BANDED_UP_TO", "analysed", "group_names", "layer_source", "table"]
 
@@ -39,8 +39,8 @@ def layer_source(report: Report, marks: Sequence[Mark], tiles: Tiles) -> ColumnD
     place = {layer: row for row, layer in enumerate(frame.index)}
     layers_a_row = tiles.rows[0][1] - tiles.rows[0][0]
 
-    def drawn(wide: NDArray[Any]) -> list[NDArray[np.float32]]:
-        thinned = np.take_along_axis(np.broadcast_to(wide, values.shape), picked, axis=1).astype(np.float32)
+    def drawn(wide: NDArray[Any]) -> list[NDArray[np.floating]]:
+        thinned = compact(np.take_along_axis(np.broadcast_to(wide, values.shape), picked, axis=1))
         return [thinned[place[layer]] if layer in place else np.empty(0, np.float32) for layer in table.index]
 
     sparks = _sparks(values)
