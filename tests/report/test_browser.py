@@ -293,3 +293,5 @@ def test_a_phone_needs_no_scrolling_sideways(
 ) -> None:
     page = opened(hostile_run if names == "hostile" else make_run(), width=360)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    heights = "[...document.querySelectorAll('#clusters tr')].map((row) => row.offsetHeight)"
+    assert max(page.evaluate(heights)) < 100
