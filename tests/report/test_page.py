@@ -127,7 +127,7 @@ def test_layers_without_a_cluster_are_noise(make_run: MakeRun) -> None:
     shown = text(page(report(run, cluster=DBSCAN(eps=2.0, min_samples=2))))
     assert "noise: late, steady" in shown
     assert "inertia" not in shown
-    assert "1 layers belong to none" in shown
+    assert "One layer belongs to none" in shown
     assert "One cluster of layers, by DBSCAN, as it is set." in text(page(report(run, cluster=DBSCAN(eps=1e9))))
     shown = text(page(report(run, cluster=DBSCAN(eps=1e-9))))
     assert "the method calls every layer noise" in shown
@@ -265,3 +265,35 @@ def test_what_may_be_negative_has_no_ratio_of_late_to_early(make_run: MakeRun) -
     assert found.groups.table["late_early_ratio"].isna().all()
     assert "early, lowest –" not in text(page(found))
     assert "early, lowest" in text(page(found))
+
+
+def test_one_value_is_one_value(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[3, 2] = np.nan
+    assert "Grey: one value that was not logged" in text(page(report(run, k=3)))
+
+
+def test_equal_values_are_drawn_at_one_height(make_run: MakeRun) -> None:
+    from bokeh.models import Range1d
+
+    from wstrack.report import figures, layers
+    from wstrack.report.marks import mark_clusters
+    from wstrack.report.thin import tile
+
+    run = make_run(4)
+    run.series["rwc"].iloc[:] = 0.01
+    found = report(run, k=1)
+    marks = mark_clusters(found)
+    source = layers.layer_source(found, marks, tile(run.series["rwc"].to_numpy(), run.steps))
+    plot = figures.curves(found, source, marks, Range1d(0, 300), logarithmic=True)
+    assert plot.y_range.start < 0.009 < 0.011 < plot.y_range.end
+
+
+def test_a_component_of_the_rest_is_not_named(make_run: MakeRun) -> None:
+    run = make_run(samples=4)
+    slopes = np.array([5, 0, 9, 3, 11, 1, 8, 2, 10, 4, 7, 6])
+    run.series["rwc"].iloc[:] = 10 ** (np.arange(12) + 0.01 * slopes * np.array([[0], [0], [1], [1]]))
+    found = report(run, k=3)
+    assert max(map(abs, found.components[1].correlations.values())) > 0.7
+    assert (found.components[0].meaning, found.components[1].meaning) == ("level", "")
+    assert "component 2 (less than 1 % of the variance)" in page(found)

@@ -71,7 +71,7 @@ def verdict(report: Report) -> tuple[bool, str]:
     """Whether there are clusters to build on, and the sentence that says so: what a reader must not miss."""
     k, stability = report.clustering.k, report.stability
     noise = int((report.clustering.labels == NOISE).sum())
-    apart = f" {noise} layers belong to none." if noise else ""
+    apart = f" {noise} layers belong to none." if noise > 1 else " One layer belongs to none." if noise else ""
     if k < 1:
         return False, "No clusters: the method calls every layer noise."
     if k == 1:
@@ -130,7 +130,8 @@ def about_heatmap(report: Report, tiles: Tiles) -> str:
     missing = int(report.series.isna().to_numpy().sum())
     infinite = int(np.isinf(report.series.to_numpy()).sum())
     if missing:
-        text.append(f"Grey: {missing:,} values that were not logged, or not a number.")
+        values = f"{missing:,} values that were" if missing > 1 else "one value that was"
+        text.append(f"Grey: {values} not logged, or not a number.")
     if infinite:
         text.append(f"White: {infinite:,} infinite values." if infinite > 1 else "White: one infinite value.")
     if tiles.samples_per_column > 1:
@@ -237,7 +238,8 @@ def about_comparison(report: Report) -> str:
         f"Intervals hold 95 % and are over {comparison.basis}.",
     ]
     if comparison.unmatched:
-        text.append(f"Left out, for not all runs have them: {len(comparison.unmatched)} layers.")
+        left = len(comparison.unmatched)
+        text.append(f"Left out, for not all runs have the same: {left} layer{'s' if left > 1 else ''}.")
     return " ".join(text)
 
 
@@ -257,7 +259,7 @@ def settings(report: Report) -> list[tuple[str, str]]:
     for what in replaced.columns:
         counts = replaced[what][replaced[what] > 0].sort_values(ascending=False, kind="stable")
         worst = ", ".join(f"{layer} ({count:,})" for layer, count in counts.head(5).items())
-        others = f" and {len(counts) - 5:,} more layers" if len(counts) > 5 else ""
+        others = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
         rows.append(
             (f"replaced: {what.replace('_', '-')}", f"{counts.sum():,}: {worst}{others}" if len(counts) else "none")
         )
