@@ -120,6 +120,8 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
     share = HTMLTemplateFormatter(
         template='<div class="number"><%- isFinite(parseFloat(value)) ? Math.round(100 * value) + " %" : "–" %></div>'
     )
+    whole = HTMLTemplateFormatter(template='<span title="<%- value %>"><%- value %></span>')
+    longest = max(map(len, source.data["layer"]))
     cluster = HTMLTemplateFormatter(template='<span style="color: <%- colour %>"><%- sign %></span> <%- value %>')
     course = HTMLTemplateFormatter(
         template='<svg width="62" height="18" viewBox="-1 -1 62 18" fill="none" stroke="currentColor"'
@@ -127,7 +129,7 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
     )
     columns = [
         TableColumn(field="depth", title="#", width=40),
-        TableColumn(field="layer", title="layer", width=250),
+        TableColumn(field="layer", title="layer", width=int(np.clip(7 * longest, 250, 400)), formatter=whole),
         TableColumn(field="kind", title="kind", width=80),
         TableColumn(field="shape", title="shape", width=124),
         TableColumn(field="cluster", title="cluster", width=96, formatter=cluster),
