@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,7 +9,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import wstrack
-from wstrack.references import references
+from wstrack.recording import FOLDER
+from wstrack.references import homes_of, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +49,24 @@ def test_runs_under_a_folder_by_pattern_and_one_by_one(
     assert [run.name for run in wstrack.pull_many([runs / "b", runs / "a", runs / "b"])] == ["b", "a"]
     with pytest.raises(wstrack.WstrackError, match=r"holds 2 runs .*name one, or use pull_many"):
         wstrack.pull(runs)
+
+
+def test_a_run_is_where_it_was_named_wherever_it_was_logged_to(
+    model: nn.Sequential, train: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs, copy, moved = (tmp_path / name for name in ("exp", "theirs", "copy", "moved"))
+    with wstrack.watch(model, to=[ours, theirs], every=2):
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1), 4)
+    assert homes_of(wstrack.pull(ours)) == [("tensorboard", str(ours)), ("tensorboard", str(theirs))]
+    shutil.copytree(ours, copy)
+    assert homes_of(wstrack.pull(copy)) == [("tensorboard", str(copy))]
+    assert homes_of(wstrack.pull(copy / FOLDER)) == [("tensorboard", str(copy))]
+    ours.rename(moved)
+    monkeypatch.chdir(tmp_path)
+    run = wstrack.pull("moved")
+    assert homes_of(run) == [("tensorboard", str(moved))]
+    run.facts["references"] = ["wandb:team/project/id", *run.facts["references"]]
+    assert homes_of(run) == [("wandb", "team/project/id"), ("tensorboard", str(moved))]
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,8 @@ def test_the_code_of_each_trainer(trainer: str) -> None:
 def test_each_trainer_is_on_the_page() -> None:
     modules = (ROOT / "integrations" / "wstrack_integrations").glob("[!_]*.py")
     assert set(CODE) == {module.stem for module in modules}
+
+
+def test_each_is_installed_from_a_checkout() -> None:
+    found = re.findall(r"`pip install (.+?)`", PAGE)
+    assert sorted(found) == [f"-e '.[{name}]'" for name in sorted(WHERE)]

@@ -131,6 +131,8 @@ def references(reference: str | Path, *, match: str | None = None) -> list[str]:
 def homes_of(run: Run) -> list[tuple[str, str]]:
     """The trackers that a run is in, and its address in each: where it was read from, or where it was logged to.
 
+    A folder that was copied or moved since it was logged to is its own home.
+
     Raises:
         WstrackError: it is in none: a table, or a recording of its own.
     """
@@ -140,12 +142,14 @@ def homes_of(run: Run) -> list[tuple[str, str]]:
     scheme, address = split(reference)
     if scheme:
         return [(scheme, address)]
-    if logged := [split(each) for each in run.facts.get("references", ())]:
-        return logged
     place = Path(reference).parent if Path(reference).name == FOLDER else Path(reference)
-    for name in trackers():
-        if place.is_dir() and tracker(name).recognises(place):
-            return [(name, str(place))]
+    here = [(name, str(place.absolute())) for name in trackers() if place.is_dir() and tracker(name).recognises(place)]
+    logged = [split(each) for each in run.facts.get("references", ())]
+    if not set(here).intersection(logged):  # it was copied or moved, and is meant where it was named
+        found = dict(here)
+        logged = [(name, found.get(name, to) if Path(to).is_absolute() else to) for name, to in logged]
+    if logged or here:
+        return list(dict.fromkeys(logged)) or here[:1]
     raise WstrackError(
         f"{reference} is in no tracker; name the run as its tracker does, as in mlflow:<run id>, or save() the report"
     )

@@ -101,7 +101,8 @@ def test_layer_without_a_finite_value_is_dropped(rough: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("series", "message"),
     [
-        (pd.DataFrame(), "at least 2 layers with values are needed to compare, and there are 0; .*layers="),
+        (pd.DataFrame(index=[1, 2]), "at least 2 layers with values are needed to compare, and there are 0; .*layers="),
+        (pd.DataFrame(columns=["a", "b"]), "at least 2 steps are needed for a curve, and there are 0; .*every="),
         (pd.DataFrame({"a": [1.0, 2.0]}), "and there are 1; "),
         (
             pd.DataFrame({"a": [1.0, 2.0], "b": [np.nan, np.inf]}),

@@ -69,6 +69,13 @@ def test_nothing_to_compare() -> None:
     assert stability(values(5), cluster=DBSCAN(eps=1e-9)) is None
 
 
+def test_what_is_only_noise_cannot_hold() -> None:
+    ramp = pd.DataFrame(np.arange(9.0)[:, None] / 4 + np.random.default_rng(2).normal(0, 0.1, (9, 24)))
+    assert cluster(reduce(ramp).points, "hdbscan").k == 0
+    assert cluster(reduce(ramp.iloc[:, 12:]).points, "hdbscan").k > 0
+    assert stability(ramp, cluster="hdbscan", nulls=0) is None
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_half_may_have_fewer_distinct_layers_than_clusters() -> None:
     equal = values(0, layers=9, steps=8) * 0

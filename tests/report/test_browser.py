@@ -107,6 +107,21 @@ def point_of(page: Any, layer: int) -> tuple[float, float]:
     return x, y
 
 
+def test_the_table_has_room_for_the_names_of_layers_and_shows_the_whole(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    names = [f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_A" for layer in range(12)]
+    page = opened(make_run([*names[:-1], names[-1] + "x" * 99]))
+    cells = """() => {
+      const walk = (node) => [...node.querySelectorAll(".slick-cell.l1"),
+        ...[...node.querySelectorAll("*")].flatMap((child) => child.shadowRoot ? walk(child.shadowRoot) : [])]
+      return walk(document).map((cell) => [cell.scrollWidth <= cell.clientWidth, cell.querySelector("[title]").title])
+    }"""
+    found = page.evaluate(cells)
+    assert [fits for fits, _ in found] == [True] * 11 + [False]
+    assert [title for _, title in found] == [*names[:-1], names[-1] + "x" * 99]
+
+
 def test_a_layer_chosen_on_the_plane_is_chosen_in_the_table(
     opened: Callable[..., Any], make_run: Callable[..., Run]
 ) -> None:
@@ -293,3 +308,5 @@ def test_a_phone_needs_no_scrolling_sideways(
 ) -> None:
     page = opened(hostile_run if names == "hostile" else make_run(), width=360)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    heights = "[...document.querySelectorAll('#clusters tr')].map((row) => row.offsetHeight)"
+    assert max(page.evaluate(heights)) < 100

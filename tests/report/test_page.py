@@ -68,7 +68,7 @@ def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
     assert found.stability
     assert f"Agreement {found.stability.median:.2f}: {found.stability.verdict}" in shown
     assert "cluster 1: early, lowest, falling" in shown
-    assert "holds (1)" in shown
+    assert "yes (1)" in shown
 
 
 def test_what_is_missing_is_said(make_run: MakeRun) -> None:
@@ -127,9 +127,11 @@ def test_layers_without_a_cluster_are_noise(make_run: MakeRun) -> None:
     shown = text(page(report(run, cluster=DBSCAN(eps=2.0, min_samples=2))))
     assert "noise: late, steady" in shown
     assert "inertia" not in shown
-    assert "1 layers belong to none" in shown
+    assert "One layer belongs to none" in shown
     assert "One cluster of layers, by DBSCAN, as it is set." in text(page(report(run, cluster=DBSCAN(eps=1e9))))
-    assert "the method calls every layer noise" in text(page(report(run, cluster=DBSCAN(eps=1e-9))))
+    shown = text(page(report(run, cluster=DBSCAN(eps=1e-9))))
+    assert "the method calls every layer noise" in shown
+    assert "One cluster" not in shown
 
 
 def test_many_clusters_differ_in_colour_or_shape(make_run: MakeRun) -> None:
@@ -176,7 +178,8 @@ def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
     shown = text(page(report(run, k=4)))
     verdict = shown.index("The 4 clusters are not stable (agreement of random halves")
     assert verdict < shown.index("What was found")
-    assert "dissolves (" in shown
+    assert "no (" in shown
+    assert "a piece of one cloud may come back" in shown
     found = report(run)
     shown = text(page(found))
     assert "One group of layers: nothing shows that they fall into several clusters." in shown
@@ -229,3 +232,68 @@ def test_clusters_alike_in_words_are_told_apart_by_their_level(make_run: MakeRun
     words = [mark.words for mark in mark_clusters(report(run, k=4))]
     assert len(set(words)) == 4
     assert sum("median" in one for one in words) == 2
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        ([0.202, 0.201], ["falling", "falling"]),
+        ([0.1, 0.3], ["falling most", "falling least"]),
+        ([5.0, 2.0], ["rising most", "rising least"]),
+        ([0.1, 0.101, 0.5], ["falling", "falling", "falling least"]),
+        ([0.1, 1.0], ["falling", "steady"]),
+    ],
+)
+def test_clusters_go_furthest_only_where_they_clearly_do(
+    make_run: MakeRun, late: list[float], words: list[str]
+) -> None:
+    from wstrack.report.marks import mark_clusters
+
+    run = make_run(4 * len(late))
+    levels = np.repeat(10.0 ** np.arange(len(late)), 4)
+    run.series["rwc"].iloc[:] = levels * np.where(np.arange(30)[:, None] < 20, 1, np.repeat(late, 4))
+    marks = mark_clusters(report(run, k=len(late)))
+    assert [mark.words.rpartition(", ")[2] for mark in marks] == words
+
+
+def test_what_may_be_negative_has_no_ratio_of_late_to_early(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series = {"cosine": run.series["rwc"] - 0.2}
+    found = report(run, k=3, group=r"block\.(1|2)")
+    assert found.table["late_early_ratio"].isna().all()
+    assert found.groups
+    assert found.groups.table["late_early_ratio"].isna().all()
+    assert "early, lowest –" not in text(page(found))
+    assert "early, lowest" in text(page(found))
+
+
+def test_one_value_is_one_value(make_run: MakeRun) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[3, 2] = np.nan
+    assert "Grey: one value that was not logged" in text(page(report(run, k=3)))
+
+
+def test_equal_values_are_drawn_at_one_height(make_run: MakeRun) -> None:
+    from bokeh.models import Range1d
+
+    from wstrack.report import figures, layers
+    from wstrack.report.marks import mark_clusters
+    from wstrack.report.thin import tile
+
+    run = make_run(4)
+    run.series["rwc"].iloc[:] = 0.01
+    found = report(run, k=1)
+    marks = mark_clusters(found)
+    source = layers.layer_source(found, marks, tile(run.series["rwc"].to_numpy(), run.steps))
+    plot = figures.curves(found, source, marks, Range1d(0, 300), logarithmic=True)
+    assert plot.y_range.start < 0.009 < 0.011 < plot.y_range.end
+
+
+def test_a_component_of_the_rest_is_not_named(make_run: MakeRun) -> None:
+    run = make_run(samples=4)
+    slopes = np.array([5, 0, 9, 3, 11, 1, 8, 2, 10, 4, 7, 6])
+    run.series["rwc"].iloc[:] = 10 ** (np.arange(12) + 0.01 * slopes * np.array([[0], [0], [1], [1]]))
+    found = report(run, k=3)
+    assert max(map(abs, found.components[1].correlations.values())) > 0.7
+    assert (found.components[0].meaning, found.components[1].meaning) == ("level", "")
+    assert "component 2 (less than 1 % of the variance)" in page(found)

@@ -87,3 +87,14 @@ def test_every_name_is_drawn_as_text(make_run: Callable[..., Run], tmp_path: Pat
     report.save(tmp_path / "r.svg")
     shown = {element.text for element in ET.parse(tmp_path / "r.svg").iter() if element.text}
     assert {"&lt;b&gt;", "@{layer}{safe}"} <= shown
+
+
+@pytest.mark.parametrize("scale", [1e303, 1e-303])
+def test_values_that_float32_has_no_room_for(make_run: Callable[..., Run], tmp_path: Path, scale: float) -> None:
+    run = make_run()
+    run.series["rwc"] *= scale
+    report = wstrack.report(run, k=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sizes(overview(report))
+        report.save(tmp_path / "r.html")

@@ -103,6 +103,31 @@ def test_runs_are_averaged_step_by_step(make_run: MakeRun) -> None:
     np.testing.assert_allclose(series.to_numpy(), expected, rtol=1e-12)
 
 
+def cut(run: Run, samples: int) -> Run:
+    run.series["rwc"] = run.series["rwc"].iloc[:samples]
+    return run
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_a_run_too_short_to_stand_alone_is_in_the_mean(make_run: MakeRun, samples: int) -> None:
+    runs = [make_run(name=name, seed=seed) for seed, name in enumerate("abc")]
+    found = report([cut(make_run(name="new"), samples), *runs], k=3)
+    assert len(found.series) == 30
+    assert found.stability
+    assert found.stability.ways.loc["runs", "many"] == 3  # of a, b and c
+    with pytest.raises(WstrackError, match="'new' cannot be compared: at least 2 steps"):
+        report([*runs, cut(make_run(name="new"), samples)], k=3, compare="run")
+
+
+def test_what_is_too_little_names_its_run(make_run: MakeRun) -> None:
+    with pytest.raises(WstrackError, match=r"^short: at least 2 steps are needed"):
+        report(cut(make_run(name="short"), 1))
+    frozen = make_run(name="frozen")
+    frozen.series["rwc"] *= 0
+    with pytest.raises(WstrackError, match=r"^frozen: every value is zero"):
+        report(frozen, scale="log10")
+
+
 def test_runs_of_other_layers_are_refused(make_run: MakeRun) -> None:
     with pytest.raises(WstrackError, match=r"'block.1.weight' in 'a run' against 'other' in 'b'"):
         report([make_run(3), make_run(["block.0.weight", "other", "block.2.weight"], name="b")])
@@ -180,6 +205,24 @@ def test_odd_names_survive_in_json_and_csv(hostile_run: Run, tmp_path: Path) -> 
     read = json.loads((tmp_path / "a.json").read_text("utf-8"))
     assert [layer["layer"] for layer in read["layers"]] == list(hostile_run.series["rwc"].columns)
     assert len(pd.read_csv(tmp_path / "a.csv")) == len(read["layers"])
+
+
+def test_half_a_surrogate_pair_in_any_name_stops_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    names = ["\ud800.0.weight", *(f"b.{i}.weight" for i in range(7))]
+    runs = [make_run(names, name=f"{seed}\ud801", seed=seed, task=f"\udc00{seed}") for seed in (0, 1)]
+    runs[0].layers["kind"] = pd.Series("\udfff", index=runs[0].layers.index, dtype=object)
+    found = report(runs, k=2, group="block", compare="task")
+    for ending in ("html", "json", "csv", "md", "png", "svg"):
+        found.save(tmp_path / f"a.{ending}")
+    assert json.loads((tmp_path / "a.json").read_text("utf-8"))["layers"][0]["layer"] == r"\ud800.0.weight"
+    assert pd.read_csv(tmp_path / "a.csv")["layer"][0] == r"\ud800.0.weight"
+    assert runs[0].series["rwc"].columns[0] == names[0]
+
+
+@pytest.mark.parametrize("argument", ["group", "aggregate"])
+def test_a_function_is_no_group(make_run: MakeRun, argument: str) -> None:
+    with pytest.raises(TypeError, match=rf"{argument}=<function .* is no text; pass {argument}= \(--{argument}\) kind"):
+        report(make_run(), **{argument: lambda name: name[0]})  # type: ignore[arg-type]
 
 
 def test_one_cloud_is_one_cluster_and_the_report_says_so(make_run: MakeRun) -> None:

@@ -81,7 +81,7 @@ def compare(
 
     Raises:
         ValueError: fewer than two settings, or one without runs.
-        WstrackError: the settings have fewer than two layers in common.
+        WstrackError: the settings have fewer than two layers in common, or one holds too little to cluster.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def compare(
 
     layers, thirds, overall = [], [], {}
     for name in names:
-        values = [10 ** np.nanmean([np.nanmean(run[:, depth == third]) for run in logs[name]]) for third in range(3)]
+        values = [10 ** _mean(np.array([_mean(run[:, depth == third]) for run in logs[name]])) for third in range(3)]
         for third, label in enumerate(THIRDS):
             if not (depth == third).any():
                 continue
@@ -228,7 +228,10 @@ def _clusters(
     for name, runs in settings.items():
         mean = average(frame[common] for frame in runs).mean
         positive = bool((mean.to_numpy() > 0).any()) and not bool((mean.to_numpy() < 0).any())
-        values = prepare(mean, scale="log10" if positive else "linear").values
+        try:
+            values = prepare(mean, scale="log10" if positive else "linear").values
+        except WstrackError as error:
+            raise WstrackError(f"{name!r} cannot be compared: {error}") from None
         labels = clustered(reduced(values, reduce, seed=seed).points, cluster, k=k, seed=seed).labels
         first = next(iter(found.values()), None)
         found[name] = labels if first is None else match_clusters(labels, first.reindex(labels.index).fillna(-1))

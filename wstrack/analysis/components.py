@@ -10,6 +10,7 @@ import pandas as pd
 __all__ = ["Component", "components"]
 
 _CLEAR = 0.7  # half of the variance in common
+_SLIGHT = 0.01  # of the variance: what has less is the rest, whatever it goes along with
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Component:
     Attributes:
         name: "component_1" or "component_2".
         explained: the share of the variance, or None where the method does not say.
-        meaning: the plain quantity that it follows most closely, or "" if none does with a rank correlation of 0.7.
+        meaning: the plain quantity that it follows most closely, or "" if none does with a rank correlation of 0.7, or
+            if the component has less than 1 % of the variance.
         correlation: the Spearman rank correlation with that quantity (with the closest, where `meaning` is empty).
         correlations: with every quantity.
     """
@@ -70,6 +72,6 @@ def components(
         # Of quantities that go together the first, and plainest, speaks.
         best = max(known, key=lambda quantity: round(abs(known[quantity]), 2))
         share = explained[place] if explained and place < len(explained) else None
-        clear = abs(known[best]) >= _CLEAR
+        clear = abs(known[best]) >= _CLEAR and (share is None or share >= _SLIGHT)
         found.append(Component(str(name), share, best if clear else "", known[best], known))
     return found

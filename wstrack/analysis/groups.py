@@ -44,9 +44,9 @@ class Groups:
         by: "kind", "block", "stage", a pattern, or "own" for a mapping or a function.
         labels: by layer, its group.
         table: by group, in the order of their first layers: how many `layers`, the `median` over layers of a layer's
-            median value, `late_early_ratio` (of the last third over the first, likewise), `k` clusters inside, the
-            `agreement` of halves and the `verdict` on them (as in `Stability`; "" where there is one cluster or too few
-            layers to tell).
+            median value, `late_early_ratio` (of the last third over the first, likewise; NaN where values are
+            negative), `k` clusters inside, the `agreement` of halves and the `verdict` on them (as in `Stability`; ""
+            where there is one cluster or too few layers to tell).
         clusters: by layer, its cluster inside its group, from 1.
         p: of the differences between the groups' levels, a Kruskal-Wallis test over layers; NaN with one group.
     """
@@ -165,6 +165,7 @@ def grouped(
     logged = values.T if series is None else series[values.index].where(np.isfinite(series[values.index]))
     third = max(1, len(logged) // 3)
     level, early, late = logged.median(), logged.head(third).median(), logged.tail(third).median()
+    ratio = late / early if not bool((logged < 0).any(axis=None)) else np.nan * late
     clusters = pd.Series(1, index=values.index, name="cluster")
     rows = {}
     for group in dict.fromkeys(labels):
@@ -172,7 +173,7 @@ def grouped(
         row: dict[str, Any] = {
             "layers": len(members),
             "median": float(level[members].median()),
-            "late_early_ratio": float((late[members] / early[members]).median()),
+            "late_early_ratio": float(ratio[members].median()),
             "k": 1,
             "agreement": np.nan,
             "verdict": "",

@@ -192,14 +192,14 @@ def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> N
 
 
 def _check_size(layers: int, steps: int, dropped: dict[str, str]) -> None:
+    if steps < 2:
+        raise WstrackError(
+            f"at least 2 steps are needed for a curve, and there are {steps}; log more often: watch(..., every=...)"
+        )
     if layers < 2:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:3])
         raise WstrackError(
             f"at least 2 layers with values are needed to compare, and there are {layers}"
             + (f" after {len(dropped)} were dropped ({reasons})" if dropped else "")
             + "; watch more of them: watch(..., layers=...)"
-        )
-    if steps < 2:
-        raise WstrackError(
-            f"at least 2 steps are needed for a curve, and there are {steps}; log more often: watch(..., every=...)"
         )

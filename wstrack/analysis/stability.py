@@ -104,7 +104,7 @@ def stability(
         seed: of everything random.
 
     Returns:
-        None where there is nothing to compare: fewer than four steps, or one cluster everywhere.
+        None where there is nothing to compare: fewer than four steps, one cluster everywhere, or only noise.
 
     Raises:
         ValueError: as `reduce` and `cluster` raise it, an unknown `on`, or `halves` below 1.
@@ -140,6 +140,8 @@ def stability(
     with one_thread():
         whole = clustered(pd.DataFrame(procedure.points(matrix), index=values.index), cluster, k=k, seed=seed).labels
         labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
+        if (labels < 0).all():
+            return None
         resampled = (matrix.take(_blocks(matrix.shape[1], rng), axis=1) for _ in range(bootstraps))
         drawn = procedure.labels([procedure.points(one) for one in resampled], k)
         ways = _ways(procedure, matrix, k, labels, drawn, runs, rng)
@@ -247,7 +249,7 @@ def _held(labels: NDArray[np.int64], drawn: NDArray[np.int64]) -> tuple[pd.DataF
         for mine, its in zip(*linear_sum_assignment(-common), strict=True):
             kept += ours[mine] & theirs[its]
         kept += (labels < 0) & (other < 0)
-    median, low = np.quantile(overlaps, [0.5, 0.1], axis=0) if len(names) else (np.empty(0), np.empty(0))
+    median, low = np.quantile(overlaps, [0.5, 0.1], axis=0)
     verdicts = ["holds" if one >= HOLDS_FROM else "shaky" if one >= SHAKY_FROM else "dissolves" for one in median]
     return (
         pd.DataFrame(

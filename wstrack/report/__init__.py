@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def report(
         seed: of everything that is random; the same seed gives the same report.
 
     Raises:
+        TypeError: a `group` or `aggregate` that is no text.
         ValueError: an argument that cannot be; the message names the remedy.
         WstrackError: the runs do not fit together, or hold too little to report on.
 
@@ -74,8 +76,11 @@ def report(
         >>> [cluster["layers"] for cluster in found.to_dict()["clusters"]]
         [['a.weight', 'b.weight', 'c.weight'], ['d.weight', 'e.weight', 'f.weight']]
     """
+    import pandas as pd
+
     from wstrack import analysis
     from wstrack.analysis.trial import Procedure
+    from wstrack.errors import WstrackError
     from wstrack.report.result import Report
     from wstrack.report.series import aggregated, choose_metric, matched, settings_of, suited_scale
     from wstrack.run import Run
@@ -85,6 +90,13 @@ def report(
         raise ValueError("runs=[] holds no run; pass at least one")
     if cluster_on not in ("plane", "curves"):
         raise ValueError(f"unknown cluster_on {cluster_on!r}; pass cluster_on= (--cluster-on) one of: plane, curves")
+    for argument, given in (("group", group), ("aggregate", aggregate)):
+        if given is not None and not isinstance(given, str):
+            raise TypeError(
+                f"{argument}={given!r} is no text; pass {argument}= (--{argument}) kind, block, stage or a regular "
+                "expression; wstrack.analysis.group_layers takes mappings and functions"
+            )
+    chosen = tuple(_encodable(run) for run in chosen)
     metric = choose_metric(chosen, metric)
     if aggregate is not None:
         chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
@@ -93,9 +105,12 @@ def report(
     bands = analysis.average(frames) if len(chosen) > 1 else None
     series = bands.mean if bands else frames[0]
     if scale is None and preset is None:
-        scale = suited_scale(series, metric)
+        scale = suited_scale(pd.concat(frames), metric)
 
-    prepared = analysis.prepare(series, scale=scale, outliers=outliers, preset=preset)
+    try:
+        prepared = analysis.prepare(series, scale=scale, outliers=outliers, preset=preset)
+    except WstrackError as error:
+        raise WstrackError(f"{', '.join(run.name for run in chosen)}: {error}") from None
     reduction = analysis.reduce(prepared.values, reduce, seed=seed)
     space = reduction.points if cluster_on == "plane" else prepared.values
     choice = None
@@ -111,11 +126,15 @@ def report(
     clustering = analysis.cluster(space, cluster, k=wanted, seed=seed)
     if choice:
         clustering = dataclasses.replace(clustering, chosen=choice.words)
-    each = [analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values for one in frames]
-    each = [one.reindex(prepared.values.index) for one in each if set(prepared.values.index) <= set(one.index)]
+    each = []
+    for one in frames if len(frames) > 1 else ():
+        with contextlib.suppress(WstrackError):  # what is too little to be clustered alone is in the mean all the same
+            alone = analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values
+            if set(prepared.values.index) <= set(alone.index):
+                each.append(alone.reindex(prepared.values.index))
     stability = analysis.stability(
         prepared.values, on=cluster_on, reduce=reduce, cluster=cluster, k=clustering.k,
-        runs=each if len(chosen) > 1 else (), tried=choice.trial if choice else None, seed=seed,
+        runs=each, tried=choice.trial if choice else None, seed=seed,
     )  # fmt: skip
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
     comparable = analysis.comparable_steps(series.index, metric, intervals)
@@ -170,4 +189,27 @@ def report(
             "align": align,
             "seed": seed,
         },
+    )
+
+
+def _encodable(run: Run) -> Run:
+    """The run with halves of surrogate pairs in its names as JSON writes them, for pandas takes no such text."""
+    import pandas as pd
+
+    def escaped(values: Iterable[Any]) -> list[Any]:
+        return [v.encode(errors="backslashreplace").decode() if isinstance(v, str) else v for v in values]
+
+    def renamed(frame: pd.DataFrame, axis: Literal["index", "columns"]) -> pd.DataFrame:
+        names: pd.Index[Any] = getattr(frame, axis)
+        return frame.set_axis(pd.Index(escaped(names), dtype=object, name=names.name), axis=axis)
+
+    layers = renamed(run.layers, "index")
+    for column in ("kind", "block"):
+        layers[column] = pd.Series(escaped(layers[column]), index=layers.index, dtype=object)
+    return dataclasses.replace(
+        run,
+        layers=layers,
+        facts=dict(zip(run.facts, escaped(run.facts.values()), strict=True)),
+        series={metric: renamed(frame, "columns") for metric, frame in run.series.items()},
+        sums={name: renamed(frame, "columns") for name, frame in run.sums.items()},
     )

@@ -12,15 +12,31 @@ from bokeh.models import (
     TickFormatter,
 )
 from bokeh.plotting import figure
+from matplotlib.ticker import MaxNLocator
 
-__all__ = ["plain", "powers", "whole_steps", "with_powers"]
+__all__ = ["plain", "powers", "ticks", "whole_steps", "with_powers"]
+
+_FEWEST = 3  # ticks, to read a value between them
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Powers of ten; where too few lie from `low` to `high`, also twice and five times as much, or all digits.
+
+    Example:
+        >>> [tick for tick in ticks(0.002, 0.03) if 0.002 <= tick <= 0.03]
+        [0.002, 0.005, 0.01, 0.02]
+    """
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for multiples in ([1], [1, 2, 5], range(1, 10)):
+        found = [float(f"{multiple}e{int(decade)}") for decade in decades for multiple in multiples]
+        if sum(low <= tick <= high for tick in found) >= _FEWEST:
+            return [tick for tick in found if 0 < tick < np.inf]
+    return [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if tick > 0]
 
 
 def powers(low: float, high: float) -> FixedTicker:
-    """Ticks at powers of ten; over less than two decades also at twice and five times as much."""
-    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    multiples = [1] if high / low >= 100 else [1, 2, 5]
-    return FixedTicker(ticks=[float(f"{multiple}e{int(decade)}") for decade in decades for multiple in multiples])
+    """Such ticks for an axis of Bokeh's."""
+    return FixedTicker(ticks=ticks(low, high))
 
 
 def with_powers(plot: figure, low: float, high: float) -> None:
@@ -33,7 +49,7 @@ def plain(low: float, high: float) -> TickFormatter:
     """Numbers as one would write them, or powers of ten where there are many."""
     if high / low >= 1e4:
         return LogTickFormatter()
-    return CustomJSTickFormatter(code="return String(Number(tick.toPrecision(3)))")
+    return CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
 
 
 def whole_steps(plot: figure) -> None:

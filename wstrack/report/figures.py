@@ -24,6 +24,7 @@ __all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
 
 # Tooltips are lists, never HTML: until 3.8 Bokeh put what it filled into HTML there unescaped.
 ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind @shape"), ("cluster", "@cluster")]
+_EQUAL = 1e-6  # of a value: as near as float32 can draw it
 FEW = 60  # curves that can still be told apart where they are not divided into clusters
 
 
@@ -73,9 +74,14 @@ def curves(
         line.tags = [mark.label, "line_alpha", 1.0]
         framed += [*shades, line]
         extent = (min(extent[0], low.min()), max(extent[1], high.max()))
+    low, high = float(frame.to_numpy().min()), float(frame.to_numpy().max())
+    if high - low <= _EQUAL * abs(high):  # what rounding leaves between equal values is no course
+        extent = (low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2)
+        plot.y_range = Range1d(*extent)
+    else:
+        plot.y_range.renderers = framed  # a lone spike of one layer among hundreds would squeeze everything else
     if logarithmic:
         with_powers(plot, *extent)
-    plot.y_range.renderers = framed  # a lone spike of one layer among hundreds would squeeze everything else
     for at in report.phases.breaks if report.phases else ():
         plot.vspan(x=[at], line_color=GREY, line_width=1, line_dash=[5, 3])
     plot.add_tools(HoverTool(renderers=[single], tooltips=ABOUT_LAYER))
@@ -105,10 +111,14 @@ def plane(report: Report, source: ColumnDataSource) -> figure:
 def axis_of(report: Report, place: int) -> str:
     """Its number, what it follows, and how much of the variance it has."""
     component = report.components[place]
-    share = "" if component.explained is None else f" ({component.explained:.0%} of the variance)"
+    share = "" if component.explained is None else f" ({_percent(component.explained)} of the variance)"
     back = "" if component.correlation > 0 else ", downwards" if place else ", leftwards"
     meaning = f": {component.meaning.partition(' (')[0]}{back}" if component.meaning else ""
     return f"component {place + 1}{meaning}{share}"
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def scan(report: Report) -> dict[str, figure]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wstrack.report.marks import GREY, Mark, layer_colours, printable
 from wstrack.report.result import Report
 from wstrack.report.theme import TABLE
-from wstrack.report.thin import Tiles, thin
+from wstrack.report.thin import Tiles, compact, thin
 
 __all__ = ["BANDED_UP_TO", "analysed", "group_names", "layer_source", "table"]
 
@@ -39,8 +39,8 @@ def layer_source(report: Report, marks: Sequence[Mark], tiles: Tiles) -> ColumnD
     place = {layer: row for row, layer in enumerate(frame.index)}
     layers_a_row = tiles.rows[0][1] - tiles.rows[0][0]
 
-    def drawn(wide: NDArray[Any]) -> list[NDArray[np.float32]]:
-        thinned = np.take_along_axis(np.broadcast_to(wide, values.shape), picked, axis=1).astype(np.float32)
+    def drawn(wide: NDArray[Any]) -> list[NDArray[np.floating]]:
+        thinned = compact(np.take_along_axis(np.broadcast_to(wide, values.shape), picked, axis=1))
         return [thinned[place[layer]] if layer in place else np.empty(0, np.float32) for layer in table.index]
 
     sparks = _sparks(values)
@@ -120,6 +120,8 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
     share = HTMLTemplateFormatter(
         template='<div class="number"><%- isFinite(parseFloat(value)) ? Math.round(100 * value) + " %" : "–" %></div>'
     )
+    whole = HTMLTemplateFormatter(template='<span title="<%- value %>"><%- value %></span>')
+    longest = max(map(len, source.data["layer"]))
     cluster = HTMLTemplateFormatter(template='<span style="color: <%- colour %>"><%- sign %></span> <%- value %>')
     course = HTMLTemplateFormatter(
         template='<svg width="62" height="18" viewBox="-1 -1 62 18" fill="none" stroke="currentColor"'
@@ -127,7 +129,7 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
     )
     columns = [
         TableColumn(field="depth", title="#", width=40),
-        TableColumn(field="layer", title="layer", width=250),
+        TableColumn(field="layer", title="layer", width=int(np.clip(7 * longest, 250, 400)), formatter=whole),
         TableColumn(field="kind", title="kind", width=80),
         TableColumn(field="shape", title="shape", width=124),
         TableColumn(field="cluster", title="cluster", width=96, formatter=cluster),

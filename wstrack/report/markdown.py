@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 from wstrack.report import words
-from wstrack.report.marks import chance, mark_clusters, number, shorten, title
+from wstrack.report.marks import chance, mark_clusters, number, returns, shorten, title
 from wstrack.report.result import Report
 
 __all__ = ["markdown"]
@@ -30,14 +30,15 @@ def markdown(report: Report) -> str:
     ]
     lines += ["", "## The clusters", "", _text(words.about_stability(report)), ""]
     lines += [
-        "| cluster | layers | what marks it | does it hold? | median | late / early |",
+        "| cluster | layers | what marks it | comes back? | median | late / early |",
         "|---|---|---|---|---|---|",
     ]
     marks = mark_clusters(report)
     for mark in marks:
         numbers = f"{number(mark.level)} | {number(mark.ratio)}"
-        holds = f"{mark.verdict} ({number(mark.jaccard)})" if mark.verdict else "–"
-        lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {holds} | {numbers} |")
+        lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {returns(mark)} | {numbers} |")
+    if returned := words.about_return(report):
+        lines += ["", _text(returned)]
     if report.comparison is not None:
         comparison = report.comparison
         rows = pd.concat([comparison.overall.assign(layers="all").reset_index(), comparison.thirds])

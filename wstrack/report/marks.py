@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ __all__ = [
     "mark_clusters",
     "number",
     "printable",
+    "returns",
     "shorten",
     "title",
 ]
@@ -45,6 +47,9 @@ _SHAPES = (
 GREY = "#8c8c8c"
 # Control and direction characters, and halves of surrogate pairs.
 _UNRULY = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CLEARLY = 1.2  # times as far: the smallest ratio that a comparison calls a difference, too
+_USUAL = 0.8  # of the names that go through a module: it tells hardly any of them apart
+_WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 @dataclass(frozen=True)
@@ -155,21 +160,27 @@ def _rank(levels: pd.Series[float], label: int) -> str:
 
 
 def _course(ratio: float) -> str:
-    """In a word, what a late over early ratio says."""
-    if not np.isfinite(ratio) or ratio < 0:
-        return "changing"
+    """In a word, what a late over early ratio says, if there is one."""
+    if np.isnan(ratio):
+        return ""
     return "falling" if ratio < 2 / 3 else "rising" if ratio > 3 / 2 else "steady"
 
 
 def _among(courses: dict[int, str], ratios: pd.Series[float], label: int) -> str:
-    """The course of a cluster; where all go the same way, how it stands out among them."""
+    """The course of a cluster; where all go the same way, whether it does so clearly most or least of them."""
     course = courses[label]
     if len(courses) < 2 or set(courses.values()) not in ({"falling"}, {"rising"}):
         return course
-    steepest, flattest = ratios.idxmin(), ratios.idxmax()
-    if course == "rising":
-        steepest, flattest = flattest, steepest
-    return f"{course} most" if label == steepest else f"{course} least" if label == flattest else course
+    others = ratios.drop(label)
+    lower, higher = ratios[label] * _CLEARLY < others.min(), ratios[label] > others.max() * _CLEARLY
+    most, least = (lower, higher) if course == "falling" else (higher, lower)
+    return f"{course} most" if most else f"{course} least" if least else course
+
+
+def returns(mark: Mark) -> str:
+    """Whether the cluster comes back when blocks of steps are drawn anew, with its Jaccard index."""
+    word = {"holds": "yes", "shaky": "partly", "dissolves": "no"}.get(mark.verdict)
+    return f"{word} ({number(mark.jaccard)})" if word else "–"
 
 
 def number(value: float) -> str:
@@ -238,18 +249,55 @@ def _middle_out(text: str, width: int) -> str:
 
 
 def labels(names: Sequence[str], *, width: int = 24) -> list[str]:
-    """Short labels for the layers of one model: without the modules that all of them begin or end with.
+    """Short labels for the layers of one model, no two alike, that keep what tells a name from the others.
+
+    What all names begin or end with is left out. Where that is too long still, so are the modules that most names go
+    through, and then the middle of words, the most common first; never a number.
 
     Example:
         >>> labels(["model.conv1.weight", "model.fc.weight"])
         ['conv1', 'fc']
+        >>> labels([*(f"model.layers.{i}.self_attn.q_proj.weight" for i in range(9)), "lm_head.weight"])[7:]
+        ['7', '8', 'lm_head']
     """
+    short = _trimmed(names)
+    if max(map(len, short)) > width:
+        modules = Counter(part for name in short for part in set(name.split(".")))
+        usual = {part for part, count in modules.items() if count >= _USUAL * len(names) and not part.isdecimal()}
+        without = [".".join(part for part in name.split(".") if part not in usual) for name in short]
+        times = Counter(without)
+        short = [new if new and times[new] == 1 else old for old, new in zip(short, without, strict=True)]
+    common = Counter(word for name in short for word in set(_WORD.findall(name)))
+    found = [shorten(_abbreviated(name, width, common), width=width) for name in short]
+    times = Counter(found)
+    nth: Counter[str] = Counter()
+    for place, label in enumerate(found):
+        if times[label] > 1:
+            nth[label] += 1
+            number = f" ({nth[label]})"
+            found[place] = shorten(label, width=width - len(number)) + number
+    return found
+
+
+def _trimmed(names: Sequence[str]) -> list[str]:
+    """The names without the modules that all of them begin or end with."""
     first, last = min(names), max(names)
     beginning = first[: _shared(first, last)].rpartition(".")[0]
     turned = [name[::-1] for name in names]
     ending = min(turned)[: _shared(min(turned), max(turned))].rpartition(".")[0][::-1]
     beginning, ending = beginning and f"{beginning}.", ending and f".{ending}"
-    return [shorten(name.removeprefix(beginning).removesuffix(ending) or name, width=width) for name in names]
+    return [name.removeprefix(beginning).removesuffix(ending) or name for name in names]
+
+
+def _abbreviated(name: str, width: int, common: Mapping[str, int]) -> str:
+    """`name` with the middle left out of as many of its words as it takes, those that most names have first."""
+    words = sorted(set(_WORD.findall(name)), key=lambda word: (common[word], len(word)), reverse=True)
+    for word in words:
+        if len(name) <= width:
+            break
+        brief = _middle_out(word, max(2, len(word) - (len(name) - width)))
+        name = re.sub(rf"(?<![^\W\d_]){word}(?![^\W\d_])", brief, name)
+    return name
 
 
 def _shared(a: str, b: str) -> int:

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from wstrack.analysis import Finding
 from wstrack.report import figures, layers, parts, words
 from wstrack.report.heatmap import heatmap
-from wstrack.report.marks import chance, concise, mark_clusters, number, printable, title
+from wstrack.report.marks import chance, concise, mark_clusters, number, printable, returns, title
 from wstrack.report.result import Report
 from wstrack.report.theme import THEME, restyle
 from wstrack.report.thin import tile
@@ -97,6 +97,7 @@ def page(report: Report) -> str:
         number=number,
         chance=chance,
         concise=concise,
+        returns=returns,
         places=PLACES,
         verdict=words.verdict(report),
         measured=words.measured(report),
@@ -114,6 +115,7 @@ def page(report: Report) -> str:
             "plane": words.about_plane(report),
             "scan": words.about_scan(report),
             "stability": words.about_stability(report),
+            "returned": words.about_return(report),
             "comparison": words.about_comparison(report),
         },
         settings=words.settings(report),

@@ -11,11 +11,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from wstrack.report.axes import ticks
 from wstrack.report.figures import FEW, axis_of
 from wstrack.report.layers import analysed
 from wstrack.report.marks import GREY, Mark, clusters_of, labels, layer_colours, mark_clusters, shorten, title
@@ -96,7 +97,7 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
     tiles = tile(report.series.to_numpy(), report.series.index.to_numpy(np.int64))
     image = np.ma.masked_invalid(tiles.image)
     if report.logarithmic:
-        image = np.ma.masked_less_equal(image, 0)
+        image = np.ma.log10(image)  # not LogNorm, which has its limits at the ends of what a float holds
     low, high = (float(image.min()), float(image.max())) if image.count() else (0.0, 1.0)
     high = high if high > low else low + (abs(low) or 1.0)
     strip, axes = place.subplots(1, 2, sharey=True, width_ratios=[1, 60], gridspec_kw={"wspace": 0.01})
@@ -108,7 +109,7 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
     axes.set_facecolor("#c8c8c8")
     drawn = axes.imshow(
         image, aspect="auto", interpolation="nearest", cmap="viridis",
-        norm=LogNorm(low, high) if report.logarithmic else Normalize(low, high),
+        norm=Normalize(low, high),
         extent=(tiles.start, tiles.start + tiles.width * tiles.image.shape[1], rows - 0.5, -0.5),
     )  # fmt: skip
     for at in report.phases.breaks if report.phases else ():
@@ -128,7 +129,8 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
     bar.outline.set_visible(False)
     bar.ax.set_title(shorten(report.metric, width=16), fontsize=9, loc="left")
     if report.logarithmic:
-        _powers(bar.ax, low, high)
+        shown = [tick for tick in ticks(10**low, 10**high) if low <= np.log10(tick) <= high]
+        bar.set_ticks([float(np.log10(tick)) for tick in shown], labels=[f"{tick:g}" for tick in shown])
 
 
 def _curves(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
@@ -166,6 +168,7 @@ def _plane(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> 
         there = points.loc[mark.layers]
         axes.scatter(there["component_1"], there["component_2"], s=22, alpha=0.7, marker=_MARKERS[mark.shape],
                      color=[colours[layer] for layer in mark.layers])  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel(axis_of(report, 0))
     axes.set_ylabel(axis_of(report, 1))
     axes.set_title("Each layer as a point: near means alike")
@@ -173,8 +176,8 @@ def _plane(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> 
 
 
 def _powers(axes: Axes, low: float, high: float) -> None:
-    """Ticks at powers of ten; over less than two decades also at twice and five times as much."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low >= 100 else (1.0, 2.0, 5.0)))
+    """The ticks of the page."""
+    axes.yaxis.set_major_locator(FixedLocator(ticks(low, high)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 

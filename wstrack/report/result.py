@@ -135,7 +135,8 @@ class Report:
         """A row a layer, in model order.
 
         `cluster` is -1 for noise and missing for a layer that was not clustered (`left_out` says why); `median` is over
-        the finite values; `late_early_ratio` is the median of the last third of the samples over that of the first.
+        the finite values; `late_early_ratio` is the median of the last third of the samples over that of the first,
+        missing where values are negative.
         """
         known = self.runs[0].layers.reindex(self.series.columns)
         table = known[["kind", "shape", "numel", "depth", "block"]].rename_axis("layer")
@@ -144,7 +145,8 @@ class Report:
         finite = self.series.where(np.isfinite(self.series))
         third = max(1, len(finite) // 3)
         table["median"] = finite.median()
-        table["late_early_ratio"] = finite.tail(third).median() / finite.head(third).median()
+        late, early = finite.tail(third).median(), finite.head(third).median()
+        table["late_early_ratio"] = np.nan if bool((finite < 0).any(axis=None)) else late / early
         if self.stability is not None:
             table["kept"] = self.stability.layers.reindex(table.index)
         if self.groups is not None:

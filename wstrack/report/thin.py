@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tiles", "thin", "tile"]
+__all__ = ["Tiles", "compact", "thin", "tile"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Tiles:
     """A series as an image of equal tiles.
 
     Attributes:
-        image: float32 of shape (rows, columns); NaN where nothing was logged.
+        image: of shape (rows, columns), float32 where that has room; NaN where nothing was logged.
         start: the step at the left edge of the first column.
         width: steps a column.
         steps: the steps behind each column, for people.
@@ -24,7 +24,7 @@ class Tiles:
         samples_per_column: how many samples, at most, one column averages.
     """
 
-    image: NDArray[np.float32]
+    image: NDArray[np.floating]
     start: float
     width: int
     steps: list[str]
@@ -66,13 +66,25 @@ def tile(values: NDArray[np.float64], steps: NDArray[np.int64], *, columns: int 
     last = np.append(first[1:], len(steps)) - 1
     spans = [f"{steps[a]}" if a == b else f"{steps[a]} to {steps[b]}" for a, b in zip(first, last, strict=True)]
     return Tiles(
-        image=means.astype(np.float32),
+        image=compact(means),
         start=float(steps[0] - finest / 2),
         width=width,
         steps=["" if hole else spans[i] for i, hole in zip(source, empty, strict=True)],
         rows=list(zip(layer_starts.tolist(), [*layer_starts[1:].tolist(), values.shape[1]], strict=True)),
         samples_per_column=int((last - first).max()) + 1,
     )
+
+
+def compact(values: NDArray[np.float64]) -> NDArray[np.floating]:
+    """`values` in float32, unless one of them is too large or too small for that.
+
+    Example:
+        >>> compact(np.array([0.5, np.nan])).dtype, compact(np.array([1e300])).dtype
+        (dtype('float32'), dtype('float64'))
+    """
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    room = np.finfo(np.float32)
+    return values.astype(np.float32) if ((sizes >= room.tiny) & (sizes <= room.max)).all() else values
 
 
 def _means(values: NDArray[np.float64], starts: NDArray[np.int64], *, axis: int) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from wstrack.analysis.cluster import NOISE
 from wstrack.analysis.groups import GROUPINGS
+from wstrack.analysis.stability import HOLDS_FROM, SHAKY_FROM
 from wstrack.report.figures import FEW
 from wstrack.report.result import Report
 from wstrack.report.thin import Tiles
@@ -16,6 +17,7 @@ __all__ = [
     "about_curves",
     "about_heatmap",
     "about_plane",
+    "about_return",
     "about_scan",
     "about_stability",
     "complete",
@@ -69,7 +71,7 @@ def verdict(report: Report) -> tuple[bool, str]:
     """Whether there are clusters to build on, and the sentence that says so: what a reader must not miss."""
     k, stability = report.clustering.k, report.stability
     noise = int((report.clustering.labels == NOISE).sum())
-    apart = f" {noise} layers belong to none." if noise else ""
+    apart = f" {noise} layers belong to none." if noise > 1 else " One layer belongs to none." if noise else ""
     if k < 1:
         return False, "No clusters: the method calls every layer noise."
     if k == 1:
@@ -128,7 +130,8 @@ def about_heatmap(report: Report, tiles: Tiles) -> str:
     missing = int(report.series.isna().to_numpy().sum())
     infinite = int(np.isinf(report.series.to_numpy()).sum())
     if missing:
-        text.append(f"Grey: {missing:,} values that were not logged, or not a number.")
+        values = f"{missing:,} values that were" if missing > 1 else "one value that was"
+        text.append(f"Grey: {values} not logged, or not a number.")
     if infinite:
         text.append(f"White: {infinite:,} infinite values." if infinite > 1 else "White: one infinite value.")
     if tiles.samples_per_column > 1:
@@ -188,7 +191,9 @@ def about_scan(report: Report) -> str:
 def about_stability(report: Report) -> str:
     """How far the clusters can be trusted."""
     stability = report.stability
-    if report.clustering.k < 2:
+    if report.clustering.k < 1:
+        return f"No cluster: {report.clustering.chosen}. Where there is none, nothing can hold or fall apart."
+    if report.clustering.k == 1:
         return f"One cluster: {report.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
     if stability is None:
         return "How stable the clusters are could not be tested: that takes more samples."
@@ -201,6 +206,22 @@ def about_stability(report: Report) -> str:
         f"between the halves (80 % of the splits: {_two(stability.low)} to {_two(stability.high)}; 1 is the same "
         f"clusters, 0 is chance).{null}"
     )
+
+
+def about_return(report: Report) -> str:
+    """What it says of a cluster that it comes back, and what it does not."""
+    stability = report.stability
+    if stability is None or not len(stability.clusters):
+        return ""
+    text = (
+        "A cluster comes back if most of it is there again when blocks of steps are drawn anew: in parentheses the "
+        f"median Jaccard index (1 = all); yes from {HOLDS_FROM}, no below {SHAKY_FROM}."
+    )
+    if stability.verdict != "stable":
+        text += (
+            " That is easier than for halves to agree: a piece of one cloud may come back, and is no cluster for it."
+        )
+    return text
 
 
 def about_comparison(report: Report) -> str:
@@ -217,7 +238,8 @@ def about_comparison(report: Report) -> str:
         f"Intervals hold 95 % and are over {comparison.basis}.",
     ]
     if comparison.unmatched:
-        text.append(f"Left out, for not all runs have them: {len(comparison.unmatched)} layers.")
+        left = len(comparison.unmatched)
+        text.append(f"Left out, for not all runs have the same: {left} layer{'s' if left > 1 else ''}.")
     return " ".join(text)
 
 
@@ -237,7 +259,7 @@ def settings(report: Report) -> list[tuple[str, str]]:
     for what in replaced.columns:
         counts = replaced[what][replaced[what] > 0].sort_values(ascending=False, kind="stable")
         worst = ", ".join(f"{layer} ({count:,})" for layer, count in counts.head(5).items())
-        others = f" and {len(counts) - 5:,} more layers" if len(counts) > 5 else ""
+        others = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
         rows.append(
             (f"replaced: {what.replace('_', '-')}", f"{counts.sum():,}: {worst}{others}" if len(counts) else "none")
         )
