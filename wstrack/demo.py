@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DemoResult", "SmallResNet", "demo"]
 
 EPOCHS = 15
-EVERY = 5
+EVERY = 1
 
 
 class _Block(nn.Module):

@@ -50,8 +50,9 @@ def rule(values: pd.DataFrame, intervals: pd.Series[int] | None, metric: str) ->
         found.append(
             Finding(
                 "rule",
-                f"{len(those)} of {len(p)} layers change too {too} by the rule of thumb (about {_HEALTHY:g} in one "
-                f"optimizer step; alarm {'above' if sign > 0 else 'below'} {limit:g}): {names(named)}, median{least} "
+                f"{len(those)} of {len(p)} layers {'changes' if len(those) == 1 else 'change'} too {too} by the rule "
+                f"of thumb (about {_HEALTHY:g} in one optimizer step; alarm {'above' if sign > 0 else 'below'} "
+                f"{limit:g}): {names(named)}, median{least} "
                 f"in one step (sign test, Holm over layers, {chance(float(p[p < ALPHA].max()))} at most).",
                 "curves",
                 {
@@ -89,11 +90,14 @@ def unstable(values: pd.DataFrame) -> Finding | None:
         return None
     found = [str(name) for name in values.columns[those]]
     named = [f"{name} ({number(float(size[name]) / usual)} times)" for name in found]
+    they = "are unsteady: from sample to sample they fluctuate"
+    if len(found) == 1:
+        they = "is unsteady: from sample to sample it fluctuates"
     return Finding(
         "unstable",
-        f"{len(found)} of {len(p)} layers are unsteady: from sample to sample they fluctuate over twice as much as "
-        f"the median layer does ({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the "
-        f"distances to the running median, Holm over layers, {chance(float(p[those].max()))} at most).",
+        f"{len(found)} of {len(p)} layers {they} over twice as much as the median layer does "
+        f"({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the distances to the running "
+        f"median, Holm over layers, {chance(float(p[those].max()))} at most).",
         "curves",
         {"unsteady": len(found), "layers": len(p), "p": float(p[those].max())},
         tuple(found),
@@ -151,8 +155,8 @@ def missing(series: pd.DataFrame) -> Finding | None:
     named = [f"{name} ({share[name]:.0%})" for name in found]
     return Finding(
         "missing",
-        f"{len(found)} of {len(share)} layers lack a tenth or more of their values, which were read off between "
-        f"neighbouring samples: {names(named)}.",
+        f"{len(found)} of {len(share)} layers {'lacks' if len(found) == 1 else 'lack'} a tenth or more of the values, "
+        f"which were read off between neighbouring samples: {names(named)}.",
         "heatmap",
         {"layers_with_gaps": len(found), "layers": len(share), "share": float(1 - finite.mean())},
         tuple(found),
