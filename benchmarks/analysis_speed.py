@@ -1,7 +1,7 @@
 """How long a report's analysis takes, and how much memory: `python benchmarks/analysis_speed.py`.
 
-One run of 1,000 layers x 1,000 samples; and 200 runs of 100 layers x 500 samples, averaged and compared in two
-settings. Each in a process of its own, without writing a page.
+One run of 1,000 layers x 1,000 samples, and of twice as many of both; and 200 runs of 100 layers x 500 samples,
+averaged and compared in two settings. Each in a process of its own, without writing a page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ import sys
 import time
 from typing import Any
 
-JOBS = {"one": "1 run, 1,000 layers x 1,000 samples", "many": "200 runs, 100 layers x 500 samples, two settings"}
+JOBS = {
+    "one": "1 run, 1,000 layers x 1,000 samples",
+    "large": "1 run, 2,000 layers x 2,000 samples",
+    "many": "200 runs, 100 layers x 500 samples, two settings",
+}
 
 
 def run(name: str, layers: int, samples: int, seed: int) -> Any:
@@ -37,9 +41,13 @@ def job(name: str) -> None:
     """Analyse, and print a row."""
     from wstrack.report import report
 
-    runs = [run("one", 1000, 1000, 0)] if name == "one" else [run(f"run {i}", 100, 500, i) for i in range(200)]
+    if name == "many":
+        runs = [run(f"run {i}", 100, 500, i) for i in range(200)]
+    else:
+        size = 1000 if name == "one" else 2000
+        runs = [run("one", size, size, 0)]
     start, cpu = time.perf_counter(), time.process_time()
-    found = report(runs, compare=None if name == "one" else "task")
+    found = report(runs, compare="task" if name == "many" else None)
     found.to_dict()
     took, used = time.perf_counter() - start, time.process_time() - cpu
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

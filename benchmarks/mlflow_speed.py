@@ -102,7 +102,8 @@ def reading(folder: Path) -> None:
         medians[store] = interleaved(jobs)
 
     measure("SQLite file", f"sqlite:///{folder}/mlflow.db")
-    with mlflow_server(folder / "server", f"sqlite:///{folder}/server/mlflow.db") as uri:
+    # Four workers, as `mlflow server` has by default.
+    with mlflow_server(folder / "server", f"sqlite:///{folder}/server/mlflow.db", workers=4) as uri:
         measure("`mlflow server`", uri)
     print(f"Reading {LAYERS} layers x {STEPS} steps, every point:\n")
     print(f"| reader | {' | '.join(medians)} |")

@@ -53,12 +53,12 @@ def group(command: Sequence[str], folder: Path, **options: object) -> Iterator[s
 
 
 @contextmanager
-def mlflow_server(folder: Path, backend: str, port: int | None = None) -> Iterator[str]:
-    """An MLflow server over a database; its URI."""
+def mlflow_server(folder: Path, backend: str, port: int | None = None, *, workers: int = 1) -> Iterator[str]:
+    """An MLflow server over a database; its URI. Each worker takes seconds to start."""
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # each takes seconds to start
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
     command = [sys.executable, "-m", "mlflow", "server", *arguments, *where]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
