@@ -476,7 +476,7 @@ def test_facts_are_what_runs_are_held_against_each_other_by(model: nn.Sequential
     assert compared.settings == ("easy", "hard")
     with pytest.raises(TypeError, match=r"facts: 'data': .'a'. is no name with a text, a number or a bool"):
         wstrack.watch(model, to=tmp_path / "no", facts={"data": ["a"]})  # type: ignore[dict-item]
-    for name in ("model", "every", "meter"):
+    for name in ("model", "every", "meter", "group"):
         with pytest.raises(ValueError, match=f"facts: {name!r} is one that wstrack keeps itself"):
             wstrack.watch(model, to=tmp_path / "no", facts={name: "mine"})
 

@@ -3,7 +3,7 @@
 A recording is a folder. Each time a run is watched it gets a part of its own, so that a resumed run appends and two
 processes never write to one file. While training, a part is an Arrow stream (`0001.arrows`): every append is one whole
 batch, and a reader gets all of them whatever happened to the writer. Closed, it is an Arrow file (`0001.arrow`), which
-is read where it lies, without decoding. The schema carries the manifest; a row is a sample; a column holds one raw sum
+is read without decoding. The schema carries the manifest; a row is a sample; a column holds one raw sum
 of all layers in the manifest's order.
 """
 
@@ -254,7 +254,7 @@ def _computable(sums: Sequence[str]) -> list[str]:
 
 
 def _rows(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
-    """(samples, width), where they lie if they are in one piece."""
+    """(samples, width), without a copy if they are in one piece."""
     whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values: NDArray[np.float64] = whole.flatten().to_numpy().reshape(-1, width)
     return values
@@ -266,7 +266,7 @@ def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
     Raises:
         OSError, pa.ArrowException, ValueError: it is no part of a recording, or was damaged.
     """
-    table, left = _read_file(path) if path.suffix == ".arrow" else _read_stream(path)
+    table, left = (_read_file(path), 0) if path.suffix == ".arrow" else _read_stream(path)
     metadata = table.schema.metadata or {}
     if _MANIFEST not in metadata:
         raise ValueError("it carries no manifest")
@@ -291,12 +291,12 @@ def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
     return replace(manifest, metrics=kept), table, lost, tuple(said)
 
 
-def _read_file(path: Path) -> tuple[pa.Table, int]:
-    """A finished part, which stays in the file until it is looked at; nothing of it is left."""
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
+def _read_file(path: Path) -> pa.Table:
+    """A finished part. Not mapped: a run keeps its sums, and would crash if somebody cut the file meanwhile."""
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as batches:
         table = batches.read_all()
     table.validate()  # what a file says of its numbers may point outside it
-    return table, 0
+    return table
 
 
 def _read_stream(path: Path) -> tuple[pa.Table, int]:

@@ -37,7 +37,11 @@ __all__ = ["Watcher", "watch"]
 log = logging.getLogger("wstrack")
 _watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
 
-OURS = ("name", "every", "window", "meter", "snapshot", "reference", "source")  # facts of every run, with `_facts`
+# Facts that a run has anyway, beside those of `_facts`: from us, or from the tracker that it is read back from.
+OURS = (
+    "name", "every", "window", "meter", "snapshot", "reference", "references", "source", "closed", "match", "files",
+    "tracking_store", "failed_samples", "display_name", "id", "entity", "project", "group", "tags", "state",
+)  # fmt: skip
 PATIENCE = 60.0  # seconds that close() waits for a tracker
 
 

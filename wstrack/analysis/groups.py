@@ -19,7 +19,7 @@ from wstrack.analysis.trial import Space
 from wstrack.metrics import METRICS, compute
 from wstrack.run import block_of
 
-__all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped"]
+__all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped", "late_early_ratio"]
 
 GROUPINGS = ("kind", "block", "stage")
 _SMALLEST = 6  # layers; fewer cannot be told to be two clusters
@@ -163,9 +163,7 @@ def grouped(
     """
     labels = labels.reindex(values.index)
     logged = values.T if series is None else series[values.index].where(np.isfinite(series[values.index]))
-    third = max(1, len(logged) // 3)
-    level, early, late = logged.median(), logged.head(third).median(), logged.tail(third).median()
-    ratio = late / early if not bool((logged < 0).any(axis=None)) else np.nan * late
+    level, ratio = logged.median(), late_early_ratio(logged)
     clusters = pd.Series(1, index=values.index, name="cluster")
     rows = {}
     for group in dict.fromkeys(labels):
@@ -194,6 +192,18 @@ def grouped(
     if len(parts) > 1 and np.ptp(np.concatenate(parts)) > 0:
         p = float(stats.kruskal(*parts).pvalue)
     return Groups(by, labels, pd.DataFrame.from_dict(rows, orient="index").rename_axis("group"), clusters, p)
+
+
+def late_early_ratio(series: pd.DataFrame) -> pd.Series[float]:
+    """By layer, the median of the last third of the samples over that of the first; NaN if any value is negative.
+
+    Example:
+        >>> late_early_ratio(pd.DataFrame({"a": [4.0, 9.0, 1.0], "b": [2.0, 9.0, 2.0]})).tolist()
+        [0.25, 1.0]
+    """
+    third = max(1, len(series) // 3)
+    ratio = series.tail(third).median() / series.head(third).median()
+    return ratio * np.nan if bool((series < 0).any(axis=None)) else ratio
 
 
 def aggregate(

@@ -48,6 +48,7 @@ from wstrack.analysis import (
     Reduction,
     Stability,
 )
+from wstrack.analysis.groups import late_early_ratio
 from wstrack.analysis.trial import Procedure
 from wstrack.files import write_whole
 from wstrack.run import Run
@@ -143,10 +144,8 @@ class Report:
         table["cluster"] = self.clustering.labels.reindex(table.index).astype("Int64")
         table[["component_1", "component_2"]] = self.reduction.points[["component_1", "component_2"]]
         finite = self.series.where(np.isfinite(self.series))
-        third = max(1, len(finite) // 3)
         table["median"] = finite.median()
-        late, early = finite.tail(third).median(), finite.head(third).median()
-        table["late_early_ratio"] = np.nan if bool((finite < 0).any(axis=None)) else late / early
+        table["late_early_ratio"] = late_early_ratio(finite)
         if self.stability is not None:
             table["kept"] = self.stability.layers.reindex(table.index)
         if self.groups is not None:

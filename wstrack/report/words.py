@@ -49,9 +49,10 @@ def measured(report: Report) -> str:
     scale = " 0.01 is a change of 1 %." if report.metric in _CHANGES else ""
     mean = f" The mean of {len(report.runs)} runs, step by step." if len(report.runs) > 1 else ""
     first, last = report.series.index[0], report.series.index[-1]
-    by = report.settings["aggregate"]
-    each = f", each of them a whole {by}" if by in GROUPINGS else f", each of them all that {by!r} puts together"
-    each = each + " of the model, from the raw sums of what is in it" if by else ""
+    by, each = report.settings["aggregate"], ""
+    if by:
+        what = f"a whole {by}" if by in GROUPINGS else f"all that {by!r} puts together"
+        each = f", each of them {what} of the model, from the raw sums of what is in it"
     return (
         f"{report.metric} – {formula}{window}.{scale} {layers:,} layers{each}, {steps:,} samples from step {first:,} "
         f"to {last:,}.{mean}"
