@@ -27,7 +27,7 @@ __all__ = ["FOLDER", "Part", "Recorder", "find_recordings", "last_step", "read_p
 
 FOLDER = "wstrack-recording"
 _MANIFEST, _LOST = b"wstrack.manifest", b"wstrack.lost"
-_BATCH = 2**27  # bytes that a finished part keeps in one piece; a smaller one is read without a copy
+_BATCH = 2**27  # bytes that a finished part has in one piece, and that are written at once
 
 
 class Recorder:
@@ -254,10 +254,8 @@ def _computable(sums: Sequence[str]) -> list[str]:
 
 
 def _rows(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
-    """(samples, width), without a copy if they are in one piece."""
-    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    values: NDArray[np.float64] = whole.flatten().to_numpy().reshape(-1, width)
-    return values
+    """(samples, width), a copy: a run keeps them, and would crash if somebody cut a mapped file meanwhile."""
+    return np.concatenate([np.empty(0), *(part.flatten().to_numpy() for part in column.chunks)]).reshape(-1, width)
 
 
 def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
@@ -292,8 +290,8 @@ def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
 
 
 def _read_file(path: Path) -> pa.Table:
-    """A finished part. Not mapped: a run keeps its sums, and would crash if somebody cut the file meanwhile."""
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as batches:
+    """A finished part, which stays in the file until it is looked at."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
         table = batches.read_all()
     table.validate()  # what a file says of its numbers may point outside it
     return table
