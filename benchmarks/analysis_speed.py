@@ -26,7 +26,7 @@ def run(name: str, layers: int, samples: int, seed: int) -> Any:
     """A run with three planted clusters."""
     import numpy as np
 
-    from wstrack.run import Layer, Manifest, Run
+    from wstrack.runs.run import Layer, Manifest, Run
 
     rng = np.random.default_rng(seed)
     kind = np.arange(layers) * 3 // layers
@@ -39,7 +39,7 @@ def run(name: str, layers: int, samples: int, seed: int) -> Any:
 
 def job(name: str) -> None:
     """Analyse, and print a row."""
-    from wstrack.report import report
+    from wstrack.reporting.report import report
 
     if name == "many":
         runs = [run(f"run {i}", 100, 500, i) for i in range(200)]

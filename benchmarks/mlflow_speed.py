@@ -22,9 +22,9 @@ from mlflow import MlflowClient
 from wstrack_integrations.mlflow import open_sink
 
 import wstrack
-from wstrack.recording import FOLDER, Recorder
-from wstrack.run import Layer, Manifest
-from wstrack.trackers import Sample
+from wstrack.runs.recording import FOLDER, Recorder
+from wstrack.runs.run import Layer, Manifest
+from wstrack.trackers.contract import Sample
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integrations"))
 from mlflow_servers import mlflow_server

@@ -35,7 +35,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 import wstrack
 from wstrack.doctor import doctor
-from wstrack.meters import choose
+from wstrack.measuring.meters import choose
 
 RWC = ("abs_change", "abs_previous")
 DISTANCE = (*RWC, "abs_from_start", "abs_start")
@@ -255,7 +255,7 @@ PEAK = """
 import pathlib, re, sys, torch
 sys.path[:0] = {path!r}
 from overhead_peers import {way}, weights
-from wstrack.meters import choose
+from wstrack.measuring.meters import choose
 def hwm(name): return 1024 * int(re.search(name + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 small = [torch.nn.Parameter(torch.ones(9))]
 job = {job}

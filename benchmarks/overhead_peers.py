@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from wstrack.meters.build import build
-from wstrack.meters.table import addresses, cut
+from wstrack.measuring.meters.build import build
+from wstrack.measuring.meters.table import addresses, cut
 
 CHUNK = 65_536
 Job = Callable[[], object]

@@ -21,9 +21,9 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from wstrack import analysis
-from wstrack.analysis.trial import Procedure
-from wstrack.report.result import Report
-from wstrack.run import Layer, Manifest, Run
+from wstrack.analysis.resampling import Procedure
+from wstrack.reporting.result import Report
+from wstrack.runs.run import Layer, Manifest, Run
 
 SIZES = ((100, 500), (1000, 1000), (2000, 2000))
 REPEATS = 5

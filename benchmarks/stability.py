@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from wstrack.analysis import choose, prepare
-from wstrack.analysis.trial import Procedure, trial
+from wstrack.analysis.resampling import Procedure, trial
 
 AUTHORS = {"resnet50-cifar10": 4, "resnet50-cifar100": 4, "efficientnet_b4-cifar10": 3, "efficientnet_b4-cifar100": 3}
 

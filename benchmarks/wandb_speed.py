@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 import wstrack
-from wstrack.recording import FOLDER, Recorder
-from wstrack.run import Layer, Manifest
-from wstrack.trackers import layer_keys
+from wstrack.runs.recording import FOLDER, Recorder
+from wstrack.runs.run import Layer, Manifest
+from wstrack.trackers.naming import layer_keys
 
 LAYERS, OFFLINE_STEPS, ONLINE_STEPS, REPEATS = 1000, 200, 2000, 5
 NAMES = [f"layer{number // 10}.{number % 10}.conv1.weight" for number in range(LAYERS)]

@@ -21,7 +21,7 @@ from torch import nn
 
 import wstrack
 from wstrack.demo import SmallResNet, demo
-from wstrack.run import Run
+from wstrack.runs.run import Run
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
 TASKS = {"odd or even": 2, "ten digits": 10}

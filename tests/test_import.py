@@ -71,8 +71,8 @@ def test_the_public_names_are_there_and_the_functions_keep_their_names() -> None
     assert len(wstrack.__all__) <= 10
     for name in wstrack.__all__:
         assert getattr(wstrack, name) is not None
-    importlib.import_module("wstrack.report.page")
-    importlib.import_module("wstrack.watch")
+    importlib.import_module("wstrack.reporting.page")
+    importlib.import_module("wstrack.training.watcher")
     assert callable(wstrack.watch)
     assert callable(wstrack.report)
     assert set(wstrack.__all__) <= set(dir(wstrack))
@@ -87,4 +87,4 @@ import wstrack
 with wstrack.watch(torch.nn.Linear(2, 2), to="./one"):
     pass
 """
-    assert "wstrack.ranks" in modules_after(code)
+    assert "wstrack.training.ranks" in modules_after(code)

@@ -34,7 +34,7 @@ def expected(metric: str, p: np.ndarray, w: np.ndarray) -> float:
 @pytest.mark.parametrize("metric", ["rwc", "rwc_l2", "rwc_elementwise", "norm"])
 @given(pair=pairs)
 def test_formula_against_numpy_float64(metric: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
-    from wstrack.meters.portable import change_sums
+    from wstrack.measuring.meters.portable import change_sums
 
     p, w = pair
     sums = change_sums(p.astype(np.float64), w.astype(np.float64), sums_needed([metric]))

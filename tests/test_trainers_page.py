@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import wstrack
-from wstrack.recording import FOLDER
+from wstrack.runs.recording import FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "trainers.md").read_text()

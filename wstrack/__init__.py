@@ -11,23 +11,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wstrack._version import __version__ as __version__
 from wstrack.errors import WstrackError as WstrackError
 
-# These modules share their names with the functions. Importing them here, before anyone can, is what makes
-# `wstrack.watch`, `wstrack.report` and `wstrack.push` the functions for good; none imports anything heavy.
-from wstrack.push import push as push
-from wstrack.report import report as report
-from wstrack.watch import Watcher as Watcher
-from wstrack.watch import watch as watch
-
 if TYPE_CHECKING:
-    from wstrack.metrics import relative_weight_change as relative_weight_change
-    from wstrack.references import pull as pull
-    from wstrack.references import pull_many as pull_many
-    from wstrack.report.result import Report as Report
-    from wstrack.run import Run as Run
+    from wstrack.measuring.change import relative_weight_change as relative_weight_change
+    from wstrack.reporting.report import report as report
+    from wstrack.reporting.result import Report as Report
+    from wstrack.runs.run import Run as Run
+    from wstrack.trackers.pushing import push as push
+    from wstrack.trackers.references import pull as pull
+    from wstrack.trackers.references import pull_many as pull_many
+    from wstrack.training.watcher import Watcher as Watcher
+    from wstrack.training.watcher import watch as watch
 
-__version__ = "0.1.0.dev0"
 __all__ = [
     "Report",
     "Run",
@@ -41,12 +38,17 @@ __all__ = [
     "watch",
 ]
 
+# Loaded when first asked for: `import wstrack` brings in neither torch nor a tracker.
 _LATER = {
-    "Report": "wstrack.report.result",
-    "Run": "wstrack.run",
-    "pull": "wstrack.references",
-    "pull_many": "wstrack.references",
-    "relative_weight_change": "wstrack.metrics",
+    "Report": "wstrack.reporting.result",
+    "Run": "wstrack.runs.run",
+    "Watcher": "wstrack.training.watcher",
+    "pull": "wstrack.trackers.references",
+    "pull_many": "wstrack.trackers.references",
+    "push": "wstrack.trackers.pushing",
+    "relative_weight_change": "wstrack.measuring.change",
+    "report": "wstrack.reporting.report",
+    "watch": "wstrack.training.watcher",
 }
 
 

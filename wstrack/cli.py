@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import wstrack
+from wstrack._version import __version__
 from wstrack.errors import WstrackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wstrack.report.result import Report
-    from wstrack.run import Run
+    from wstrack.reporting.result import Report
+    from wstrack.runs.run import Run
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -85,8 +85,8 @@ def _full(references: Sequence[str], tracker: str | None, project: str | None) -
 
 
 def _pull(references: list[str], match: str | None, metrics: Sequence[str] | None = None) -> list[Run]:
-    from wstrack.references import pull
-    from wstrack.references import references as runs_at
+    from wstrack.trackers.references import pull
+    from wstrack.trackers.references import references as runs_at
 
     found = list(dict.fromkeys(one for each in references for one in runs_at(each, match=match)))
     # Of several runs the bar tells; of one, what its source says meanwhile.
@@ -96,7 +96,7 @@ def _pull(references: list[str], match: str | None, metrics: Sequence[str] | Non
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(wstrack.__version__, prog_name="wstrack")
+@click.version_option(__version__, prog_name="wstrack")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """See which layers of a network are learning.
@@ -132,7 +132,7 @@ def pull(
     metrics: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Fetch the series of a run, whole, and say what is missing."""
-    from wstrack.tables import save_run
+    from wstrack.runs.tables import save_run
 
     runs = _pull(_full(references, tracker, project), match, list(metrics) or None)
     if outputs and len(runs) > 1:
@@ -197,7 +197,7 @@ def report(
     attach: bool, methods: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
-    from wstrack.report import report as make
+    from wstrack.reporting.report import report as make
 
     if settings["k"] not in ("auto", "stability", "gap", "silhouette"):
         try:
@@ -231,7 +231,9 @@ def push(recording: str, reference: str) -> None:
     RECORDING is a recording's folder, or a run's folder that holds one; REFERENCE is the run that it is of, such as
     mlflow:RUN_ID or wandb:ENTITY/PROJECT/RUN.
     """
-    sent = wstrack.push(recording, reference)
+    from wstrack.trackers.pushing import push as send
+
+    sent = send(recording, reference)
     click.echo(f"sent {sent:,} samples to {reference}" if sent else f"{reference} lacks no sample of {recording}")
 
 
@@ -239,8 +241,8 @@ def push(recording: str, reference: str) -> None:
 @_reading
 def runs(references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None) -> None:
     """List the runs at a reference, and how whole they are."""
-    from wstrack.references import pull
-    from wstrack.references import references as runs_at
+    from wstrack.trackers.references import pull
+    from wstrack.trackers.references import references as runs_at
 
     failed = False
     for reference in _full(references, tracker, project):

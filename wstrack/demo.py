@@ -12,14 +12,14 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from wstrack.references import pull
-from wstrack.report import report
-from wstrack.watch import watch
+from wstrack.reporting.report import report
+from wstrack.trackers.references import pull
+from wstrack.training.watcher import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wstrack.report.result import Report
+    from wstrack.reporting.result import Report
 
 __all__ = ["DemoResult", "SmallResNet", "demo"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from wstrack import __version__
-from wstrack.meters import VARIABLE, cpu, cuda, named
-from wstrack.meters.build import CannotBuildError, compiler, compiler_version
+from wstrack._version import __version__
+from wstrack.measuring.meters import VARIABLE, cpu, cuda, named
+from wstrack.measuring.meters.build import CannotBuildError, compiler, compiler_version
 
 __all__ = ["doctor"]
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from wstrack.watch import Watcher
+    from wstrack.training.watcher import Watcher
 
 __all__ = ["watch"]
 

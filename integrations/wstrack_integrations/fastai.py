@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.trackers import tracker
-from wstrack.watch import watch
+from wstrack.trackers.registry import tracker
+from wstrack.training.watcher import watch
 
 try:
     from fastai.callback.core import Callback
@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("fastai is not installed: pip install 'wstrack[fastai]'") from error
 
 if TYPE_CHECKING:
-    from wstrack.watch import Watcher
+    from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.trackers import tracker
-from wstrack.watch import watch
+from wstrack.trackers.registry import tracker
+from wstrack.training.watcher import watch
 
 try:
     from ignite.engine import Events
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
     from torch import nn
 
-    from wstrack.watch import Watcher
+    from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeHandler"]
 

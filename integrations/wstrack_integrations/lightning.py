@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.watch import watch
+from wstrack.training.watcher import watch
 
 try:
     from lightning.pytorch import Callback
@@ -19,7 +19,7 @@ except ModuleNotFoundError:
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-    from wstrack.watch import Watcher
+    from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.watch import watch
+from wstrack.training.watcher import watch
 
 try:
     from skorch.callbacks import Callback
@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from skorch import NeuralNet
 
-    from wstrack.watch import Watcher
+    from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
 

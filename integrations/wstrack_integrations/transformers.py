@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wstrack.trackers import tracker
-from wstrack.watch import watch
+from wstrack.trackers.registry import tracker
+from wstrack.training.watcher import watch
 
 try:
     from transformers import TrainerCallback
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from wstrack.watch import Watcher
+    from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 import wstrack
-from wstrack.recording import FOLDER
+from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
 
 class Steps:

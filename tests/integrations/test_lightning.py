@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from wstrack_integrations.lightning import WeightChangeCallback
 
 if TYPE_CHECKING:
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
 EVERY = 2
 MICRO, ACCUMULATE = 16, 4  # micro-batches in an epoch, and how many make a step

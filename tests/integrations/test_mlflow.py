@@ -30,9 +30,9 @@ from wstrack_integrations.mlflow import server as rest
 
 import wstrack
 from wstrack.errors import WstrackError
-from wstrack.references import references
-from wstrack.run import Layer, Manifest, Run
-from wstrack.trackers import Sample, Sink
+from wstrack.runs.run import Layer, Manifest, Run
+from wstrack.trackers.contract import Sample, Sink
+from wstrack.trackers.references import references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

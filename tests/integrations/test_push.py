@@ -21,14 +21,14 @@ from wstrack_integrations import wandb as wandb_tracker
 
 import wstrack
 from wstrack.cli import main
-from wstrack.push import _recorded
-from wstrack.recording import FOLDER, Recorder
-from wstrack.run import Layer, Manifest
+from wstrack.runs.recording import FOLDER, Recorder
+from wstrack.runs.run import Layer, Manifest
+from wstrack.trackers.pushing import _recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
     from .wandb_server import Server
 

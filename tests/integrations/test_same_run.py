@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 import wstrack
-from wstrack.recording import FOLDER
+from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
     from .wandb_server import Server
 

@@ -26,13 +26,14 @@ from torch.utils.tensorboard import SummaryWriter
 from wstrack_integrations import tensorboard
 
 from wstrack.errors import WstrackError
-from wstrack.run import Layer, Manifest
-from wstrack.trackers import Sample, Sink, layer_keys
+from wstrack.runs.run import Layer, Manifest
+from wstrack.trackers.contract import Sample, Sink
+from wstrack.trackers.naming import layer_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
 ODD_NAMES = [
     "layer1.0.conv1.weight",

@@ -25,17 +25,17 @@ from wstrack_integrations.wandb.pace import Pace
 import wstrack
 from tests.integrations.wandb_server import WANDB_KEY, Server
 from wstrack.errors import WstrackError
-from wstrack.recording import FOLDER
-from wstrack.references import references
-from wstrack.run import Layer, Manifest
-from wstrack.trackers import Sample, Sink
+from wstrack.runs.recording import FOLDER
+from wstrack.runs.run import Layer, Manifest
+from wstrack.trackers.contract import Sample, Sink
+from wstrack.trackers.references import references
 
 wandb = pytest.importorskip("wandb", reason="the extra wstrack[wandb] is not installed")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("_quiet")
 

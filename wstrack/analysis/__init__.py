@@ -4,17 +4,17 @@
 -> `findings`. Nothing here knows torch or a tracker.
 """
 
-from wstrack.analysis.align import Bands, align, average
-from wstrack.analysis.choose import Choice, choose, compare_clusterings
-from wstrack.analysis.cluster import Clustering, agreement, cluster, takes_k
-from wstrack.analysis.compare import Comparison, compare, match_clusters
+from wstrack.analysis.alignment import Bands, align, average
+from wstrack.analysis.choice import Choice, choose, compare_clusterings
+from wstrack.analysis.clustering import Clustering, agreement, cluster, takes_k
+from wstrack.analysis.comparison import Comparison, compare, match_clusters
 from wstrack.analysis.components import Component, components
 from wstrack.analysis.findings import Finding, findings
 from wstrack.analysis.groups import Groups, aggregate, group_layers, grouped
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.phases import Phases, phases
-from wstrack.analysis.prepare import Prepared, prepare
-from wstrack.analysis.reduce import Reduction, reduce
+from wstrack.analysis.preparation import Prepared, prepare
+from wstrack.analysis.reduction import Reduction, reduce
 from wstrack.analysis.stability import Stability, stability
 
 __all__ = [

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wstrack.analysis.choose import choose
-from wstrack.analysis.cluster import cluster as clustered
-from wstrack.analysis.reduce import reduce as reduced
+from wstrack.analysis.choice import choose
+from wstrack.analysis.clustering import cluster as clustered
+from wstrack.analysis.reduction import reduce as reduced
+from wstrack.analysis.resampling import Space
 from wstrack.analysis.stability import stability
-from wstrack.analysis.trial import Space
 from wstrack.metrics import METRICS, compute
-from wstrack.run import block_of
+from wstrack.runs.run import block_of
 
 __all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped", "late_early_ratio"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from wstrack.analysis.estimators import one_thread
-from wstrack.analysis.prepare import calm
+from wstrack.analysis.preparation import calm
 
 __all__ = ["Phases", "phases"]
 

@@ -13,11 +13,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 
-from wstrack.analysis.choose import ALPHA
-from wstrack.analysis.cluster import K, labels_of, rand_index, takes_k
-from wstrack.analysis.cluster import cluster as clustered
+from wstrack.analysis.choice import ALPHA
+from wstrack.analysis.clustering import K, labels_of, rand_index, takes_k
+from wstrack.analysis.clustering import cluster as clustered
 from wstrack.analysis.estimators import one_thread
-from wstrack.analysis.trial import Procedure, Space, Trial, halved, trial
+from wstrack.analysis.resampling import Procedure, Space, Trial, halved, trial
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from wstrack_integrations.mlflow.artifacts import FOLDER
 from wstrack_integrations.mlflow.source import open_store, the_run
 
 if TYPE_CHECKING:
-    from wstrack.trackers import Attachment
+    from wstrack.trackers.contract import Attachment
 
 __all__ = ["attach"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from wstrack.push import lacking
+from wstrack.trackers.pushing import lacking
 from wstrack_integrations.mlflow.address import Address
 from wstrack_integrations.mlflow.sink import MlflowSink
 from wstrack_integrations.mlflow.source import METRICS, logged_run, open_store, the_run
 
 if TYPE_CHECKING:
-    from wstrack.push import Recorded
+    from wstrack.trackers.contract import Recorded
 
 __all__ = ["push"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wstrack.errors import WstrackError
-from wstrack.progress import progress
+from wstrack.trackers.progress import progress
 from wstrack_integrations.mlflow.address import redacted, required
 from wstrack_integrations.mlflow.history import History, StoredRun
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from wstrack.errors import WstrackError
-from wstrack.recording import FOLDER as RECORDING
-from wstrack.trackers import layer_keys
+from wstrack.runs.recording import FOLDER as RECORDING
+from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.mlflow.address import SCHEME, local_path, redacted, required, tracking_uri
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST
 from wstrack_integrations.mlflow.server import Server
@@ -20,8 +20,8 @@ from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, SAMPLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from wstrack.run import Manifest
-    from wstrack.trackers import Sample
+    from wstrack.runs.run import Manifest
+    from wstrack.trackers.contract import Sample
 
 __all__ = ["MlflowSink"]
 

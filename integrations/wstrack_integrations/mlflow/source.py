@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
-from wstrack.matching import compiled, layer_of, wanted
-from wstrack.recording import FOLDER as RECORDING
-from wstrack.recording import find_recordings, read_recording
-from wstrack.run import Completeness, Layer, Manifest, Run, layer_table
-from wstrack.trackers import layer_keys
+from wstrack.runs.recording import FOLDER as RECORDING
+from wstrack.runs.recording import find_recordings, read_recording
+from wstrack.runs.run import Completeness, Layer, Manifest, Run, layer_table
+from wstrack.trackers.matching import compiled, layer_of, wanted
+from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest
 from wstrack_integrations.mlflow.database import Database

@@ -9,16 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wstrack.push import lacking
-from wstrack.trackers import run_folder
+from wstrack.trackers.naming import run_folder
+from wstrack.trackers.pushing import lacking
 from wstrack_integrations.tensorboard.attach import attach
 from wstrack_integrations.tensorboard.files import event_directories, holds
 from wstrack_integrations.tensorboard.sink import TensorBoardSink
 from wstrack_integrations.tensorboard.source import MANIFEST, TensorBoardSource
 
 if TYPE_CHECKING:
-    from wstrack.push import Recorded
-    from wstrack.run import Manifest
+    from wstrack.runs.run import Manifest
+    from wstrack.trackers.contract import Recorded
 
 __all__ = [
     "TensorBoardSink",
@@ -59,8 +59,8 @@ def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> from wstrack.run import Layer, Manifest
-        >>> from wstrack.trackers import Sample
+        >>> from wstrack.runs.run import Layer, Manifest
+        >>> from wstrack.trackers.contract import Sample
         >>> directory = tempfile.mkdtemp()
         >>> sink = open_sink(directory, Manifest("demo", (Layer("fc.weight"),), ("rwc",), every=1))
         >>> sink.write([Sample(step=1, interval=1, time=0.0, values={"rwc": np.array([0.25])})])

@@ -7,13 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack.files import write_whole
+from wstrack.runs.files import write_whole
 from wstrack_integrations.tensorboard.files import SCHEME, holds, only, places_at
 from wstrack_integrations.tensorboard.source import MANIFEST
 from wstrack_integrations.tensorboard.summaries import image, text
 
 if TYPE_CHECKING:
-    from wstrack.trackers import Attachment
+    from wstrack.trackers.contract import Attachment
 
 __all__ = ["attach"]
 

@@ -11,8 +11,9 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack.run import Manifest, block_of
-from wstrack.trackers import Sample, layer_keys
+from wstrack.runs.run import Manifest, block_of
+from wstrack.trackers.contract import Sample
+from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.tensorboard.files import SCHEME
 from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
 from wstrack_integrations.tensorboard.summaries import text

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
-from wstrack.matching import compiled, layer_of, wanted
-from wstrack.run import Completeness, Layer, Manifest, Run, layer_table
-from wstrack.trackers import layer_keys
+from wstrack.runs.run import Completeness, Layer, Manifest, Run, layer_table
+from wstrack.trackers.matching import compiled, layer_of, wanted
+from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, holds, load, only, places_at
 from wstrack_integrations.tensorboard.points import Points, Table, joined
 

@@ -14,7 +14,7 @@ from wstrack_integrations.wandb.places import is_local
 from wstrack_integrations.wandb.reopen import reopened
 
 if TYPE_CHECKING:
-    from wstrack.trackers import Attachment
+    from wstrack.trackers.contract import Attachment
 
 __all__ = ["attach"]
 

@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wstrack.errors import WstrackError
-from wstrack.matching import layer_of
-from wstrack.progress import progress
-from wstrack.recording import FOLDER, read_recording
+from wstrack.runs.recording import FOLDER, read_recording
+from wstrack.trackers.matching import layer_of
+from wstrack.trackers.progress import progress
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
 __all__ = ["client", "logged_run", "parts_of", "read", "runs"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wstrack.push import lacking
+from wstrack.trackers.pushing import lacking
 from wstrack_integrations.wandb.online import logged_run
 from wstrack_integrations.wandb.pace import Pace
 from wstrack_integrations.wandb.reopen import reopened
 from wstrack_integrations.wandb.sink import WandbSink
 
 if TYPE_CHECKING:
-    from wstrack.push import Recorded
+    from wstrack.trackers.contract import Recorded
 
 __all__ = ["push"]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
-from wstrack.files import write_whole
-from wstrack.recording import FOLDER
-from wstrack.run import Manifest
-from wstrack.trackers import Sample, layer_keys
+from wstrack.runs.files import write_whole
+from wstrack.runs.recording import FOLDER
+from wstrack.runs.run import Manifest
+from wstrack.trackers.contract import Sample
+from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.wandb.pace import ROWS_PER_MINUTE, VALUES_PER_MINUTE, Pace
 from wstrack_integrations.wandb.rows import Rows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack.matching import compiled, layer_of
-from wstrack.recording import FOLDER, find_recordings, read_recording
+from wstrack.runs.recording import FOLDER, find_recordings, read_recording
+from wstrack.trackers.matching import compiled, layer_of
 from wstrack_integrations.wandb import online
 from wstrack_integrations.wandb.history import manifest_in, run_of
 from wstrack_integrations.wandb.offline import read_config, read_history
@@ -17,7 +17,7 @@ from wstrack_integrations.wandb.places import files_of, is_local, local_runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wstrack.run import Run
+    from wstrack.runs.run import Run
 
 __all__ = ["WandbSource"]
 

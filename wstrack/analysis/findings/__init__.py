@@ -12,8 +12,8 @@ from wstrack.analysis.findings.words import ALPHA, Finding
 from wstrack.analysis.intervals import comparable_steps
 
 if TYPE_CHECKING:
-    from wstrack.analysis.cluster import Clustering
-    from wstrack.analysis.compare import Comparison
+    from wstrack.analysis.clustering import Clustering
+    from wstrack.analysis.comparison import Comparison
     from wstrack.analysis.groups import Groups
     from wstrack.analysis.phases import Phases
     from wstrack.analysis.stability import Stability

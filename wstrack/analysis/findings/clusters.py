@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.cluster import NOISE, Clustering
+from wstrack.analysis.clustering import NOISE, Clustering
 from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, times
 
 if TYPE_CHECKING:

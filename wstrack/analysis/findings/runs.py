@@ -9,7 +9,7 @@ import numpy as np
 from wstrack.analysis.findings.words import ALPHA, Finding, Numbers, chance, names, number, times
 
 if TYPE_CHECKING:
-    from wstrack.analysis.compare import Comparison
+    from wstrack.analysis.comparison import Comparison
 
 __all__ = ["differences"]
 

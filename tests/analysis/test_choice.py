@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.cluster import DBSCAN
+
+from wstrack.analysis import choose, compare_clusterings, prepare
+from wstrack.analysis.resampling import Procedure, trial
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def groups(apart: float, *, many: int = 3, layers: int = 24, steps: int = 30, seed: int = 0) -> pd.DataFrame:
+    level = apart * (np.arange(layers) * many // layers)[:, None]
+    return pd.DataFrame(level + np.random.default_rng(seed).normal(size=(layers, steps)))
+
+
+@pytest.mark.parametrize(
+    ("name", "authors"),
+    [
+        ("resnet50-cifar10", 4),
+        ("resnet50-cifar100", 4),
+        ("efficientnet_b4-cifar10", 3),
+        ("efficientnet_b4-cifar100", 3),
+    ],
+)
+def test_the_choice_is_as_stable_as_the_authors(weightscale: Path, name: str, authors: int) -> None:
+    """On their own series; where no k stands out from one cloud, so is the k of two or more that halves agree on."""
+    series = pd.read_csv(weightscale / f"{name}.csv", index_col=0).T.set_axis(range(1, 26))
+    choice = choose(prepare(series).values, nulls=19)
+    assert choice.table["agreement"].notna().all()
+    assert choice.table.index.tolist() == list(range(2, 11))
+    theirs = trial(prepare(series, preset="weightscale").values, Procedure(), [authors], nulls=0)
+    assert choice.table["agreement"].loc[choice.best] >= theirs.agreement.mean()
+    assert choice.k in (1, choice.best)
+
+
+@pytest.mark.parametrize("by", ["stability", "gap", "silhouette"])
+@pytest.mark.parametrize("many", [2, 3])
+def test_each_way_counts_planted_clusters(by: str, many: int) -> None:
+    choice = choose(groups(6, many=many), by=by, nulls=19)  # type: ignore[arg-type]
+    assert choice.k == choice.best == many
+
+
+def test_one_cluster_is_an_answer_but_not_of_the_silhouette() -> None:
+    assert choose(groups(0), nulls=19).k == 1
+    assert choose(groups(0), by="silhouette", nulls=19).k > 1
+
+
+def test_the_rank_among_null_data_is_the_p_value() -> None:
+    tried = trial(groups(6), Procedure(), [2, 3, 4], nulls=9)
+    assert tried.score.shape == (10, 3)
+    largest = tried.score[1:].max(axis=1)
+    assert tried.p.tolist() == [(1 + sum(largest >= ours)) / 10 for ours in tried.score[0]]
+    assert (tried.single_p <= tried.p).all()
+
+
+def test_null_data_have_the_mean_and_the_covariance_of_the_data() -> None:
+    from wstrack.analysis.resampling import null_data
+
+    data = groups(6, layers=30, steps=4).to_numpy()
+    drawn = np.vstack([one for one, _ in zip(null_data(data, np.random.default_rng(0)), range(2000), strict=False)])
+    np.testing.assert_allclose(drawn.mean(axis=0), data.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(np.cov(drawn.T, bias=True), np.cov(data.T, bias=True), rtol=0.05, atol=0.3)
+
+
+def test_too_little_to_choose_from_is_one_cluster() -> None:
+    assert choose(groups(6, layers=3)).k == 1
+    assert choose(groups(6, steps=3)).k == 1
+    assert choose(groups(0) * 0).k == 1
+
+
+def test_every_method_stands_in_one_table() -> None:
+    table = compare_clusterings(groups(9), k=3, splits=2)
+    assert table.index.tolist() == [
+        "kmeans", "kmedoids", "ward", "gmm", "spectral", "dbscan", "hdbscan", "meanshift",
+    ]  # fmt: skip
+    exact = table.drop(index=["dbscan", "hdbscan", "meanshift"])
+    assert (exact["k"] == 3).all()
+    assert (exact["with_kmeans"] == 1).all()
+    assert (exact["agreement"] > 0.9).all()
+    assert (table["noise"] >= 0).all()
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match=r"unknown by='elbow'; pass k= \(--k\)"):
+        choose(groups(6), by="elbow")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="finds its own number of clusters"):
+        choose(groups(6), cluster=DBSCAN())

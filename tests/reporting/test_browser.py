@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wstrack.reporting.marks import printable
+from wstrack.reporting.report import report
+from wstrack.runs.run import Run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed")
+
+READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
+SOURCE = "Bokeh.documents[0].roots().flatMap((root) => [...root.references()]).find((model) => model.data?.layer)"
+MARKED = "Bokeh.documents[0].roots().flatMap((root) => [...root.references()]).find((model) => model.data?.step)"
+# Every canvas of the page, through the shadow trees, and how many of its pixels are painted, or are of one grey.
+PAINTED = """(grey) => {
+  const found = []
+  const walk = (node) => {
+    for (const child of node.querySelectorAll("*")) {
+      if (child.tagName === "CANVAS" && child.classList.contains("bk-layer") && child.width) found.push(child)
+      if (child.shadowRoot) walk(child.shadowRoot)
+    }
+  }
+  walk(document)
+  return found.map((canvas) => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
+    const fits = (i) => grey ? pixels[i] === 255 && pixels.slice(i - 3, i).every((one) => one === grey) : pixels[i]
+    return pixels.filter((value, i) => i % 4 === 3 && fits(i)).length
+  })
+}"""
+DEEP = """(selector) => {
+  const walk = (node) => [...node.querySelectorAll(selector),
+    ...[...node.querySelectorAll("*")].flatMap((child) => child.shadowRoot ? walk(child.shadowRoot) : [])]
+  return walk(document).map((node) => node.textContent)
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the page of a run; at the end of the test nothing may have gone wrong in it or asked for the network."""
+    trouble: list[str] = []
+    contexts = []
+
+    def refuse(dialog: Any) -> None:
+        trouble.append(dialog.message)
+        dialog.dismiss()
+
+    def heed(message: Any) -> None:
+        if message.type in ("error", "warning") and "getImageData" not in message.text:  # which is how PAINTED looks
+            trouble.append(message.text)
+
+    def open_page(run: Run | list[Run], *, width: int = 1280, dark: bool = False, **options: Any) -> Any:
+        path = tmp_path / "report.html"
+        report(run, **{"k": 3, **options}).save(path)
+        scheme = "dark" if dark else "light"
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", heed)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", refuse)
+        page.on("request", lambda asked: trouble.append(asked.url) if asked.url != path.as_uri() else None)
+        page.goto(path.as_uri())
+        page.wait_for_function(READY)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def test_every_figure_is_painted(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    painted = [pixels for pixels in page.evaluate(PAINTED) if pixels]
+    assert len(painted) == 6  # the heat map and its strip, the curves, the plane, inertia, silhouette
+    assert all(pixels > 500 for pixels in painted)
+    assert len(page.evaluate(DEEP, ".slick-row")) == 12
+
+
+def point_of(page: Any, layer: int) -> tuple[float, float]:
+    """Where in the window a layer stands on the plane."""
+    page.locator("#plane figure").scroll_into_view_if_needed()
+    x, y = page.evaluate(f"""() => {{
+        const source = {SOURCE}
+        const plane = [...Bokeh.index].find((view) => document.querySelector("#plane").contains(view.el))
+        const box = plane.canvas_view.el.getBoundingClientRect()
+        return [box.x + plane.frame.x_scale.compute(source.data.component_1[{layer}]),
+                box.y + plane.frame.y_scale.compute(source.data.component_2[{layer}])]
+    }}""")
+    return x, y
+
+
+def test_the_table_has_room_for_the_names_of_layers_and_shows_the_whole(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    names = [f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_A" for layer in range(12)]
+    page = opened(make_run([*names[:-1], names[-1] + "x" * 99]))
+    cells = """() => {
+      const walk = (node) => [...node.querySelectorAll(".slick-cell.l1"),
+        ...[...node.querySelectorAll("*")].flatMap((child) => child.shadowRoot ? walk(child.shadowRoot) : [])]
+      return walk(document).map((cell) => [cell.scrollWidth <= cell.clientWidth, cell.querySelector("[title]").title])
+    }"""
+    found = page.evaluate(cells)
+    assert [fits for fits, _ in found] == [True] * 11 + [False]
+    assert [title for _, title in found] == [*names[:-1], names[-1] + "x" * 99]
+
+
+def test_a_layer_chosen_on_the_plane_is_chosen_in_the_table(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run())
+    page.mouse.click(*point_of(page, 7))
+    page.wait_for_function(f"{SOURCE}.selected.indices.length")
+    assert page.evaluate(f"{SOURCE}.selected.indices") == [7]
+    assert page.evaluate(DEEP, ".slick-cell.selected.l1") == ["block.7.weight"]
+
+
+def chosen(page: Any, layers: list[int]) -> None:
+    """Waits until exactly these layers are chosen."""
+    page.wait_for_function(
+        f"JSON.stringify([...{SOURCE}.selected.indices]) === '{json.dumps(layers).replace(' ', '')}'"
+    )
+
+
+def test_a_row_of_the_heat_map_chooses_its_layer(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    page.locator("#heatmap figure").scroll_into_view_if_needed()
+    box = page.locator("#heatmap figure").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 58 + 16 * 4 + 8)
+    chosen(page, [4])
+    assert page.locator("#chosen").text_content() == "1 of 12 layers chosen"
+
+
+def test_a_cluster_is_chosen_by_its_name_and_released_by_escape(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run())
+    strengths = """() => Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
+      .filter((model) => model.tags?.[1] === "line_alpha" && model.glyph.line_color)
+      .map((model) => [model.tags[0], model.glyph.line_alpha.value ?? model.glyph.line_alpha])"""
+    button = page.locator("#heatmap button[data-cluster='2']")
+    button.click()
+    chosen(page, [4, 5, 6, 7])
+    assert page.evaluate(DEEP, ".slick-cell.selected.l1") == [f"block.{layer}.weight" for layer in (4, 5, 6, 7)]
+    assert {tuple(pair) for pair in page.evaluate(strengths)} == {(1, 0.15), (2, 1), (3, 0.15)}
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator("#cluster").input_value() == "2"
+    page.keyboard.press("Escape")
+    chosen(page, [])
+    assert {tuple(pair) for pair in page.evaluate(strengths)} == {(1, 1), (2, 1), (3, 1)}
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_the_keyboard_alone_chooses_by_cluster_name_and_group(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run(), group=r"block\.(\d)$|block\.\d")
+    page.locator("#search").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    chosen(page, [8, 9, 10, 11])
+    page.locator("#search").focus()
+    page.keyboard.type("k.1")
+    chosen(page, [10, 11])
+    page.locator("#search").fill("nothing has this name")
+    chosen(page, [])
+    assert page.locator("#chosen").text_content() == "no layer fits"
+    page.locator("#groups button").nth(1).press("Enter")
+    chosen(page, [1, 10, 11])
+    assert page.locator("#search").input_value() == ""
+
+
+def test_a_finding_marks_its_steps_and_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    run.series["rwc"].iloc[12] *= 30
+    run.series["rwc"].iloc[15:, 3] = 1e-12
+    page = opened(run)
+    page.get_by_text("spikes together").locator("..").locator("a").click()
+    page.wait_for_function(f"JSON.stringify({MARKED}.data.step) === '[130]'")
+    page.locator("#findings li", has_text="stopped").locator("a").click()
+    chosen(page, [3])
+    page.wait_for_function(f"{MARKED}.data.step[0] !== 130")
+    page.locator("#clear").click()
+    page.wait_for_function(f"{MARKED}.data.step.length === 0")
+    chosen(page, [])
+
+
+def test_the_scale_is_switched_between_log_and_linear(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    scales = """() => Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
+      .filter((model) => model.glyph?.type === "Image" || model.y_scale?.type === "LogScale")
+      .map((model) => model.glyph?.color_mapper.type ?? String(model.visible)).sort()"""
+    assert page.evaluate(scales) == ["LogColorMapper", "true"]
+    page.locator("#scale").select_option("linear")
+    page.wait_for_function(READY)
+    assert page.evaluate(scales) == ["LinearColorMapper", "false"]
+    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 500]) == 6
+
+
+def test_settings_side_by_side_choose_layers_too(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    runs = [make_run(name=f"{task} {seed}", seed=seed, task=task) for task in ("easy", "hard") for seed in (0, 1)]
+    for run in runs[2:]:
+        run.series["rwc"] *= 3
+    page = opened(runs, compare="task")
+    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 300]) == 8
+    page.locator("#compare figure").last.scroll_into_view_if_needed()
+    x, y = page.evaluate(f"""() => {{
+        const plot = [...Bokeh.index].find((view) => view.model.y_scale?.type === "LogScale" &&
+          view.model.renderers.some((renderer) => renderer.glyph.type === "Segment"))
+        const box = plot.canvas_view.el.getBoundingClientRect()
+        return [box.x + plot.frame.x_scale.compute(5), box.y + plot.frame.y_scale.compute({SOURCE}.data.ratio_1[5])]
+    }}""")
+    page.mouse.click(x, y)
+    chosen(page, [5])
+
+
+def test_print_drops_the_tools(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    assert page.locator("#tools").is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("#tools").is_visible()
+
+
+def test_part_of_a_name_chooses_its_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    page.get_by_placeholder("part of a layer's name").fill("K.1")
+    chosen(page, [1, 10, 11])
+    page.get_by_placeholder("part of a layer's name").fill("")
+    page.wait_for_function(f"{SOURCE}.selected.indices.length === 0")
+
+
+def test_hostile_names_stay_text(opened: Callable[..., Any], hostile_run: Run) -> None:
+    names = list(hostile_run.layers.index)
+    page = opened(hostile_run)
+    cells = page.evaluate(DEEP, ".slick-cell.l1")
+    assert "<script>alert(1)</script>" in cells
+    assert "{{ 7 * 7 }} <%= 7 * 7 %>" in cells
+    assert "<b>kind</b>" in page.evaluate(DEEP, ".slick-cell.l2")
+    assert page.evaluate(DEEP, "img, b, section script") == []
+    page.locator("#heatmap figure").scroll_into_view_if_needed()
+    box = page.locator("#heatmap figure").bounding_box()
+    # A name that became an element would not be among the text.
+    shown = f"(name) => ({DEEP})('[data-value]').includes(name)"
+    for layer, name in enumerate(names):
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 58 + 16 * layer + 8)
+        page.wait_for_function(shown, arg=printable(name))
+    page.mouse.move(*point_of(page, 1))
+    page.wait_for_function(shown, arg=names[1])
+    assert page.evaluate(DEEP, "img, b, section script, [data-value] *") == []
+
+
+def test_the_page_follows_the_readers_scheme_and_prints_in_light(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run(), dark=True)
+    colours = """() => {
+      const axes = Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
+        .filter((model) => model.type.endsWith("Axis"))
+      return [getComputedStyle(document.documentElement).backgroundColor, getComputedStyle(document.body).color,
+              ...new Set(axes.map((axis) => axis.major_label_text_color))]
+    }"""
+    light = ["rgb(255, 255, 255)", "rgb(28, 28, 28)", "#4a4a4a"]
+    dark = ["rgb(21, 21, 21)", "rgb(230, 230, 230)", "#c4c4c4"]
+    assert page.evaluate(colours) == dark
+    page.emulate_media(media="print")
+    page.wait_for_function(f"(expected) => JSON.stringify(({colours})()) === JSON.stringify(expected)", arg=light)
+    page.emulate_media(media="screen", color_scheme="light")
+    page.wait_for_function(f"(expected) => JSON.stringify(({colours})()) === JSON.stringify(expected)", arg=light)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"(expected) => JSON.stringify(({colours})()) === JSON.stringify(expected)", arg=dark)
+
+
+def test_what_is_printed_at_once_from_a_dark_screen_has_dark_labels(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run(), dark=True)
+    ink_on_dark = 0xC4
+    assert sum(count > 20 for count in page.evaluate(PAINTED, ink_on_dark)) >= 3  # heat map, curves, plane
+    page.evaluate("window.requestAnimationFrame = () => 0")  # a printer does not wait for the next frame
+    page.evaluate("matchMedia('print').addEventListener('change', () => { window.told = true })")
+    page.emulate_media(media="print")
+    page.wait_for_function("window.told", polling=20)
+    assert sum(page.evaluate(PAINTED, ink_on_dark)) == 0
+
+
+@pytest.mark.parametrize("names", ["plain", "hostile"])
+def test_a_phone_needs_no_scrolling_sideways(
+    opened: Callable[..., Any], make_run: Callable[..., Run], hostile_run: Run, names: str
+) -> None:
+    page = opened(hostile_run if names == "hostile" else make_run(), width=360)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    heights = "[...document.querySelectorAll('#clusters tr')].map((row) => row.offsetHeight)"
+    assert max(page.evaluate(heights)) < 100

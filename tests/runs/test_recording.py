@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+import wstrack
+from wstrack.errors import WstrackError
+from wstrack.runs.recording import FOLDER, Recorder, find_recordings, last_step, read_recording
+from wstrack.runs.run import Layer, Manifest
+
+LAYERS = tuple(Layer(f"{name}.weight", "linear", (2, 3), 6) for name in "abc")
+MANIFEST = Manifest("one", LAYERS, ("rwc",), every=10, facts={"model": "Net"})
+SUMS = ("abs_change", "abs_previous", "abs_current")
+
+
+def batch(steps: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((steps, 3, 3))
+
+
+def recorded(folder: Path, *batches: list[int]) -> tuple[Recorder, np.ndarray]:
+    recorder = Recorder(folder, MANIFEST, SUMS)
+    sums = [batch(len(steps), seed) for seed, steps in enumerate(batches)]
+    for steps, values in zip(batches, sums, strict=True):
+        recorder.append(steps, [10] * len(steps), [0.5] * len(steps), values)
+    return recorder, np.concatenate(sums)
+
+
+def test_what_was_recorded_comes_back_bit_for_bit_open_and_closed(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    recorder, sums = recorded(folder, [10, 20], [30])
+    open_run = read_recording(folder)
+    recorder.close()
+    closed_run = read_recording(folder)
+    for run in (open_run, closed_run):
+        np.testing.assert_array_equal(run.series["rwc"].to_numpy(), sums[:, :, 0] / sums[:, :, 1])
+        assert run.series["rwc"].index.tolist() == [10, 20, 30]
+        assert run.intervals.tolist() == [10, 10, 10]
+        assert run.layers["shape"].tolist() == [(2, 3)] * 3
+        assert run.facts["model"] == "Net"
+    assert "not closed" in open_run.completeness.notes[0]
+    assert closed_run.completeness.notes == ()
+    assert [part.name for part in folder.iterdir()] == ["0001.arrow"]
+
+
+def test_metrics_that_were_not_asked_for_come_from_the_same_sums(tmp_path: Path) -> None:
+    _, sums = recorded(tmp_path / FOLDER, [10])
+    run = read_recording(tmp_path / FOLDER, metrics=["norm"])
+    np.testing.assert_array_equal(run.series["norm"].to_numpy(), sums[:, :, 2] / 6)
+    with pytest.raises(ValueError, match="'cosine' was not recorded; there are rwc, norm"):
+        read_recording(tmp_path / FOLDER, metrics=["cosine"])
+
+
+@pytest.mark.parametrize("cut", [1, 100, 700])
+def test_a_truncated_stream_gives_every_whole_batch(tmp_path: Path, cut: int) -> None:
+    folder = tmp_path / FOLDER
+    recorded(folder, [10, 20], [30], [40])
+    part = folder / "0001.arrows"
+    part.write_bytes(part.read_bytes()[:-cut])
+    steps = read_recording(folder).steps.tolist()
+    assert steps in ([10, 20, 30], [10, 20])
+    assert (cut < 700) == (steps == [10, 20, 30])
+
+
+def test_a_resumed_run_appends_and_the_later_of_two_steps_stands(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    recorded(folder, [10, 20, 30])  # killed: never closed
+    recorder, later = recorded(folder, [30, 40])
+    recorder.close()
+    run = read_recording(folder)
+    assert run.series["rwc"].index.tolist() == [10, 20, 30, 40]
+    np.testing.assert_array_equal(run.series["rwc"].loc[30], later[0, :, 0] / later[0, :, 1])
+    assert last_step(folder) == 40
+
+
+def test_samples_that_were_lost_are_counted(tmp_path: Path) -> None:
+    recorder, _ = recorded(tmp_path / FOLDER, [10])
+    recorder._begin_part()  # as after a write that failed
+    recorder.close(lost=2)
+    run = read_recording(tmp_path / FOLDER)
+    assert (run.completeness.expected, run.completeness.received) == (9, 3)
+    assert "2 samples were lost" in run.completeness.notes[0]
+
+
+def test_a_run_without_samples_has_its_layers(tmp_path: Path) -> None:
+    Recorder(tmp_path / FOLDER, MANIFEST, SUMS).close()
+    run = read_recording(tmp_path / FOLDER)
+    assert run.series["rwc"].shape == (0, 3)
+    assert last_step(tmp_path / FOLDER) == 0
+
+
+def test_a_part_that_is_no_recording_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    recorder, _ = recorded(folder, [10])
+    recorder.close()
+    (folder / "0002.arrow").write_bytes(b"nonsense")
+    run = read_recording(folder)
+    assert run.steps.tolist() == [10]
+    assert "0002.arrow cannot be read" in run.completeness.notes[0]
+    (folder / "0001.arrow").unlink()
+    with pytest.raises(WstrackError, match=r"no recording that can be read; 0002\.arrow"):
+        read_recording(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda data: data.replace(b"abs_change", b"abs_chanXe"), "it lacks the sums behind rwc"),
+        (lambda data: data.replace(b"interval", b"intervaX"), "its columns are not those of a recording"),
+        (lambda data: data.replace(b"wstrack.manifest", b"wstrack.manifesX"), "it carries no manifest"),
+        (lambda data: data.replace(b'"shape": [2, 3]', b'"shape": [2, "]'), "not a wstrack manifest"),
+        (lambda data: data[: len(data) // 2], "0002.arrow cannot be read"),
+    ],
+)
+def test_a_damaged_part_spoils_no_other(
+    tmp_path: Path, damage: Callable[[bytes], bytes], why: str, model: nn.Sequential
+) -> None:
+    folder = tmp_path / FOLDER
+    for steps in ([10], [20]):
+        recorder, _ = recorded(folder, steps)
+        recorder.close()
+    part = folder / "0002.arrow"
+    part.write_bytes(damage(part.read_bytes()))
+    run = read_recording(folder)
+    assert run.steps.tolist() == [10]
+    assert "0002.arrow cannot be read" in run.completeness.notes[0]
+    assert why in run.completeness.notes[0]
+    with wstrack.watch(model, to=tmp_path) as watcher:  # and training begins, where what can be read ends
+        assert watcher.steps == 10
+
+
+def test_what_cannot_be_read_of_an_unclosed_part_is_counted(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    recorder, _ = recorded(folder, [10], [20], [30])
+    part = folder / "0001.arrows"
+    whole = part.read_bytes()
+    assert "it ends with a whole batch" in read_recording(folder).completeness.notes[0]
+    second = whole.index(b"\xff\xff\xff\xff", whole.index(b"\xff\xff\xff\xff", len(whole) // 2))
+    part.write_bytes(whole[:second] + b"\0" + whole[second + 1 :])
+    run = read_recording(folder)
+    assert 0 < len(run.steps) < 3
+    assert f"{len(whole) - second:,} bytes after its last whole batch cannot be read" in run.completeness.notes[0]
+    recorder.close()
+
+
+def test_two_writers_take_two_parts(tmp_path: Path) -> None:
+    first, _ = recorded(tmp_path / FOLDER, [10])
+    second, _ = recorded(tmp_path / FOLDER, [20])
+    first.close()
+    second.close()
+    assert read_recording(tmp_path / FOLDER).steps.tolist() == [10, 20]
+
+
+def test_after_a_failed_write_a_new_part_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, _ = recorded(tmp_path / FOLDER, [10])
+
+    def full(batch: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    class FullStream:
+        write_batch = staticmethod(full)
+
+    monkeypatch.setattr(recorder, "_stream", FullStream())
+    with pytest.raises(OSError, match="No space"):
+        recorder.append([20], [10], [0.0], batch(1))
+    recorder.append([30], [10], [0.0], batch(1))
+    recorder.close()
+    assert read_recording(tmp_path / FOLDER).steps.tolist() == [10, 30]
+
+
+def test_found_from_above_from_inside_and_by_a_part(tmp_path: Path) -> None:
+    folder = tmp_path / "exp" / FOLDER
+    recorder, _ = recorded(folder, [10])
+    recorder.close()
+    for path in (tmp_path, tmp_path / "exp", folder, folder / "0001.arrow"):
+        assert find_recordings(path) == [folder]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WstrackError, match=r"cannot record in .*file"):
+        Recorder(tmp_path / "file" / FOLDER, MANIFEST, SUMS)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from wstrack.trackers.matching import compiled, layer_of, wanted
+
+
+@pytest.mark.parametrize(
+    ("match", "key", "found"),
+    [
+        (r"grad/(?P<layer>.+)", "grad/a.b", ("grad", "a.b")),
+        (r"(?P<layer>.+)/norm$", "a.b/norm", ("norm", "a.b")),
+        (r"(?P<metric>\w+)@(?P<layer>.+)", "rms@fc", ("rms", "fc")),
+        (r"x/(?P<layer>\w+)/y", "x/fc/y", ("x/y", "fc")),
+        (r"^(?P<layer>loss)$", "loss", ("value", "loss")),
+        (r"grad/(?P<layer>.+)", "loss", None),
+        (r"grad/(?P<layer>.*)", "grad/", None),
+    ],
+)
+def test_the_metric_and_the_layer_of_a_key(match: str, key: str, found: tuple[str, str] | None) -> None:
+    assert layer_of(compiled(match), key) == found
+
+
+@pytest.mark.parametrize(
+    ("match", "message"), [("(", "is no regular expression"), ("loss", r"pass match= \(--match\) with one")]
+)
+def test_a_match_that_is_none_is_said(match: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compiled(match)
+
+
+def test_metrics_are_picked_in_the_runs_order() -> None:
+    assert wanted(None, iter(["b", "a"])) == ["b", "a"]
+    assert wanted(["a", "b"], iter(["b", "a", "c"])) == ["b", "a"]
+    with pytest.raises(ValueError, match=r"metrics=\['x'\] \(--metric\) are not in the run; it has b, a"):
+        wanted(["x"], iter(["b", "a"]))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from wstrack.runs.recording import FOLDER, Recorder, read_recording
+from wstrack.runs.run import Layer, Manifest
+from wstrack.trackers.contract import Sample, Sink
+from wstrack.training.delivery import WAITING, Delivery, Reading
+
+MANIFEST = Manifest("one", (Layer("a.weight", numel=2), Layer("b.weight", numel=2)), ("rwc",), every=1)
+SUMS = ("abs_change", "abs_previous")
+
+
+class Collecting:
+    name = "collecting"
+    recording_directory = None
+    reference = None
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.closed = False
+
+    def write(self, samples: list[Sample]) -> None:
+        self.go.wait()
+        self.samples += samples
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def reading(step: int) -> Reading:
+    return Reading(torch.tensor([[float(step), 100.0], [0.0, 100.0]], dtype=torch.float64), step, step - 1)
+
+
+def delivery(folder: Path, *sinks: Sink) -> Delivery:
+    return Delivery(MANIFEST, SUMS, Recorder(folder / FOLDER, MANIFEST, SUMS), sinks)
+
+
+def test_every_reading_reaches_the_recording_and_the_sinks(tmp_path: Path) -> None:
+    sink = Collecting()
+    line = delivery(tmp_path, sink)
+    for step in range(1, 51):
+        line.put(reading(step))
+    assert line.flush(30)
+    assert [sample.step for sample in sink.samples] == list(range(1, 51))
+    assert sink.samples[9].values["rwc"].tolist() == [0.1, 0.0]
+    line.close(30)
+    assert sink.closed
+    assert len(read_recording(tmp_path / FOLDER).steps) == 50
+
+
+def test_a_slow_sink_holds_up_nobody_and_what_it_missed_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow, quick = Collecting(), Collecting()
+    slow.go.clear()
+    line = delivery(tmp_path, slow, quick)
+    total = 3 * WAITING
+    for start in range(0, total, WAITING // 2):
+        for step in range(start + 1, start + 1 + WAITING // 2):
+            line.put(reading(step))
+        line._recording.flush(60)
+    assert line._feeds[1].flush(60)
+    assert not line.flush(0)
+    assert len(quick.samples) == total
+    assert len(read_recording(tmp_path / FOLDER).steps) == total
+    slow.go.set()
+    with caplog.at_level(logging.WARNING):
+        line.close(60)
+    steps = [sample.step for sample in slow.samples]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == total  # the newest always arrives
+    assert f"collecting: {total - len(steps)} of {total} samples did not arrive" in caplog.text
+
+
+def test_a_sink_that_never_answers_does_not_keep_close_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = Collecting()
+    stuck.go.clear()
+    line = delivery(tmp_path, stuck)
+    line.put(reading(1))
+    with caplog.at_level(logging.WARNING):
+        line.close(0.1)
+    assert "still busy" in caplog.text
+    assert (tmp_path / FOLDER / "0001.arrow").exists()
+    stuck.go.set()
+
+
+def test_a_sink_whose_close_never_returns_does_not_keep_close_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Collecting):
+        def close(self) -> None:
+            self.go.wait()
+
+    stuck = Stuck()
+    line = delivery(tmp_path, stuck)
+    line.put(reading(1))
+    assert line.flush(30)
+    stuck.go.clear()
+    line.close(0.1)
+    assert "still busy" in caplog.text
+    stuck.go.set()
+
+
+def test_readings_whose_steps_were_all_skipped_are_dropped_and_steps_count_real_ones(tmp_path: Path) -> None:
+    sink = Collecting()
+    line = delivery(tmp_path, sink)
+    skipped = [torch.tensor(float(count)) for count in (0, 1, 1, 2)]
+    for step in (1, 2, 3):
+        made = reading(step)
+        made.skipped, made.skipped_since = skipped[step], skipped[step - 1]
+        line.put(made)
+    line.close(30)
+    assert [(sample.step, sample.interval) for sample in sink.samples] == [(1, 1)]
+    assert line.skipped == 2
+
+
+def test_a_recording_that_fails_leaves_the_sinks_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sink = Collecting()
+    line = delivery(tmp_path, sink)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    line._recorder.append = full  # type: ignore[method-assign]
+    for step in (1, 2, 3):
+        line.put(reading(step))
+        line.flush(30)
+    line.close(30)
+    assert len(sink.samples) == 3
+    assert caplog.text.count("No space left on device") == 1
+    assert "recording: 3 samples were lost" in caplog.text
+    assert "3 samples were lost" in read_recording(tmp_path / FOLDER).completeness.notes[0]

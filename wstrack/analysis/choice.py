@@ -1,0 +1,210 @@
+"""How many clusters: by stability, by the gap statistic, by silhouette; and one table of all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.distance import pdist, squareform
+
+from wstrack.analysis.clustering import CLUSTERINGS, K, labels_of, rand_index, takes_k
+from wstrack.analysis.reduction import reduce as reduced
+from wstrack.analysis.resampling import Procedure, Space, Trial, silhouette, trial
+
+__all__ = ["ALPHA", "By", "Choice", "choose", "compare_clusterings"]
+
+By = Literal["stability", "gap", "silhouette"]
+ALPHA = 0.05  # of a claim that there are clusters at all
+_ALIKE = 0.02  # of two agreements
+_UP_TO = 10  # more clusters than that are not an overview
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A number of clusters, and what every other number would have given.
+
+    Attributes:
+        k: the choice; 1 where nothing shows that there is more than one cluster.
+        best: `k`, or where that is 1 the k of two or more at which halves agree best; 1 where none could be tried.
+        by: "stability", "gap" or "silhouette".
+        words: why, for people.
+        table: by k from 2, `agreement` (mean adjusted Rand index between random halves of the steps) and
+            `agreement_null` (on data without clusters); `separation` (distance of neighbouring clusters in standard
+            deviations, of the least separate pair) and `separation_null`; `silhouette` and `silhouette_null`; `gap` and
+            `gap_error` (of log inertia below that of the null data); `p` (the chance that data without clusters stand
+            out as far at any k).
+        trial: what `stability` takes instead of trying again.
+    """
+
+    k: int
+    best: int
+    by: By
+    words: str
+    table: pd.DataFrame
+    trial: Trial | None
+
+
+def choose(
+    values: pd.DataFrame,
+    *,
+    by: By = "stability",
+    on: Space = "plane",
+    reduce: Any = "pca",
+    cluster: Any = "kmeans",
+    up_to: int = _UP_TO,
+    splits: int = 20,
+    nulls: int | None = None,
+    seed: int = 0,
+) -> Choice:
+    """Choose the number of clusters.
+
+    By "stability" those k count at which two things together stand out from data without clusters: how well random
+    halves of the steps agree, and how far apart neighbouring clusters are. Of these the k is taken at which halves
+    agree best (within 0.02, the one that stands out furthest). If data without clusters stand out as far in more than
+    one case of twenty at every k, there is one cluster. "gap" takes the smallest k whose gap statistic (Tibshirani,
+    Walther and Hastie 2001) is within a standard error of the largest, which can be 1 too; "silhouette" takes the
+    largest mean silhouette, and always finds two or more.
+
+    Args:
+        values: rows = layers, columns = steps, finite (`Prepared.values`).
+        by: "stability", "gap" or "silhouette".
+        on, reduce, cluster: as in `stability`; a method that takes a number of clusters.
+        up_to: the largest k to try; never more than half the layers.
+        splits, nulls, seed: as in `wstrack.analysis.trial.trial`.
+
+    Raises:
+        ValueError: an unknown `by`, or a method that takes no number of clusters.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> level = np.repeat([0.0, 5.0, 9.0], 6)[:, None]
+        >>> choice = choose(pd.DataFrame(level + rng.normal(size=(18, 40))))
+        >>> choice.k, bool(choice.table["p"].loc[3] < 0.05)
+        (3, True)
+        >>> choose(pd.DataFrame(rng.normal(size=(18, 40)))).k
+        1
+    """
+    if by not in get_args(By):
+        raise ValueError(f"unknown by={by!r}; pass k= (--k) a number, auto, or one of: {', '.join(get_args(By))}")
+    if not takes_k(cluster):
+        raise ValueError(f"cluster={cluster!r} finds its own number of clusters; leave out k= (--k)")
+    procedure = Procedure(reduce, cluster, on, seed)
+    distinct = len(np.unique(procedure.points(values.to_numpy(dtype=np.float64)).round(12), axis=0))
+    ks = range(2, min(up_to, len(values) // 2, distinct) + 1)
+    if not ks or values.shape[1] < 4:
+        few = "steps" if ks else "distinct layers"
+        return Choice(1, 1, by, f"too few {few} to tell clusters from one cloud", _table(None), None)
+    tried = trial(values, procedure, list(ks), splits=splits, nulls=nulls, seed=seed)
+    table = _table(tried)
+    if by == "silhouette":
+        k = ks[int(table["silhouette"].to_numpy().argmax())]
+        return Choice(k, k, by, f"highest silhouette of k = 2 to {ks[-1]}", table, tried)
+    steadiest = ks[int(table["agreement"].to_numpy().argmax())]
+    if by == "gap":
+        k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the largest gap"
+        return Choice(k, k if k > 1 else steadiest, by, words, table, tried)
+    best = int(tried.score[0].argmax())
+    p = float(tried.p[best])
+    chance = f"in {p:.0%} of data sets without clusters some k stands out as far"
+    if p > ALPHA:
+        words = (
+            f"no k from 2 to {ks[-1]} stands out from one cloud (k = {ks[best]} does most: {chance}; "
+            f"halves agree best at k = {steadiest})"
+        )
+        return Choice(1, steadiest, by, words, table, tried)
+    agreement = table["agreement"].to_numpy()
+    beyond = tried.p <= ALPHA
+    steady = beyond & (agreement >= agreement[beyond].max() - _ALIKE)
+    best = int(np.where(steady, tried.score[0], -np.inf).argmax())
+    p = float(tried.p[best])
+    words = f"of the k from 2 to {ks[-1]} that stand out from one cloud, the one at which halves agree best"
+    least = 1 / (1 + len(tried.null_agreement))
+    words += f" (p = {p:.2g}{', the least it can be' if p == least else ''})"
+    return Choice(ks[best], ks[best], by, words, table, tried)
+
+
+def compare_clusterings(
+    values: pd.DataFrame,
+    *,
+    on: Space = "plane",
+    reduce: Any = "pca",
+    k: int | None = None,
+    methods: tuple[str, ...] = tuple(CLUSTERINGS),
+    splits: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every clustering method on the same data.
+
+    Args:
+        values, on, reduce, seed: as in `choose`.
+        k: for the methods that take one; None = as `choose` finds it with k-means.
+        methods: names of `wstrack.analysis.cluster`.
+        splits: how many times the steps are halved.
+
+    Returns:
+        By method: `k` found, `noise` (layers in no cluster), `smallest` (layers in the smallest cluster),
+        `silhouette`, `agreement` (mean adjusted Rand index between random halves of the steps), and `with_<method>`
+        (adjusted Rand index with the first method).
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> level = np.repeat([0.0, 9.0], 8)[:, None]
+        >>> table = compare_clusterings(pd.DataFrame(level + rng.normal(size=(16, 40))), k=2)
+        >>> table.loc["ward", ["k", "noise", "agreement", "with_kmeans"]].tolist()
+        [2.0, 0.0, 1.0, 1.0]
+    """
+    k = k or choose(values, on=on, reduce=reduce, seed=seed).k
+    points = reduced(values, reduce, seed=seed).points if on == "plane" else values
+    between = squareform(pdist(points))
+    rows: dict[str, dict[str, float]] = {}
+    first = None
+    for method in methods:
+        wanted: K = k if takes_k(method) else "auto"
+        labels = labels_of(points, method, k=wanted, seed=seed)
+        first = labels if first is None else first
+        sizes = np.bincount(labels[labels >= 0])
+        halves = trial(values, Procedure(reduce, method, on, seed), [wanted], splits=splits, nulls=0, seed=seed)
+        rows[method] = {
+            "k": len(sizes),
+            "noise": int((labels < 0).sum()),
+            "smallest": int(sizes.min(initial=len(labels))) if len(sizes) else 0,
+            "silhouette": silhouette(between, labels) if len(sizes) > 1 else np.nan,
+            "agreement": float(halves.agreement.mean()) if halves.divided[0] else np.nan,
+            f"with_{methods[0]}": rand_index(first, labels),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def _table(tried: Trial | None) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
+    if tried:
+        gap = np.log(np.maximum(tried.null_inertia, 1e-300)) - np.log(np.maximum(tried.inertia, 1e-300))
+        columns = {
+            "agreement": tried.agreement.mean(axis=0),
+            "agreement_null": tried.null_agreement.mean(axis=0),
+            "separation": np.exp(tried.separation),
+            "separation_null": np.exp(tried.null_separation.mean(axis=0)),
+            "silhouette": tried.silhouette,
+            "silhouette_null": tried.null_silhouette.mean(axis=0),
+            "gap": gap.mean(axis=0),
+            "gap_error": gap.std(axis=0) * np.sqrt(1 + 1 / len(gap)),
+            "p": tried.p,
+        }
+    ks = [int(k) for k in tried.ks] if tried else []
+    names = [
+        "agreement", "agreement_null", "separation", "separation_null", "silhouette", "silhouette_null", "gap",
+        "gap_error", "p",
+    ]  # fmt: skip
+    return pd.DataFrame(columns, index=pd.Index(ks, name="k", dtype=np.int64), columns=names, dtype=np.float64)
+
+
+def _by_gap(tried: Trial) -> int:
+    """The smallest k within a standard error of the largest gap; at k = 1 data and null data spread alike."""
+    table = _table(tried)
+    ks = [1, *(int(k) for k in tried.ks)]
+    gap = np.array([0.0, *table["gap"]])
+    error = np.array([0.0, *table["gap_error"]])
+    top = int(gap.argmax())
+    return ks[int((gap >= gap[top] - error[top]).argmax())]

@@ -1,0 +1,241 @@
+"""Which tensors of a model are layers; their names and kinds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from wstrack.measuring.sharding import LocalShard, flattened, local_shard, refused
+from wstrack.runs.run import Layer
+
+__all__ = ["Selection", "kind_of", "predicate", "select", "unmeasurable", "unwrapped"]
+
+Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
+
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# What torch computes a weight from lies under "<module>.parametrizations.<weight>".
+_PARAMETRIZED = re.compile(r"((?:.*?\.)??)parametrizations\.([^.]+)")
+_ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_ATTENTION_NAMES = re.compile(
+    r"(^|[._])(attn|attention|self_attn|cross_attn|qkv|c_attn|in_proj|out_proj|[qkvo]_proj|w[qkvo])([._]|$)",
+    re.IGNORECASE,
+)
+
+
+def unwrapped(name: str, model: nn.Module | None = None) -> str:
+    """A parameter's name without the prefixes that wrappers put into it.
+
+    `module` is also an ordinary name, so with a `model` it is taken off only where a wrapper (DataParallel,
+    DistributedDataParallel, or any module that holds nothing else) put it.
+
+    Example:
+        >>> unwrapped("_orig_mod.module.layer1.0._checkpoint_wrapped_module.conv1.weight")
+        'layer1.0.conv1.weight'
+    """
+    kept: list[str] = []
+    current = model
+    for part in name.split("."):
+        owner = current
+        child = getattr(current, part, None) if current is not None else None
+        current = child if isinstance(child, nn.Module) else None
+        wraps = part in WRAPPERS and (part != "module" or owner is None or _only_wraps(owner))
+        if not wraps:
+            kept.append(part)
+    return ".".join(kept)
+
+
+def _only_wraps(module: nn.Module) -> bool:
+    return len(list(module.children())) == 1 and not list(module.parameters(recurse=False))
+
+
+def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.Tensor) -> str:
+    """What a weight does, as far as it can be told from the module that owns it.
+
+    Returns:
+        One of "conv", "depthwise", "pointwise", "transposed", "linear", "attention" (a projection of an attention),
+        "embedding", "recurrent", "norm", "bias", "other".
+
+    Example:
+        >>> conv = nn.Conv2d(8, 8, 3, groups=8)
+        >>> kind_of(conv, "blocks.0.dw", "weight", conv.weight)
+        'depthwise'
+    """
+    if parameter_name.startswith("bias") or parameter_name.endswith("_bias"):
+        return "bias"
+    if parameter_name.startswith("weight") and parameter_name.endswith("_g"):  # the magnitude in a weight norm
+        return "norm"
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if module.transposed:
+            return "transposed"
+        if module.groups > 1 and module.groups == module.in_channels:
+            return "depthwise"
+        return "pointwise" if all(size == 1 for size in module.kernel_size) else "conv"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "recurrent"
+    if isinstance(module, nn.MultiheadAttention) or parameter_name in _ATTENTION_PARAMETERS:
+        return "attention"
+    if isinstance(module, nn.Linear | nn.Bilinear) or type(module).__name__ == "Conv1D":  # Conv1D: GPT-2's linear
+        return "attention" if _ATTENTION_NAMES.search(path) else "linear"
+    if "norm" in type(module).__name__.lower():
+        return "norm"
+    named = f"{type(module).__name__} {path} {parameter_name}".lower()
+    if "lora" in named or hasattr(module, "base_layer"):  # an adapter (base_layer: peft's) of what it adapts
+        kinds = {kind_of(child, path, "weight", parameter) for child in module.children()} - {"other", "norm"}
+        if len(kinds) == 1:
+            return kinds.pop()
+    return "other"
+
+
+def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, LocalShard]]:
+    """The layers of a model, in model order, each with what this process holds of it.
+
+    Args:
+        model: any module; a wrapped one too.
+        layers: None = trainable parameters of two or more dimensions, as in the paper; "all" = every trainable
+            parameter; a regular expression or several, searched for in the names of all trainable parameters; or a
+            callable (name, parameter) -> bool, which is asked about frozen parameters too. A tied weight is one layer,
+            its other names are its aliases.
+
+    Raises:
+        ValueError: nothing is selected, an expression is not one, or a parameter is not there yet (lazy, meta) or
+            sharded in a way that is not supported.
+        TypeError: `layers` is none of these.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+        >>> [(layer.name, layer.kind, layer.shape) for layer, _ in select(model)]
+        [('0.weight', 'conv', (4, 1, 3, 3)), ('2.weight', 'linear', (2, 4))]
+    """
+    wanted = predicate(layers)
+    there = [
+        one
+        for one in _weights(model)
+        if one.whole.requires_grad
+        or (callable(layers) and (one.whole.is_floating_point() or one.whole.is_complex()))  # may yet be trained
+    ]
+    if not there:
+        raise ValueError(
+            f"model: {type(model).__name__} has no trainable parameter; give a model whose parameters require gradients"
+        )
+    selected: list[tuple[Layer, LocalShard]] = []
+    for one in there:
+        name, *aliases = (unwrapped(raw, model) for raw in one.names)
+        why = unmeasurable(one.share.parameter)
+        if not is_lazy(one.share.parameter) and not wanted(name, one.whole):
+            continue
+        if why:
+            raise ValueError(f"model: {name} {why}")
+        layer = Layer(
+            name=name,
+            kind=kind_of(one.module, name.rpartition(".")[0], one.own, one.whole),
+            shape=tuple(one.whole.shape),
+            numel=one.whole.numel(),
+            aliases=tuple(aliases),
+        )
+        selected.append((layer, one.share))
+    if not selected:
+        some = ", ".join(unwrapped(one.names[0], model) for one in there[:5])
+        wanting = "none has two or more dimensions; pass layers='all'" if layers is None else "none is selected"
+        whose = "parameters" if callable(layers) else "trainable parameters"
+        raise ValueError(f"layers={layers!r}: of the model's {whose} ({some}, ...) {wanting}")
+    return selected
+
+
+@dataclass
+class _Weight:
+    """A weight of the model; `whole` has its full shape, and no values where FSDP1 has flattened it."""
+
+    names: list[str]
+    module: nn.Module
+    own: str
+    whole: nn.Parameter
+    share: LocalShard
+
+
+def _weights(model: nn.Module) -> list[_Weight]:
+    """The weights of a model in its order, tied ones once."""
+    flat = flattened(model)
+    found: dict[nn.Parameter, list[_Weight]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter in found:
+            if parameter not in flat:
+                found[parameter][0].names.append(name)
+        elif parameter in flat:
+            found[parameter] = [
+                _Weight(one.names, one.module, one.own, _whole(one.shape, parameter), one.share)
+                for one in flat[parameter]
+            ]
+        elif getattr(parameter, "_fsdp_flattened", False):
+            raise ValueError(
+                f"model: {name} belongs to an FSDP wrapper outside of this model; watch the model with all its wrappers"
+            )
+        else:
+            found[parameter] = [_Weight([name], *_user_of(model, name), parameter, local_shard(parameter))]
+    weights = [one for group in found.values() for one in group]
+    if flat:  # a flat parameter stands where its wrapper does, and its layers elsewhere
+        order = {module: number for number, module in enumerate(model.modules())}
+        weights.sort(key=lambda one: order[one.module])
+    return weights
+
+
+def _user_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that a parameter is for, and what it is there: what only keeps the parameter is passed over."""
+    path, _, own = name.rpartition(".")
+    if parametrized := _PARAMETRIZED.match(path):
+        steps = model.get_submodule(parametrized.group()).children()
+        normed = own == "original0" and any(type(step).__name__ == "_WeightNorm" for step in steps)
+        path, own = parametrized[1].rstrip("."), parametrized[2] + "_g" * normed
+    module = model.get_submodule(path)
+    while path and (
+        isinstance(module, nn.ParameterDict | nn.ParameterList)
+        or ("lora" in type(module).__name__.lower() and not list(module.children()))
+    ):
+        path = path.rpartition(".")[0]
+        module = model.get_submodule(path)
+    return module, own
+
+
+def _whole(shape: torch.Size, parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape, dtype=parameter.dtype, device="meta"), parameter.requires_grad)
+
+
+def predicate(layers: Selection) -> Callable[[str, nn.Parameter], bool]:
+    """Whether a parameter is a layer, by its name and itself; what `select` says of `layers` holds here."""
+    if layers is None:
+        return lambda name, parameter: parameter.ndim >= 2
+    if layers == "all":
+        return lambda name, parameter: True
+    if callable(layers):
+        return layers
+    if isinstance(layers, str):
+        layers = [layers]
+    if not isinstance(layers, Iterable) or not all(isinstance(pattern, str) for pattern in layers):
+        raise TypeError(
+            f"layers={layers!r}: pass None, 'all', a regular expression or a list of them, "
+            "or a callable (name, parameter) -> bool"
+        )
+    patterns = []
+    for pattern in layers:
+        try:
+            patterns.append(re.compile(pattern))
+        except re.error as error:
+            raise ValueError(f"layers: {pattern!r} is not a regular expression ({error})") from error
+    return lambda name, parameter: any(pattern.search(name) for pattern in patterns)
+
+
+def unmeasurable(parameter: nn.Parameter) -> str | None:
+    """Why a parameter cannot be measured as a layer, and what to do; None if it can."""
+    if is_lazy(parameter):
+        return "is not initialised yet; run one forward pass before watch()"
+    if parameter.is_meta:
+        return "is on the meta device and has no values; load the weights before watch()"
+    if parameter.layout != torch.strided:
+        return "is sparse, which is not supported; leave it out with layers="
+    return refused(parameter)

@@ -1,0 +1,73 @@
+"""How raw sums are taken from the weights: one file per way, and the choice between them.
+
+A `Meter` keeps a snapshot of the layers and has each measured in a way that is right for it: `cuda` and `cpu` read each
+weight once in a fused kernel, `portable` is plain torch and measures whatever they refuse. All give the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from wstrack.measuring.meters.meter import Meter
+
+__all__ = ["VARIABLE", "choose", "named"]
+
+VARIABLE = "WSTRACK_METER"
+
+
+def choose(
+    parameters: Sequence[torch.Tensor], sums: Sequence[str], *, meter: str | None = None, snapshot: str = "device"
+) -> Meter:
+    """The meter for these parameters; its first snapshot is not taken yet.
+
+    Args:
+        parameters: what to measure.
+        sums: names of raw sums, see `wstrack.metrics`.
+        meter: "auto" = the fastest for each parameter; "cuda", "cpu" or "portable" = this one, and the portable one for
+            what it cannot measure; None = what the environment variable WSTRACK_METER says, or else "auto".
+        snapshot: "device" or "cpu", where the snapshots of parameters on accelerators are kept.
+
+    Raises:
+        ValueError: no such meter or place, or a meter that cannot measure any of these parameters here.
+
+    Example:
+        >>> import torch
+        >>> meter = choose([torch.ones(3)], ("abs_change", "abs_previous"), meter="portable")
+        >>> meter.snapshot()
+        >>> meter.sample().tolist()
+        [[0.0, 3.0]]
+    """
+    from wstrack.measuring.meters.backends import BACKENDS
+    from wstrack.measuring.meters.meter import Meter
+
+    if snapshot not in ("device", "cpu"):
+        raise ValueError(f"snapshot={snapshot!r} must be 'device' or 'cpu'")
+    only = named(meter)
+    if only is not None:
+        way = BACKENDS[only]
+        refused = [way.refuses(parameter) for parameter in parameters]
+        because = way.unavailable() or (refused[0] if all(refused) else None)
+        if because:
+            said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={only}"
+            raise ValueError(f"{said} cannot measure these layers: {because}; leave it 'auto', or see `wstrack doctor`")
+    return Meter(parameters, sums, only=only, on_host=snapshot == "cpu")
+
+
+def named(meter: str | None) -> str | None:
+    """The one meter that the argument, or else the environment, asks for; None if it may be any.
+
+    Raises:
+        ValueError: no such meter.
+    """
+    from wstrack.measuring.meters.backends import BACKENDS
+
+    name = (os.environ.get(VARIABLE) or "auto") if meter is None else meter
+    if name != "auto" and name not in BACKENDS:
+        said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={name}"
+        raise ValueError(f"{said} must be one of auto, {', '.join(BACKENDS)}")
+    return None if name == "auto" else name

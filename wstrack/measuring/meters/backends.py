@@ -1,0 +1,55 @@
+"""The ways to take raw sums, fastest first, and which of them is right for a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from wstrack.measuring.meters import cpu, cuda, portable
+from wstrack.measuring.meters.memory import Pair, dense
+
+__all__ = ["BACKENDS", "Backend", "backend_for"]
+
+
+class Backend(Protocol):
+    """A module that can take raw sums."""
+
+    def unavailable(self) -> str | None:
+        """Why nothing can be measured this way on this machine; None if it can."""
+
+    def refuses(self, weight: torch.Tensor) -> str | None:
+        """Why this way cannot measure a weight; None if it can."""
+
+    def plan(self, pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
+        """A function that takes the raw sums of layers on one device, (layers, sums), and moves their snapshots on."""
+
+
+BACKENDS: dict[str, Backend] = {"cuda": cuda, "cpu": cpu, "portable": portable}
+
+
+def backend_for(weight: torch.Tensor, only: str | None = None) -> tuple[str, str]:
+    """The name of the fastest way that is right for a weight, and why none faster is.
+
+    Args:
+        weight: on any device, of any dtype.
+        only: the one way to consider besides "portable"; None = all.
+
+    Example:
+        >>> backend_for(torch.ones(4, dtype=torch.complex64))
+        ('portable', 'cpu: its dtype is torch.complex64')
+    """
+    why: list[str] = []
+    for name, way in BACKENDS.items():
+        if only not in (None, name) and name != "portable":
+            continue
+        because = way.refuses(weight)
+        if because is None and name != "portable" and not dense(weight):
+            because = "it has gaps in memory"
+        because = because or way.unavailable()
+        if because is None:
+            return name, "; ".join(why)
+        if name == weight.device.type:
+            why.append(f"{name}: {because}")
+    raise AssertionError("the portable meter refuses nothing")

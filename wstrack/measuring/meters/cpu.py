@@ -1,0 +1,158 @@
+"""Raw sums on the CPU in one fused pass, by a kernel in C++ that is compiled for the machine at first use.
+
+The least that an exact measurement can do is to read the weights, read the snapshot and write the snapshot; this does
+nothing else. As many threads work on it as torch has (`torch.set_num_threads`), in one parallel region.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import operator
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wstrack.measuring.meters.build import CannotBuildError, build
+from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
+from wstrack.measuring.meters.table import addresses, cut
+
+__all__ = ["COLUMNS", "Places", "plan", "refuses", "unavailable"]
+
+log = logging.getLogger("wstrack")
+
+CHUNK = 65_536  # elements; also about what a thread takes at a time
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # numbered as in cpu.cpp
+COLUMNS = (
+    "abs_change", "abs_previous", "sq_change", "sq_previous", "ratio", "nonzero", "abs_current",
+    "dot", "sq_last_change", "abs_from_start", "abs_start",
+)  # fmt: skip
+CHANGE, START = 1, 2  # modes, as in cpu.cpp
+SHIMS = ("get_data_ptr", "get_storage_size", "get_device_type", "get_dtype", "get_dim", "get_sizes", "get_strides")
+IMPLEMENTATION = operator.attrgetter("_cdata")  # its address; another one once two tensors have been swapped
+
+
+class _Library:
+    """The compiled kernel, and torch's C functions that it calls."""
+
+    def __init__(self, path: Path) -> None:
+        # Other Python threads may run while sums are taken, but not while tensors are looked at.
+        kernel, locked = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
+        self.sums: Callable[..., None] = kernel.wstrack_sums
+        self.moved: Callable[..., int] = locked.wstrack_moved
+        kernel.wstrack_sums.argtypes = [
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
+            ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p,
+        ]  # fmt: skip
+        kernel.wstrack_sums.restype = None
+        locked.wstrack_moved.argtypes = [
+            ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
+        ]  # fmt: skip
+        locked.wstrack_moved.restype = ctypes.c_int64
+        shims = ctypes.CDLL(str(next((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"))))
+        pointers = [ctypes.cast(getattr(shims, f"aoti_torch_{name}"), ctypes.c_void_p).value for name in SHIMS]
+        self.shims = (ctypes.c_void_p * len(SHIMS))(*pointers)
+
+
+@cache
+def _load() -> _Library | str:
+    """The library, or why there is none."""
+    try:
+        return _Library(build(Path(__file__).with_name("cpu.cpp")))
+    except (CannotBuildError, OSError, AttributeError, StopIteration) as error:  # as for a torch that is laid out anew
+        log.info("weights on the CPU are measured by the portable meter, for the compiled one cannot be had: %s", error)
+        return str(error) or type(error).__name__
+
+
+def unavailable() -> str | None:
+    """Why nothing can be measured this way on this machine; None if it can. Compiles the kernel at the first call."""
+    library = _load()
+    return library if isinstance(library, str) else None
+
+
+def refuses(weight: torch.Tensor) -> str | None:
+    """Why this meter cannot measure a weight; None if it can."""
+    if weight.device.type != "cpu":
+        return f"it is on {weight.device}"
+    return None if weight.dtype in DTYPES else f"its dtype is {weight.dtype}"
+
+
+def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
+    """A function that takes the raw sums of these layers, (layers, sums), and moves their snapshots on.
+
+    It works on memory where it is now: `pairs` must be dense, and stay alive and where they are.
+    """
+    library = _load()
+    assert isinstance(library, _Library)
+    chunks = cut([pair.weight.numel() for pair in pairs], CHUNK)
+    dtypes = np.array([DTYPES.index(pair.weight.dtype) for pair in pairs], dtype=np.int64)
+    table = np.ascontiguousarray(
+        np.stack(
+            [
+                addresses([pair.weight for pair in pairs], chunks),
+                addresses([pair.previous for pair in pairs], chunks),
+                addresses([pair.change for pair in pairs], chunks),
+                addresses([pair.start for pair in pairs], chunks),
+                chunks.count,
+                dtypes[chunks.layer],
+            ],
+            axis=1,
+        )
+    )
+    shares = np.cumsum(chunks.count) // CHUNK
+    tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(shares)), [len(table)])).astype(np.int64)
+    partial = np.empty((len(table), len(COLUMNS)))
+    mode = CHANGE * needs_change(sums) + START * needs_start(sums)
+    columns = np.array([COLUMNS.index(name) for name in sums], dtype=np.int64)
+    memory = tuple((pair.previous, pair.change, pair.start) for pair in pairs)  # what the table points to
+
+    def sample() -> torch.Tensor:
+        taken = np.empty((len(memory), len(columns)))
+        library.sums(
+            table.ctypes.data, tasks.ctypes.data, len(tasks) - 1, chunks.first.ctypes.data, len(memory), mode,
+            torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data,
+        )  # fmt: skip
+        return torch.from_numpy(taken)
+
+    return sample
+
+
+class Places:
+    """Knows where plain tensors are and how they lie in memory. Needs the library, see `unavailable`.
+
+    Four times as fast as asking each tensor in Python, which with thousands of layers takes longer than measuring them.
+
+    Example:
+        >>> w = torch.ones(4)
+        >>> places = Places()
+        >>> places.moved([w]), places.moved([w])
+        (True, False)
+        >>> _ = w.resize_(2)
+        >>> places.moved([w])
+        True
+    """
+
+    def __init__(self) -> None:
+        self._known = np.empty(0, dtype=np.int64)
+
+    def moved(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether any tensor is not where and as it was at the last call; address, shape, strides, dtype, storage."""
+        library = _load()
+        assert isinstance(library, _Library)
+        where = array("Q", map(IMPLEMENTATION, tensors))
+        numbers = library.moved(
+            where.buffer_info()[0],
+            len(where),
+            ctypes.addressof(library.shims),
+            self._known.ctypes.data,
+            len(self._known),
+        )
+        if abs(numbers) == len(self._known):
+            return numbers < 0
+        self._known = np.zeros(abs(numbers), dtype=np.int64)
+        self.moved(tensors)
+        return True

@@ -1,0 +1,119 @@
+"""Raw sums on a CUDA device in one pass over the weights, by Triton kernels over a table of chunks.
+
+Everything runs on the current stream and nothing waits for it: the table goes up from pinned memory, and only when a
+layer has moved. Written for, and compiled in the tests for, compute capability 8.0 and 9.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from wstrack.measuring.meters import portable
+from wstrack.measuring.meters.cpu import COLUMNS
+from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
+from wstrack.measuring.meters.table import addresses, cut, upload
+
+__all__ = ["DTYPES", "plan", "refuses", "unavailable"]
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WARPS, LAYER_WARPS = 8, 4
+
+
+@cache
+def unavailable() -> str | None:
+    """Why nothing can be measured this way on this machine; None if it can."""
+    if not torch.cuda.is_available():
+        return "PyTorch sees no CUDA device"
+    if torch.version.hip is not None:
+        return "it was not written for ROCm"
+    if torch.cuda.get_device_capability() < (7, 0):
+        return f"{torch.cuda.get_device_name()} is older than compute capability 7.0"
+    try:
+        import wstrack.measuring.meters.kernels  # noqa: F401
+    except ImportError as error:
+        return f"Triton cannot be imported ({error})"
+    return disagreement(torch.device("cuda", torch.cuda.current_device()))
+
+
+def disagreement(device: torch.device) -> str | None:
+    """Why the kernels cannot be trusted on a device: a few small layers, measured also in plain torch; None if equal.
+
+    Waits for the device. Compilers and drivers are many, and a wrong kernel would tell wrong numbers without a sign.
+    """
+    weights = [torch.linspace(-1, 1, count, device=device, dtype=dtype) for count in (20_000, 3) for dtype in DTYPES]
+    sums = COLUMNS[:7]
+    taken = []
+    try:
+        for way in (plan, portable.plan):
+            sample = way([Pair(weight, weight * 0.75) for weight in weights], sums)
+            taken.append((sample(), sample()))  # once more: the snapshots have moved on
+    except Exception as error:  # noqa: BLE001  whatever a compiler or a driver raises, plain torch measures as well
+        return f"its kernels do not run here ({type(error).__name__}: {error})"
+    agree = all(torch.allclose(ours, theirs, rtol=1e-5) for ours, theirs in zip(*taken, strict=True))
+    return None if agree else "its kernels give other numbers here than plain torch"
+
+
+def refuses(weight: torch.Tensor) -> str | None:
+    """Why this meter cannot measure a weight; None if it can."""
+    if weight.device.type != "cuda":
+        return f"it is on {weight.device}"
+    return None if weight.dtype in DTYPES else f"its dtype is {weight.dtype}"
+
+
+def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
+    """A function that takes the raw sums of these layers, (layers, sums), and moves their snapshots on.
+
+    It works on memory where it is now: `pairs` must be dense, on one device, and stay alive and where they are.
+    """
+    import triton.language as tl
+
+    from wstrack.measuring.meters import kernels
+
+    names = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+    device = pairs[0].weight.device
+    kinds = [(DTYPES.index(pair.weight.dtype), _aligned(pair)) for pair in pairs]
+    order = sorted(range(len(pairs)), key=lambda index: kinds[index])  # one launch per dtype: chunks of each together
+    ordered = [pairs[index] for index in order]
+    chunks = cut([pair.weight.numel() for pair in ordered], kernels.CHUNK)
+    fields = ([p.weight for p in ordered], [p.previous for p in ordered], [p.change for p in ordered],
+              [p.start for p in ordered])  # fmt: skip
+    rows = np.stack([*(addresses(field, chunks) for field in fields), chunks.count], axis=1)
+    table, begins = upload(rows, device), upload(chunks.first, device)
+    partial = torch.zeros(len(rows), kernels.COLUMNS, dtype=torch.float64, device=device)
+    back = upload(np.argsort(order), device)
+    columns = upload(np.array([COLUMNS.index(name) for name in sums]), device)
+    launches: list[tuple[int, int, Any, bool]] = []  # first chunk, chunks, dtype, aligned
+    for kind in sorted(set(kinds)):
+        members = [position for position, index in enumerate(order) if kinds[index] == kind]
+        first, end = int(chunks.first[members[0]]), int(chunks.first[members[-1] + 1])
+        if end > first:
+            launches.append((first, end - first, names[DTYPES[kind[0]]], kind[1]))
+    change, start = needs_change(sums), needs_start(sums)
+    memory = fields[1:]  # what the table points to
+
+    def sample() -> torch.Tensor:
+        with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]
+            for first, count, dtype, aligned in launches:
+                block = 1024 if dtype is tl.float32 else 2048  # 16 bytes for each thread
+                kernels.chunk_sums[(count,)](
+                    table, partial, first,
+                    DTYPE=dtype, ALIGNED=aligned, CHANGE=change, START=start, BLOCK=block,
+                    BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS, num_warps=WARPS,
+                )  # fmt: skip
+            result = torch.empty(len(memory[0]), kernels.COLUMNS, dtype=torch.float64, device=device)
+            kernels.layer_sums[(len(result),)](
+                partial, begins, result, COLUMNS=kernels.COLUMNS, ROWS=kernels.ROWS, num_warps=LAYER_WARPS
+            )
+            return result.index_select(0, back).index_select(1, columns)
+
+    return sample
+
+
+def _aligned(pair: Pair) -> bool:
+    there = (pair.weight, pair.previous, pair.change, pair.start)
+    return all(tensor is None or tensor.data_ptr() % 16 == 0 for tensor in there)

@@ -1,0 +1,158 @@
+"""The meter: keeps a snapshot of the layers, and has each measured in the fastest way that is right for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from wstrack.measuring.meters import cpu, offload
+from wstrack.measuring.meters.backends import BACKENDS, backend_for
+from wstrack.measuring.meters.memory import Kept, Pair, dense
+from wstrack.measuring.meters.table import upload
+
+__all__ = ["Meter"]
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # a subclass may wrap other tensors and have no memory of its own
+
+
+class Meter:
+    """Takes raw sums (see `wstrack.metrics`) of a list of parameters. Never synchronises with the device.
+
+    Where parameters are, and their shapes, strides and dtypes, is looked up again at every snapshot and sample, so that
+    nothing is read where it no longer is. A layer that cannot be compared is NaN in that sample and measured again from
+    then on: it was replaced by one of another shape, dtype or device, or it had no values (freed, on the meta device).
+
+    Args:
+        parameters: what to measure.
+        sums: names of raw sums.
+        only: the one way to use besides the portable one; None = the fastest for each parameter.
+        on_host: whether the snapshots of parameters on accelerators are kept in the host's memory.
+
+    Example:
+        >>> w = torch.tensor([1.0, -2.0])
+        >>> meter = Meter([w], ("abs_change", "abs_previous"))
+        >>> meter.snapshot()
+        >>> _ = w.add_(0.5)
+        >>> meter.sample().tolist()
+        [[1.0, 3.0]]
+    """
+
+    def __init__(
+        self, parameters: Sequence[torch.Tensor], sums: Sequence[str], *, only: str | None = None, on_host: bool = False
+    ) -> None:
+        self._parameters = list(parameters)
+        self._sums = tuple(sums)
+        self._only = only
+        self._on_host = on_host
+        self._kept = [Kept() for _ in self._parameters]
+        plain = all(type(one) in PLAIN for one in self._parameters)
+        self._places = cpu.Places() if plain and only != "portable" and cpu.unavailable() is None else None
+        self._known: object = None
+        self._plans: list[tuple[torch.Tensor, Callable[[], torch.Tensor]]] | None = None
+        self._home = torch.device("cpu")
+
+    def replace(self, index: int, parameter: torch.Tensor | None) -> None:
+        """Measure another parameter in the place of one, or none any more."""
+        self._parameters[index] = torch.empty(0, device="meta") if parameter is None else parameter
+        if type(self._parameters[index]) not in PLAIN:
+            self._places = None
+
+    def ways(self) -> dict[str, int]:
+        """How many layers are measured in which way."""
+        return dict(Counter(backend_for(parameter.detach(), self._only)[0] for parameter in self._parameters))
+
+    @torch.no_grad()
+    def snapshot(self) -> None:
+        """Remember every layer as it is now; the next sample measures from here."""
+        self._look()
+        for parameter, kept in zip(self._parameters, self._kept, strict=True):
+            self._remember(kept, parameter)
+
+    def release(self) -> None:
+        """Give the memory of the snapshot back until the next one; what reaches further back is kept."""
+        self._plans = None
+        for kept in self._kept:
+            kept.previous = None
+
+    @torch.no_grad()
+    def sample(self) -> torch.Tensor:
+        """Raw sums of the change since the snapshot, which moves to now; on the accelerator if there is one.
+
+        Returns:
+            (layers, sums), in the order of the parameters; float64, or float32 on devices that have no float64.
+        """
+        self._look()
+        if self._plans is None:
+            self._plans = self._arranged()
+        taken = [(where, sums().to(self._home, non_blocking=True)) for where, sums in self._plans]
+        missing = [index for index, kept in enumerate(self._kept) if kept.previous is None]
+        for index in missing:
+            self._remember(self._kept[index], self._parameters[index])
+        if len(taken) == 1 and not missing:
+            return taken[0][1]
+        dtype = torch.float32 if self._home.type == "mps" else torch.float64
+        result = torch.full((len(self._kept), len(self._sums)), torch.nan, dtype=dtype, device=self._home)
+        for where, rows in taken:
+            result.index_copy_(0, where, rows.to(dtype))
+        return result
+
+    def _look(self) -> None:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "weights cannot be measured inside the capture of a CUDA graph, whose replay would not repeat it; "
+                "keep optimizer.step() out of the graph, or call step() on the watcher after each replay"
+            )
+        if not self._moved():
+            return
+        self._plans = None
+        for parameter, kept in zip(self._parameters, self._kept, strict=True):
+            kept.look(parameter.detach())
+
+    def _moved(self) -> bool:
+        """Whether any parameter is not where and as it was when last looked at."""
+        if self._places is not None:
+            return self._places.moved(self._parameters)
+        known = self._known
+        self._known = [
+            (_address(one), one.shape, one.stride(), one.dtype, one.device, one.layout) for one in self._parameters
+        ]
+        return known != self._known
+
+    def _remember(self, kept: Kept, parameter: torch.Tensor) -> None:
+        host = self._on_host and parameter.device.type != "cpu" and dense(parameter)
+        if kept.remember(parameter.detach(), self._sums, on_host=host):
+            self._plans = None
+
+    def _arranged(self) -> list[tuple[torch.Tensor, Callable[[], torch.Tensor]]]:
+        """Layers that are measured together, and the functions that do it."""
+        groups: dict[tuple[str, torch.device, bool], tuple[list[int], list[Pair]]] = {}
+        for index, (parameter, kept) in enumerate(zip(self._parameters, self._kept, strict=True)):
+            pair = kept.pair(parameter.detach())
+            if pair is None:
+                continue
+            way, _ = backend_for(pair.weight, self._only)
+            far = pair.previous.device != pair.weight.device
+            indices, pairs = groups.setdefault((way, pair.weight.device, far), ([], []))
+            indices.append(index)
+            pairs.append(pair)
+        devices = [device for _, device, _ in groups]
+        # Small results of several devices meet on an accelerator: copying from one to the host would wait for it.
+        self._home = next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
+        return [
+            (
+                upload(np.array(indices), self._home),
+                (partial(offload.plan, BACKENDS[way]) if far else BACKENDS[way].plan)(pairs, self._sums),
+            )
+            for (way, _, far), (indices, pairs) in groups.items()
+        ]
+
+
+def _address(tensor: torch.Tensor) -> tuple[int, int]:
+    try:
+        return tensor.data_ptr(), tensor.untyped_storage().nbytes()
+    except RuntimeError:  # a tensor without memory of its own
+        return id(tensor), 0

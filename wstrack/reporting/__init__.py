@@ -1,0 +1,1 @@
+"""Reporting: an analysis as a page, pictures, Markdown and JSON."""

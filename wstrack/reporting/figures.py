@@ -1,0 +1,158 @@
+"""The curves, the plane and the scan over k, as Bokeh models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from bokeh.models import (
+    BasicTicker,
+    ColumnDataSource,
+    HoverTool,
+    Range1d,
+    Span,
+)
+from bokeh.plotting import figure
+
+from wstrack.reporting.axes import whole_steps, with_powers
+from wstrack.reporting.layers import analysed
+from wstrack.reporting.marks import GREY, Mark, clusters_of, shorten
+from wstrack.reporting.result import Report
+from wstrack.reporting.thin import thin
+
+__all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
+
+# Tooltips are lists, never HTML: until 3.8 Bokeh put what it filled into HTML there unescaped.
+ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind @shape"), ("cluster", "@cluster")]
+_EQUAL = 1e-6  # of a value: as near as float32 can draw it
+FEW = 60  # curves that can still be told apart where they are not divided into clusters
+
+
+def curves(
+    report: Report, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d, *, logarithmic: bool
+) -> figure:
+    """Each cluster's median over its layers, with the band from the 10th to the 90th percentile.
+
+    With several runs, a darker band holds one standard deviation over runs on either side, of the median layer.
+    The lines and bands of a cluster are tagged with its number and how strong they are when nothing else is chosen.
+    """
+    plot = figure(
+        height=380, sizing_mode="stretch_width", x_range=x_range, y_axis_type="log" if logarithmic else "linear",
+        tools="pan,wheel_zoom,box_zoom,reset,tap",
+        active_drag=None, x_axis_label="step", y_axis_label=shorten(report.metric, width=40),
+    )  # fmt: skip
+    frame = analysed(report)
+    steps = frame.columns.to_numpy()
+    whole = len(marks) == 1
+    usual = 0.5 if len(frame) <= (FEW if whole else 12) else 0.0
+    if "band" in source.data:
+        plot.patches(
+            "band_steps", "band", source=source, fill_color="colour", line_color=None, fill_alpha=0,
+            selection_fill_alpha=0.12, nonselection_fill_alpha=0,
+        )  # fmt: skip
+    single = plot.multi_line(
+        "steps", "values", source=source, line_color="colour", line_alpha=usual, line_width=1.2,
+        selection_line_alpha=0.85, nonselection_line_alpha=0.08 if usual else 0,
+        hover_line_color="colour", hover_line_alpha=0.9,
+    )  # fmt: skip
+    framed = [single] if usual else []
+    extent = (np.inf, -np.inf)
+    for mark in clusters_of(marks):
+        low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
+        picked = np.unique(thin(np.stack([low, middle, high]), points=200))
+        x = steps[picked].astype(np.float32)
+        colour = GREY if whole else mark.colour
+        shades = [plot.varea(x=x, y1=low[picked], y2=high[picked], fill_color=colour, fill_alpha=0.14)]
+        if report.bands is not None and report.logarithmic:
+            deviation = report.bands.deviation[mark.layers].reindex(steps).median(axis="columns").fillna(0).to_numpy()
+            above, below = (middle * 10**deviation)[picked], (middle / 10**deviation)[picked]
+            shades.append(plot.varea(x=x, y1=below, y2=above, fill_color=colour, fill_alpha=0.3))
+        dash = "solid" if 0 < mark.label <= 7 else "dashed"
+        line = plot.line(x=x, y=middle[picked], line_color=colour, line_width=2.5, line_dash=dash)
+        for shade in shades:
+            shade.tags = [mark.label, "fill_alpha", shade.glyph.fill_alpha]
+        line.tags = [mark.label, "line_alpha", 1.0]
+        framed += [*shades, line]
+        extent = (min(extent[0], low.min()), max(extent[1], high.max()))
+    low, high = float(frame.to_numpy().min()), float(frame.to_numpy().max())
+    if high - low <= _EQUAL * abs(high):  # what rounding leaves between equal values is no course
+        extent = (low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2)
+        plot.y_range = Range1d(*extent)
+    else:
+        plot.y_range.renderers = framed  # a lone spike of one layer among hundreds would squeeze everything else
+    if logarithmic:
+        with_powers(plot, *extent)
+    for at in report.phases.breaks if report.phases else ():
+        plot.vspan(x=[at], line_color=GREY, line_width=1, line_dash=[5, 3])
+    plot.add_tools(HoverTool(renderers=[single], tooltips=ABOUT_LAYER))
+    plot.xgrid.visible = False
+    whole_steps(plot)
+    return plot
+
+
+def plane(report: Report, source: ColumnDataSource) -> figure:
+    """Every layer as a point on the two components."""
+    plot = figure(
+        height=430, sizing_mode="stretch_width", tools="pan,wheel_zoom,box_zoom,lasso_select,tap,reset",
+        active_drag=None,
+        x_axis_label=axis_of(report, 0), y_axis_label=axis_of(report, 1),
+    )  # fmt: skip
+    points = plot.scatter(
+        "component_1", "component_2", source=source, marker="marker", size=9, fill_color="colour", line_color="colour",
+        fill_alpha=0.65, line_alpha=0.9, nonselection_fill_alpha=0.12, nonselection_line_alpha=0.12,
+    )  # fmt: skip
+    # A direction in which the layers do not differ keeps its place beside the other.
+    extents = np.ptp(report.reduction.points.to_numpy(), axis=0)
+    plot.x_range.min_interval = plot.y_range.min_interval = float(extents.max() / 10) or 1.0
+    plot.add_tools(HoverTool(renderers=[points], tooltips=ABOUT_LAYER))
+    return plot
+
+
+def axis_of(report: Report, place: int) -> str:
+    """Its number, what it follows, and how much of the variance it has."""
+    component = report.components[place]
+    share = "" if component.explained is None else f" ({_percent(component.explained)} of the variance)"
+    back = "" if component.correlation > 0 else ", downwards" if place else ", leftwards"
+    meaning = f": {component.meaning.partition(' (')[0]}{back}" if component.meaning else ""
+    return f"component {place + 1}{meaning}{share}"
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
+def scan(report: Report) -> dict[str, figure]:
+    """What each k would have given, beside what data without clusters give; the chosen k marked.
+
+    Inertia and silhouette where k was given; nothing where the clusterer was not tried over k.
+    """
+    columns: dict[str, tuple[str, str | None]]
+    if report.choice is not None and len(report.choice.table):
+        table = report.choice.table
+        columns = {
+            "agreement": ("agreement of halves", "agreement_null"),
+            "separation": ("separation (sd)", "separation_null"),
+            "silhouette": ("silhouette", "silhouette_null"),
+        }
+    else:
+        table = report.clustering.curve
+        columns = {"inertia": ("inertia", None), "silhouette": ("silhouette", None)} if len(table) else {}
+    plots = {}
+    for column, (name, null) in columns.items():
+        known = table[column][np.isfinite(table[column])]
+        plot = figure(
+            height=220, sizing_mode="stretch_width", tools="", toolbar_location=None, y_axis_label=name,
+            x_axis_label="k, the number of clusters",
+        )  # fmt: skip
+        if null:
+            plot.line(x=table.index, y=table[null], line_color=GREY, line_width=1.5, line_dash=[5, 3])
+        plot.line(x=known.index, y=known, line_color="#0072B2", line_width=1.5)
+        plot.scatter(x=known.index, y=known, size=5, color="#0072B2")
+        k = report.clustering.k
+        if k in known.index:
+            plot.scatter(x=[k], y=[known[k]], size=11, color="#0072B2")
+            plot.add_layout(Span(location=k, dimension="height", line_color="#0072B2", line_dash="dotted"))
+        plot.xaxis.ticker = BasicTicker(min_interval=1, mantissas=[1, 2, 5])
+        plot.xgrid.visible = False
+        plots[column] = plot
+    return plots

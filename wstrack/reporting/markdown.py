@@ -1,0 +1,66 @@
+"""A report as Markdown, for the places that show it: trackers, issues, notes."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pandas as pd
+
+from wstrack.reporting import words
+from wstrack.reporting.marks import chance, mark_clusters, number, returns, shorten, title
+from wstrack.reporting.result import Report
+
+__all__ = ["markdown"]
+
+
+def markdown(report: Report) -> str:
+    """What was measured and how completely, what was found, and each cluster with its layers.
+
+    Every name in it is text from outside and stays text.
+    """
+    lines = [f"# {_text(title([run.name for run in report.runs]))}", "", f"**{_text(words.verdict(report)[1])}**", ""]
+    lines += [_text(words.measured(report)), ""]
+    for run in report.runs:
+        lines += [f"- {_text(run.name)}: {_text(str(run.completeness))}"]
+        lines += [f"    - {_text(note)}" for note in run.completeness.notes]
+    lines += ["", "## What was found", ""]
+    lines += [f"{place}. {_text(finding.text)}" for place, finding in enumerate(report.findings, 1)] or [
+        "Nothing that stands out from chance."
+    ]
+    lines += ["", "## The clusters", "", _text(words.about_stability(report)), ""]
+    lines += [
+        "| cluster | layers | what marks it | comes back? | median | late / early |",
+        "|---|---|---|---|---|---|",
+    ]
+    marks = mark_clusters(report)
+    for mark in marks:
+        numbers = f"{number(mark.level)} | {number(mark.ratio)}"
+        lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {returns(mark)} | {numbers} |")
+    if returned := words.about_return(report):
+        lines += ["", _text(returned)]
+    if report.comparison is not None:
+        comparison = report.comparison
+        rows = pd.concat([comparison.overall.assign(layers="all").reset_index(), comparison.thirds])
+        lines += ["", "## Side by side", "", _text(words.about_comparison(report)), ""]
+        lines += ["| setting | layers | ratio | 95 % interval | p |", "|---|---|---|---|---|"]
+        for row in rows[rows["setting"] != comparison.settings[0]].to_dict("records"):
+            interval = f"{number(row['low'])} to {number(row['high'])}"
+            ratio = f"{number(row['ratio'])} | {interval} | {chance(row['p'])}"
+            lines.append(f"| {_text(str(row['setting']))} | {row['layers']} | {ratio} |")
+    lines += ["", "## The layers of each cluster"]
+    for mark in marks:
+        names = ", ".join(_text(shorten(layer, width=120)) for layer in mark.layers)
+        lines += ["", f"**{mark.title}**: {names}"]
+    return "\n".join([*lines, ""])
+
+
+def _text(text: str) -> str:
+    r"""`text` without anything that Markdown or HTML would obey, on one line.
+
+    Example:
+        >>> _text("w_1|<b>*x*</b>")
+        'w\\_1\\|&lt;b&gt;\\*x\\*&lt;/b&gt;'
+    """
+    escaped = re.sub(r"([\\`*_{}\[\]()#|$~])", r"\\\1", " ".join(text.split()))
+    return html.escape(escaped, quote=False)

@@ -1,0 +1,163 @@
+"""The page: one HTML file that holds everything it shows and asks the network for nothing."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.embed import components
+from bokeh.events import DocumentReady
+from bokeh.models import Column, ColumnDataSource, CustomJS, Model, Range1d
+from bokeh.resources import Resources
+from bokeh.themes import Theme
+from jinja2 import Environment, StrictUndefined
+
+from wstrack.analysis import Finding
+from wstrack.reporting import comparison, figures, layers, words
+from wstrack.reporting.heatmap import heatmap
+from wstrack.reporting.marks import chance, concise, mark_clusters, number, printable, returns, title
+from wstrack.reporting.result import Report
+from wstrack.reporting.theme import THEME, restyle
+from wstrack.reporting.thin import tile
+
+__all__ = ["page"]
+
+PLACES = {
+    "heatmap": "see the heat map",
+    "curves": "see the curves",
+    "plane": "see the plane",
+    "groups": "see the groups",
+    "compare": "see the comparison",
+    "k": "see how k was chosen",
+}
+_OWN_PLACE = {"groups": "groups", "differences": "compare"}
+
+
+def page(report: Report) -> str:
+    """The report as HTML.
+
+    Every name in it is text from outside: the template escapes all but our own markup, and Bokeh
+    escapes its data.
+    """
+    marks = mark_clusters(report)
+    tiles = tile(report.series.to_numpy(), report.series.index.to_numpy(np.int64))
+    source = layers.layer_source(report, marks, tiles)
+    marked = ColumnDataSource({"step": []})
+    end = tiles.start + tiles.width * tiles.image.shape[1]
+    x_range = Range1d(start=tiles.start, end=end, bounds=(tiles.start, end))
+    heat = heatmap(report, tiles, source, marks, x_range)
+    # A figure for each scale, one of them shown: Bokeh does not change the scale of one that is drawn.
+    scaled = {
+        scale: figures.curves(report, source, marks, x_range, logarithmic=scale == "log") for scale in _scales(report)
+    }
+    for place, curves in enumerate(scaled.values()):
+        curves.visible = place == 0
+    for plot in (heat.layout.children[1], *scaled.values()):
+        plot.vspan(x="step", source=marked, line_color="black", line_width=5, line_alpha=0.35)
+        plot.vspan(x="step", source=marked, line_color="#ff5a36", line_width=2)
+    models: dict[str, Model] = {
+        "heatmap": heat.layout,
+        "curves": Column(children=list(scaled.values()), sizing_mode="stretch_width", spacing=0),
+        "plane": figures.plane(report, source),
+        **{f"k_{name}": plot for name, plot in figures.scan(report).items()},
+    }
+    if report.groups is not None:
+        models["groups"] = comparison.groups(report, source)
+    if report.comparison is not None:
+        setting_curves = comparison.setting_curves(report, x_range)
+        models |= {"settings": setting_curves} if setting_curves else {}
+        models |= comparison.ratios(report, report.comparison, source)
+    models["table"] = layers.table(source, marks)
+    document = Document(theme=Theme(json=THEME))
+    for model in models.values():
+        document.add_root(model)
+    restyle(document, veil=heat.veil)
+    args = {
+        "source": source, "marked": marked, "image": heat.image, "bar": heat.bar,
+        "scales": {name: heat.scales[name] for name in scaled if name in heat.scales}, "curves": scaled,
+    }  # fmt: skip
+    document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("page.js")))
+    script, places = components(models)
+    library = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error")
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )  # fmt: skip
+    return environment.from_string(_file("page.html")).render(
+        report=report,
+        title=title([run.name for run in report.runs]),
+        css=_file("page.css"),
+        library=library.render_js(),
+        figures=places,
+        script=script,
+        marks=marks,
+        number=number,
+        chance=chance,
+        concise=concise,
+        returns=returns,
+        places=PLACES,
+        verdict=words.verdict(report),
+        measured=words.measured(report),
+        complete=words.complete(report),
+        findings=[_shown(report, finding) for finding in report.findings],
+        scales=list(scaled),
+        methods=report.__dict__.get("methods"),  # only where somebody asked for it: it takes its time
+        ways=report.stability.ways if report.stability is not None else None,
+        choice=report.choice.table if report.choice is not None else None,
+        phases=_phases(report),
+        colours=comparison.COLOURS,
+        about={
+            "heatmap": words.about_heatmap(report, tiles),
+            "curves": words.about_curves(report),
+            "plane": words.about_plane(report),
+            "scan": words.about_scan(report),
+            "stability": words.about_stability(report),
+            "returned": words.about_return(report),
+            "comparison": words.about_comparison(report),
+        },
+        settings=words.settings(report),
+    )
+
+
+def _file(name: str) -> str:
+    return files("wstrack.reporting").joinpath(name).read_text("utf-8")
+
+
+def _scales(report: Report) -> list[str]:
+    """The scales that the curves can be drawn on, that of the report first."""
+    if not bool((layers.analysed(report) > 0).all(axis=None)) or bool((report.series < 0).any(axis=None)):
+        return ["linear"]
+    return ["log", "linear"] if report.logarithmic else ["linear", "log"]
+
+
+def _shown(report: Report, finding: Finding) -> dict[str, Any]:
+    """A finding as the page shows it: its sentence, the lines below it, its figure, and what to mark there."""
+    first, *more = finding.text.splitlines()
+    place = _OWN_PLACE.get(finding.kind, finding.figure)
+    if (place == "groups" and report.groups is None) or (place == "compare" and report.comparison is None):
+        place = finding.figure
+    at = {layer: row for row, layer in enumerate(report.series.columns)}
+    about = [at[layer] for layer in finding.layers if layer in at]
+    return {
+        "text": first,
+        "more": more,
+        "place": place,
+        "layers": about if len(about) < len(at) else [],
+        "steps": [int(step) for step in finding.steps],
+    }
+
+
+def _phases(report: Report) -> list[dict[str, Any]]:
+    """A row a phase, with how far its clusters agree with those of the whole run and which layers are elsewhere."""
+    if report.phases is None or not report.phases.breaks:
+        return []
+    agreement = report.to_dict()["phases"]["agreement"]
+    whole, rows = report.clustering.labels, []
+    for phase, row in report.phases.table.iterrows():
+        column = report.phase_clusters.get(f"phase {phase}")
+        moved = [] if column is None else [layer for layer in column.index if column[layer] != whole[layer]]
+        rows.append({**row, "phase": phase, "agreement": agreement.get(f"phase {phase}"), "moved": moved})
+    return rows

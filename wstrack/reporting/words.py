@@ -1,0 +1,269 @@
+"""The page's sentences: what was measured, and what each figure shows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wstrack.analysis.clustering import NOISE
+from wstrack.analysis.groups import GROUPINGS
+from wstrack.analysis.stability import HOLDS_FROM, SHAKY_FROM
+from wstrack.reporting.figures import FEW
+from wstrack.reporting.result import Report
+from wstrack.reporting.thin import Tiles
+from wstrack.runs.run import Run
+
+__all__ = [
+    "about_comparison",
+    "about_curves",
+    "about_heatmap",
+    "about_plane",
+    "about_return",
+    "about_scan",
+    "about_stability",
+    "complete",
+    "measured",
+    "settings",
+    "verdict",
+]
+
+
+_FORMULAS = {
+    "rwc": "relative weight change: the sum of |new − old| over a layer's weights, divided by the sum of |old|",
+    "rwc_l2": "relative weight change in the Euclidean norm: ‖new − old‖ of a layer's weights, divided by ‖old‖",
+    "rwc_elementwise": "elementwise relative weight change: the mean of |new − old| / |old| over a layer's weights",
+    "norm": "size: the mean of |weight| over a layer's weights",
+    "cosine": "direction: the cosine of a layer's change with the one before: −1 turns, 1 keeps on",
+    "distance": "distance from the start: the sum of |new − first| over a layer's weights, by the sum of |first|",
+}
+_CHANGES = ("rwc", "rwc_l2", "rwc_elementwise")
+
+
+def measured(report: Report) -> str:
+    """What was measured, in one paragraph."""
+    run = report.runs[0]
+    formula = _FORMULAS.get(report.metric, "as it was logged under this name")
+    steps, layers = report.series.shape
+    window = ""
+    if report.metric in _CHANGES and "window" in run.facts:
+        window = "; of one optimizer step" if run.facts["window"] == "step" else f"; {_span(run)}"
+    scale = " 0.01 is a change of 1 %." if report.metric in _CHANGES else ""
+    mean = f" The mean of {len(report.runs)} runs, step by step." if len(report.runs) > 1 else ""
+    first, last = report.series.index[0], report.series.index[-1]
+    by, each = report.settings["aggregate"], ""
+    if by:
+        what = f"a whole {by}" if by in GROUPINGS else f"all that {by!r} puts together"
+        each = f", each of them {what} of the model, from the raw sums of what is in it"
+    return (
+        f"{report.metric} – {formula}{window}.{scale} {layers:,} layers{each}, {steps:,} samples from step {first:,} "
+        f"to {last:,}.{mean}"
+    )
+
+
+def _span(run: Run) -> str:
+    """Over how many optimizer steps a change goes: it is not so many times that of one step."""
+    spans = sorted(set(run.intervals))
+    if not spans:
+        return "from one sample to the next"
+    steps = str(spans[0]) if len(spans) == 1 else f"{spans[0]} to {spans[-1]}"
+    return f"from one sample to the next, {steps} optimizer step{'' if steps == '1' else 's'} later"
+
+
+def verdict(report: Report) -> tuple[bool, str]:
+    """Whether there are clusters to build on, and the sentence that says so: what a reader must not miss."""
+    k, stability = report.clustering.k, report.stability
+    noise = int((report.clustering.labels == NOISE).sum())
+    apart = f" {noise} layers belong to none." if noise > 1 else " One layer belongs to none." if noise else ""
+    if k < 1:
+        return False, "No clusters: the method calls every layer noise."
+    if k == 1:
+        if report.choice is None:
+            return True, f"One cluster of layers, {report.clustering.chosen}.{apart}"
+        return True, "One group of layers: nothing shows that they fall into several clusters."
+    if stability is None:
+        return False, f"{k} clusters; whether they hold could not be tested.{apart}"
+    evidence = f"agreement of random halves {_two(stability.median)}"
+    if stability.null is not None:
+        evidence += f"; {_two(stability.null[0])} on data without clusters"
+    loose = [str(name) for name, row in stability.clusters.iterrows() if row["verdict"] == "dissolves"]
+    falls = ""
+    if loose:
+        which = "None of them holds" if len(loose) == k > 1 else f"Cluster {loose[0]} does not hold"
+        which = f"Clusters {', '.join(loose)} do not hold" if 1 < len(loose) < k else which
+        falls = f" {which}: less than half comes back when the steps are drawn anew."
+    said = {
+        "stable": f"{k} clusters of layers, stable ({evidence}).",
+        "shaky": f"{k} clusters of layers, but shaky ({evidence}): read their borders with care.",
+        "not stable": f"The {k} clusters are not stable ({evidence}): do not build on them.",
+        "continuous": f"{k} pieces of one cloud, not clusters ({evidence}): the borders are where the method put them.",
+    }[stability.verdict]
+    return stability.verdict == "stable" and not loose, said + falls + apart
+
+
+def complete(report: Report) -> list[tuple[bool, str, str, tuple[str, ...]]]:
+    """How whole the runs are: (whether it is, name, words, notes), with runs that are alike and whole on one line."""
+    whole = [not run.completeness.missing and not run.completeness.notes for run in report.runs]
+    said = {str(run.completeness) for run, is_whole in zip(report.runs, whole, strict=True) if is_whole}
+    many = len(report.runs)
+    lines: list[tuple[bool, str, str, tuple[str, ...]]] = []
+    together = many > 1 and len(said) == 1 and sum(whole) > 1
+    if together:
+        which = f"{sum(whole)} of {many}" if sum(whole) < many else f"the {many}"
+        lines.append((True, "", f"Complete: {said.pop()} in each of {which} runs", ()))
+    for run, is_whole in zip(report.runs, whole, strict=True):
+        if not (is_whole and together):
+            word = "Incomplete" if run.completeness.missing else "Complete"
+            name = run.name if many > 1 else ""
+            lines.append((is_whole, name, f"{word}: {run.completeness}", tuple(run.completeness.notes)))
+    return lines
+
+
+def about_heatmap(report: Report, tiles: Tiles) -> str:
+    """How to read the heat map, and what in it is not a value."""
+    more = "changed more" if report.metric in _CHANGES else "have larger values"
+    text = [f"A row is a layer, from the input at the top to the output at the bottom; bright cells {more}."]
+    if report.clustering.k > 1:
+        text.append("The strip on the left shows each layer's cluster.")
+    elif report.clustering.k:
+        text.append("The strip on the left gives each layer the colour that it has in the figures below.")
+    if report.phases and report.phases.breaks:
+        steps = ", ".join(f"{step:,}" for step in report.phases.breaks)
+        text.append(f"Dashed lines: the courses of the layers break off at step {steps}.")
+    missing = int(report.series.isna().to_numpy().sum())
+    infinite = int(np.isinf(report.series.to_numpy()).sum())
+    if missing:
+        values = f"{missing:,} values that were" if missing > 1 else "one value that was"
+        text.append(f"Grey: {values} not logged, or not a number.")
+    if infinite:
+        text.append(f"White: {infinite:,} infinite values." if infinite > 1 else "White: one infinite value.")
+    if tiles.samples_per_column > 1:
+        text.append(f"Each column is drawn as the mean of up to {tiles.samples_per_column} samples.")
+    if tiles.rows[0][1] > 1:
+        text.append(f"Each row is drawn as the mean of {tiles.rows[0][1]} neighbouring layers.")
+    return " ".join(text)
+
+
+def about_curves(report: Report) -> str:
+    """How to read the curves."""
+    count = len(report.prepared.values)
+    several = report.clustering.k > 1
+    whose = "a cluster's layers" if several else "the layers"
+    text = [f"The line is the median of {whose}, the band holds the middle 80 % of them."]
+    if bool((report.clustering.labels == NOISE).any()):
+        text.append("Layers in no cluster (noise) have no line.")
+    if report.bands is not None and report.logarithmic:
+        text.append(f"The darker band is one standard deviation over the {len(report.runs)} runs, of the median layer.")
+    if count <= 12 or (not several and count <= FEW):
+        text.append(
+            "The thin curves are the layers" + ("." if several else ", from the input (purple) to the output (orange).")
+        )
+    else:
+        text.append("A layer's own curve shows under the pointer, or once it is chosen.")
+    return " ".join(text)
+
+
+def about_plane(report: Report) -> str:
+    """What the axes of the plane mean, as far as a plain quantity explains them."""
+    text = ["A point is a layer; near points have alike curves."]
+    for place, component in enumerate(report.components, 1):
+        if component.meaning:
+            text.append(
+                f"Component {place} follows the {component.meaning} (rank correlation {_two(component.correlation)})."
+            )
+    text.append("Click a point, or draw a loop around several, to choose layers.")
+    return " ".join(text)
+
+
+def about_scan(report: Report) -> str:
+    """How k was chosen."""
+    clustering, choice = report.clustering, report.choice
+    text = [f"k = {clustering.k}: {clustering.chosen}."]
+    if np.isfinite(clustering.silhouette):
+        text.append(
+            f"The mean silhouette there is {clustering.silhouette:.2f} (above 0.5: clearly apart; below 0.25: hardly)."
+        )
+    if choice is not None and len(choice.table):
+        text.append(
+            "Dashed: what the same procedure gives on data without clusters. That halves agree shows clusters only "
+            "where they agree better than there."
+        )
+    return " ".join(text)
+
+
+def about_stability(report: Report) -> str:
+    """How far the clusters can be trusted."""
+    stability = report.stability
+    if report.clustering.k < 1:
+        return f"No cluster: {report.clustering.chosen}. Where there is none, nothing can hold or fall apart."
+    if report.clustering.k == 1:
+        return f"One cluster: {report.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
+    if stability is None:
+        return "How stable the clusters are could not be tested: that takes more samples."
+    null = ""
+    if stability.null is not None and stability.p is not None:
+        null = f" Data without clusters agree to {_two(stability.null[0])}; p = {stability.p:.2g}."
+    return (
+        f"Agreement {_two(stability.median)}: {stability.verdict}. The samples were split at random into halves "
+        f"{len(stability.agreement)} times and each half was clustered alone; this is the median adjusted Rand index "
+        f"between the halves (80 % of the splits: {_two(stability.low)} to {_two(stability.high)}; 1 is the same "
+        f"clusters, 0 is chance).{null}"
+    )
+
+
+def about_return(report: Report) -> str:
+    """What it says of a cluster that it comes back, and what it does not."""
+    stability = report.stability
+    if stability is None or not len(stability.clusters):
+        return ""
+    text = (
+        "A cluster comes back if most of it is there again when blocks of steps are drawn anew: in parentheses the "
+        f"median Jaccard index (1 = all); yes from {HOLDS_FROM}, no below {SHAKY_FROM}."
+    )
+    if stability.verdict != "stable":
+        text += (
+            " That is easier than for halves to agree: a piece of one cloud may come back, and is no cluster for it."
+        )
+    return text
+
+
+def about_comparison(report: Report) -> str:
+    """What the comparison is of, and over what its intervals are."""
+    comparison = report.comparison
+    if comparison is None:
+        return ""
+    counts = ", ".join(
+        f"{name} ({runs} run{'s' if runs > 1 else ''})"
+        for name, runs in zip(comparison.settings, comparison.runs, strict=True)
+    )
+    text = [
+        f"{counts}. Ratios are against {comparison.settings[0]}: 2 is twice as large.",
+        f"Intervals hold 95 % and are over {comparison.basis}.",
+    ]
+    if comparison.unmatched:
+        left = len(comparison.unmatched)
+        text.append(f"Left out, for not all runs have the same: {left} layer{'s' if left > 1 else ''}.")
+    return " ".join(text)
+
+
+def _two(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # the sum makes a negative zero positive
+
+
+def settings(report: Report) -> list[tuple[str, str]]:
+    """Everything behind the page as rows: settings, software, completeness, what was replaced and dropped."""
+    rows = [(name, "none" if value is None else str(value)) for name, value in report.settings.items()]
+    rows += [("reduction", report.reduction.method), ("clustering", report.clustering.method)]
+    for run in report.runs:
+        rows += [("run", run.name), ("completeness", str(run.completeness))]
+        rows += [("note", note) for note in run.completeness.notes]
+        rows += [(f"run: {name}", str(value)) for name, value in run.facts.items() if name != "name"]
+    replaced = report.prepared.replaced
+    for what in replaced.columns:
+        counts = replaced[what][replaced[what] > 0].sort_values(ascending=False, kind="stable")
+        worst = ", ".join(f"{layer} ({count:,})" for layer, count in counts.head(5).items())
+        others = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
+        rows.append(
+            (f"replaced: {what.replace('_', '-')}", f"{counts.sum():,}: {worst}{others}" if len(counts) else "none")
+        )
+    rows += [(f"left out: {layer}", reason) for layer, reason in report.prepared.dropped.items()]
+    rows += [(f"version: {name}", value) for name, value in report.versions.items()]
+    return [(name, value if len(value) <= 600 else f"{value[:600]} …") for name, value in rows]

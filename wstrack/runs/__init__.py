@@ -1,0 +1,5 @@
+"""Runs: what one holds, the recording that keeps it whole, and tables of anyone's numbers."""
+
+from wstrack.runs.run import Completeness, Layer, Manifest, Run
+
+__all__ = ["Completeness", "Layer", "Manifest", "Run"]

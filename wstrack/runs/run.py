@@ -1,0 +1,295 @@
+"""A run: its series, its table of layers, its facts, and how whole it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["Completeness", "Layer", "Manifest", "Run", "block_of", "layer_table"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is known of one weight tensor without the tensor.
+
+    `kind` is a word of `wstrack.measuring.layers` ("conv", "linear", ...), or "" where only the name is known;
+    `aliases` are the other names of a tied weight.
+    """
+
+    name: str
+    kind: str = ""
+    shape: tuple[int, ...] = ()
+    numel: int = 0
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layer:
+        """The layer that `dataclasses.asdict` made into this, by way of JSON perhaps.
+
+        Raises:
+            KeyError, TypeError, ValueError: `data` is not such a layer.
+        """
+        return cls(
+            name=str(data["name"]),
+            kind=str(data["kind"]),
+            shape=tuple(int(size) for size in data["shape"]),
+            numel=int(data["numel"]),
+            aliases=tuple(str(alias) for alias in data["aliases"]),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run must carry beside its numbers to be read back whole; travels as JSON inside every tracker.
+
+    `metrics` are logged in this order, `layers` are in model order; `window` is "interval" or "step".
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    metrics: tuple[str, ...]
+    every: int
+    window: str = "interval"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The manifest as one line of JSON, in ASCII: a name may hold what UTF-8 cannot (half a surrogate pair)."""
+        return json.dumps({"wstrack": 1, **asdict(self)}, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest that `to_json` wrote.
+
+        Raises:
+            ValueError: `text` is not such a manifest.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                name=str(data["name"]),
+                layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
+                metrics=tuple(str(metric) for metric in data["metrics"]),
+                every=int(data["every"]),
+                window=str(data["window"]),
+                facts=dict(data["facts"]),
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a wstrack manifest: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """What a run should hold and what came, in values (one metric of one layer at one step).
+
+    `notes` name each loss or repair in a line of its own: a corrupt record, a truncated tail, a step logged twice.
+    """
+
+    expected: int
+    received: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """How many values should be there and are not."""
+        return self.expected - self.received
+
+    def __str__(self) -> str:
+        if not self.missing:
+            return f"all {self.expected:,} values"
+        return f"{self.received:,} of {self.expected:,} values ({self.missing:,} missing)"
+
+
+@dataclass
+class Run:
+    """One training run, as a tracker, a recording or a table holds it.
+
+    Attributes:
+        series: by metric, a frame of float64: index = step (int64, ascending), columns = layer names in model order,
+            NaN = not logged (or logged as NaN).
+        layers: by layer name, in model order: kind, shape, numel, depth (0 = nearest the input), block, aliases.
+        facts: what else is known: name, reference, every, window, versions, ...
+        completeness: what was expected and what came.
+        intervals: by step, how many optimizer steps its change spans; empty where nobody recorded it.
+        sums: by name (`wstrack.metrics`), the raw sums of each layer in frames like those of `series`; only a recording
+            has them.
+    """
+
+    series: dict[str, pd.DataFrame]
+    layers: pd.DataFrame
+    facts: dict[str, Any]
+    completeness: Completeness
+    intervals: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype="int64"))
+    sums: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The run's name, for people."""
+        return str(self.facts.get("name", "run"))
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that the run holds."""
+        return list(self.series)
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Every step at which any metric was logged."""
+        logged = [frame.index.to_numpy(dtype=np.int64) for frame in self.series.values()]
+        return np.unique(np.concatenate(logged)) if logged else np.empty(0, dtype=np.int64)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {self.name!r}: {', '.join(self.metrics)}; {len(self.layers)} layers x {len(self.steps)} samples; "
+            f"{self.completeness}>"
+        )
+
+    @classmethod
+    def from_values(
+        cls,
+        manifest: Manifest,
+        steps: Sequence[int] | NDArray[np.int64],
+        values: Mapping[str, NDArray[np.float64]],
+        *,
+        intervals: Sequence[int] | NDArray[np.int64] | None = None,
+        completeness: Completeness | None = None,
+        facts: Mapping[str, Any] | None = None,
+        sums: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> Run:
+        """A run from arrays (samples x layers), one per metric (and raw sum), which become its series without a copy.
+
+        `completeness` is by default that every value came.
+
+        Example:
+            >>> manifest = Manifest("demo", (Layer("a.weight"), Layer("b.weight")), ("rwc",), every=1)
+            >>> Run.from_values(manifest, [1, 2], {"rwc": np.array([[0.1, 0.2], [0.3, 0.4]])}).series["rwc"]
+                  a.weight  b.weight
+            step
+            1          0.1       0.2
+            2          0.3       0.4
+        """
+        names = [layer.name for layer in manifest.layers]
+        index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
+        columns = pd.Index(names, dtype=object)
+
+        def frame(array: NDArray[np.float64]) -> pd.DataFrame:
+            return pd.DataFrame(array, index=index, columns=columns, copy=False)
+
+        series = {metric: frame(values[metric]) for metric in manifest.metrics if metric in values}
+        spans = pd.Series(dtype="int64")
+        if intervals is not None:
+            spans = pd.Series(np.asarray(intervals, dtype=np.int64), index=index, name="interval")
+        size = sum(frame.size for frame in series.values())
+        about = {"name": manifest.name, "every": manifest.every, "window": manifest.window}
+        run = cls(
+            series=series,
+            layers=layer_table(manifest.layers),
+            facts={**about, **manifest.facts, **(facts or {})},
+            completeness=completeness or Completeness(size, size),
+            intervals=spans,
+            sums={name: frame(array) for name, array in (sums or {}).items()},
+        )
+        in_order = index.is_monotonic_increasing and index.is_unique
+        return run if in_order else cls.joined([run])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Run]) -> Run:
+        """One run from the parts in which it was logged, by ascending step: an outer join over steps and layers.
+
+        Of a step that was logged twice (a run resumed from an older checkpoint) the later stands, and a note says so.
+        """
+        layers = pd.concat([part.layers for part in parts])
+        names = pd.Index(list(dict.fromkeys(layers.index)), dtype=object, name=layers.index.name)
+        layers = layers[~layers.index.duplicated(keep="last")].reindex(names)
+        layers["depth"] = np.arange(len(layers), dtype=np.int64)
+        series, superseded = _joined([part.series for part in parts], layers.index)
+        grown = [
+            part.layers.index[part.layers["numel"] != layers["numel"].reindex(part.layers.index)] for part in parts
+        ]
+        sums, _ = _joined(
+            [_of_a_size(part.sums, names) for part, names in zip(parts, grown, strict=True)], layers.index
+        )
+        intervals = pd.concat([part.intervals for part in parts])
+        said = [note for part in parts for note in part.completeness.notes]
+        said += [
+            f"{name} had another size before it was watched again" for name in dict.fromkeys(np.concatenate(grown))
+        ]
+        if superseded:
+            said.append(f"{superseded} values were logged at a step that was logged again later; the later ones stand")
+        return cls(
+            series=series,
+            layers=layers,
+            facts={key: value for part in parts for key, value in part.facts.items()},
+            completeness=Completeness(
+                sum(part.completeness.expected for part in parts) - superseded,
+                sum(part.completeness.received for part in parts) - superseded,
+                tuple(said),
+            ),
+            intervals=intervals[~intervals.index.duplicated(keep="last")].sort_index(),
+            sums=sums,
+        )
+
+
+def _of_a_size(sums: dict[str, pd.DataFrame], others: pd.Index[Any]) -> dict[str, pd.DataFrame]:
+    """Without the sizes of layers that had another number of elements then: a mean over them could not be had."""
+    if not len(others) or "abs_current" not in sums:
+        return sums
+    return {**sums, "abs_current": sums["abs_current"].assign(**dict.fromkeys(others, np.nan))}
+
+
+def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) -> tuple[dict[str, pd.DataFrame], int]:
+    """Frames of one name as one, the later part standing where two overlap, and how many values that replaced."""
+    joined: dict[str, pd.DataFrame] = {}
+    superseded = 0
+    for name in dict.fromkeys(name for part in parts for name in part):
+        frames = [part[name] for part in parts if name in part]
+        index = pd.Index(np.unique(np.concatenate([frame.index.to_numpy() for frame in frames])), name="step")
+        values = np.full((len(index), len(layers)), np.nan)
+        written = np.zeros(values.shape, dtype=bool)
+        for frame in frames:
+            last = ~frame.index.duplicated(keep="last")
+            cells = np.ix_(index.get_indexer(frame.index[last]), layers.get_indexer(frame.columns))
+            superseded += int((~last).sum()) * frame.shape[1] + int(written[cells].sum())
+            values[cells], written[cells] = frame.to_numpy()[last], True
+        joined[name] = pd.DataFrame(values, index=index, columns=layers.rename(None))
+    return joined, superseded
+
+
+def layer_table(layers: Sequence[Layer]) -> pd.DataFrame:
+    """The frame of `Run.layers` for layers in model order."""
+    return pd.DataFrame(
+        {
+            "kind": pd.Series([layer.kind for layer in layers], dtype=object),
+            "shape": pd.Series([layer.shape for layer in layers], dtype=object),
+            "numel": np.array([layer.numel for layer in layers], dtype=np.int64),
+            "depth": np.arange(len(layers), dtype=np.int64),
+            "block": pd.Series([block_of(layer.name) for layer in layers], dtype=object),
+            "aliases": pd.Series([layer.aliases for layer in layers], dtype=object),
+        }
+    ).set_axis(pd.Index([layer.name for layer in layers], name="layer", dtype=object))
+
+
+def block_of(layer: str) -> str:
+    """The block that a layer belongs to, by its name alone: what people chart and compare together.
+
+    The name up to its first numbered module, unless that module is the layer itself; "" for a layer that stands
+    alone at the top of the model.
+
+    Example:
+        >>> block_of("layer1.0.conv1.weight"), block_of("transformer.h.11.attn.c_attn.weight")
+        ('layer1.0', 'transformer.h.11')
+        >>> block_of("features.3.weight"), block_of("encoder.proj.weight"), block_of("fc.weight")
+        ('features', 'encoder', '')
+    """
+    modules = layer.split(".")[:-1]
+    for position, module in enumerate(modules):
+        if re.fullmatch(r"\d+", module):
+            last = position if position == len(modules) - 1 else position + 1
+            return ".".join(modules[:last])
+    return modules[0] if len(modules) > 1 else ""

@@ -1,0 +1,135 @@
+"""What a tracker must offer, and what it is handed.
+
+A tracker is a module named by an entry point of the group `wstrack.trackers`; the name of the entry point is the
+scheme of its run references. The built-in ones register exactly as a third party's would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from wstrack.runs.run import Manifest, Run
+
+__all__ = ["Attachment", "Recorded", "Sample", "Sink", "Source", "Tracker"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of every layer at one step.
+
+    Attributes:
+        step: the optimizer step after which it was taken.
+        interval: how many optimizer steps the change spans.
+        time: seconds since the epoch.
+        values: by metric, float64 of shape (layers,) in the manifest's order.
+    """
+
+    step: int
+    interval: int
+    time: float
+    values: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recording on its way to a tracker.
+
+    Attributes:
+        folder: where its files lie, for a tracker that keeps files.
+        manifest: of these samples.
+        samples: by ascending step, each step once.
+    """
+
+    folder: Path
+    manifest: Manifest
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A report, in the forms that trackers show.
+
+    Attributes:
+        page: the report as one HTML file.
+        summary: what was found, as Markdown.
+        table: a row a layer (the index), in model order; `cluster` is its label.
+        pictures: PNG files by name, without an ending.
+    """
+
+    page: str
+    summary: str
+    table: pd.DataFrame
+    pictures: Mapping[str, bytes]
+
+    def files(self) -> dict[str, bytes]:
+        """All of it as files, by name."""
+        pictures = {f"{name}.png": picture for name, picture in self.pictures.items()}
+        texts = {"report.html": self.page, "report.md": self.summary, "layers.csv": self.table.to_csv()}
+        # A name may hold half a surrogate pair, which UTF-8 cannot.
+        return {**{name: text.encode(errors="backslashreplace") for name, text in texts.items()}, **pictures}
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """The write half of a tracker. Called from one background thread of its own, never from the training thread."""
+
+    name: str
+    """What people call it, in messages."""
+
+    reference: str | None
+    """When opened: how the run is named in a run reference; None if it cannot be read back."""
+
+    recording_directory: Path | None
+    """When opened: where this tracker's run keeps local files, for the recording to lie beside them; None if nowhere.
+    `watch` then sets it to the folder in which the recording (`wstrack.runs.recording.FOLDER`) really lies, for a sink
+    that uploads it; at `close()` the recording is finished."""
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Take over these samples, in the order of their steps, and make them durable before returning."""
+
+    def close(self) -> None:
+        """Release what was opened here; what belongs to the user stays open."""
+
+
+class Source(Protocol):
+    """The read half of a tracker, opened at one address."""
+
+    def references(self, *, match: str | None = None) -> list[str]:
+        """A full reference for every run of wstrack at the address, or that has what `match` fits; in stable order."""
+
+    def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
+        """The whole run, each point that the tracker has; `completeness` says what is missing."""
+
+
+class Tracker(Protocol):
+    """What the module named by an entry point must offer. Importing it must not import the tracker itself."""
+
+    def is_active(self) -> bool:
+        """Whether the user has a run of this tracker open in this process."""
+
+    def accepts(self, target: object) -> bool:
+        """Whether `target` is one of this tracker's own run or writer objects."""
+
+    def open_sink(self, target: object, manifest: Manifest) -> Sink:
+        """A sink for `target`: None (the active run, or a new one), an address, or an object that it accepts."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the file or folder holds runs of this tracker."""
+
+    def open_source(self, address: str) -> Source:
+        """The source at an address: what follows the scheme in a run reference."""
+
+    def push(self, address: str, recorded: Recorded) -> int:
+        """Send to the run at an address what it lacks of a recording, nothing twice; how many samples were sent."""
+
+    def attach(self, address: str, attachment: Attachment) -> str:
+        """Put a report on the run at an address, in place of one put there before; where to look at it, for people."""

@@ -1,0 +1,176 @@
+"""What a run reference names, and the run behind it: a tracker's address, a path, a pattern of paths, or a table."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wstrack.errors import WstrackError
+from wstrack.trackers.registry import tracker, trackers
+
+if TYPE_CHECKING:
+    from wstrack.runs.run import Run
+
+__all__ = ["homes_of", "pull", "pull_many", "references", "split"]
+
+
+def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
+    r"""The run behind a reference, whole.
+
+    Args:
+        reference: `tensorboard:runs/exp1` reads that tracker; a path reads what lies there: the recording if there is
+            one, else a tracker's files; or a table (.csv, .parquet: a row a layer, a column a step).
+        metrics: which metrics; None = all.
+        match: a regular expression with a group `layer` (and, if need be, `metric`): pulls series that were logged
+            without wstrack, by their tags.
+
+    Raises:
+        ValueError: the reference's scheme is unknown, or a metric is not there.
+        WstrackError: there is no run, there are several, or what is there cannot be read.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> table = pathlib.Path(tempfile.mkdtemp()) / "mine.csv"
+        >>> _ = table.write_text("layer,epoch_1,epoch_2\nconv1.weight,0.1,0.05\nfc.weight,0.2,0.1\n")
+        >>> pull(table)
+        <Run 'mine': rwc; 2 layers x 2 samples; all 4 values>
+    """
+    scheme, address = split(reference)
+    if scheme:
+        return tracker(scheme).open_source(address).read(str(reference), metrics=metrics, match=match)
+    found = references(reference, match=match)
+    if len(found) != 1:
+        some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        raise WstrackError(f"{reference} holds {len(found)} runs ({some}); name one, or use pull_many()")
+    if split(found[0])[0]:
+        return pull(found[0], metrics=metrics, match=match)
+    from wstrack.runs.recording import find_recordings, read_recording
+    from wstrack.runs.tables import read_table
+
+    path = Path(found[0])
+    recorded = find_recordings(path)
+    if not recorded:
+        if match is not None:
+            raise ValueError(f"match={match!r} (--match) is for trackers; {path} is a table")
+        return read_table(path, metrics=metrics)
+    try:
+        return read_recording(recorded[0], metrics=metrics)
+    except WstrackError as error:
+        run = _from_tracker(path, metrics)
+        if run is None:
+            raise
+        whole = run.completeness
+        note = f"the recording cannot be read ({error}); this is what the tracker has"
+        run.completeness = replace(whole, notes=(*whole.notes, note))
+        return run
+
+
+def _from_tracker(path: Path, metrics: Sequence[str] | None) -> Run | None:
+    """The run in the tracker's own files at a path, if any tracker has one there."""
+    for name in trackers():
+        if path.is_dir() and tracker(name).recognises(path):
+            return tracker(name).open_source(str(path)).read(f"{name}:{path}", metrics=metrics)
+    return None
+
+
+def pull_many(
+    reference: str | Path | Sequence[str | Path], *, metrics: Sequence[str] | None = None, match: str | None = None
+) -> list[Run]:
+    """Every run behind a reference, a list of them, a pattern (`runs/exp*`) or a whole folder or project."""
+    given = [reference] if isinstance(reference, str | Path) else list(reference)
+    found = [one for each in given for one in references(each, match=match)]
+    return [pull(one, metrics=metrics, match=match) for one in dict.fromkeys(found)]
+
+
+def references(reference: str | Path, *, match: str | None = None) -> list[str]:
+    """A reference for each run at a reference: a tracker's address, a path, or a pattern of paths.
+
+    Args:
+        reference: see `pull`.
+        match: see `pull`; without it, runs that wstrack logged.
+
+    Raises:
+        ValueError: the reference's scheme is unknown.
+        WstrackError: nothing is there.
+    """
+    scheme, address = split(reference)
+    if scheme:
+        found = tracker(scheme).open_source(address).references(match=match)
+        if not found:
+            raise WstrackError(f"{reference} holds {_nothing(match)}")
+        return found
+    path = Path(reference)
+    if not path.exists() and any(mark in str(reference) for mark in "*?["):
+        matched = sorted(glob.glob(str(reference), recursive=True))
+        if not matched:
+            raise WstrackError(f"nothing matches {reference}")
+        return [one for each in matched for one in references(each, match=match)]
+    if not path.exists():
+        raise WstrackError(f"{reference}: there is no such file or folder, and no tracker of that name")
+    from wstrack.runs.recording import find_recordings
+
+    recorded = find_recordings(path) if match is None else []
+    if path.is_file() and (recorded or path.suffix.lower() in (".csv", ".parquet")):
+        return [str(path)]
+    found = [str(folder.parent if folder != path else folder) for folder in recorded]
+    for name in trackers():
+        if tracker(name).recognises(path):
+            for one in tracker(name).open_source(str(path)).references(match=match):
+                # The run of a recording is in the tracker's files too, in the same folder.
+                if split(one)[1] not in found:
+                    found.append(one)
+    if not found:
+        raise WstrackError(f"{reference} holds {_nothing(match)}")
+    return sorted(found, key=lambda one: split(one)[1])
+
+
+def homes_of(run: Run) -> list[tuple[str, str]]:
+    """The trackers that a run is in, and its address in each: where it was read from, or where it was logged to.
+
+    A folder that was copied or moved since it was logged to is its own home.
+
+    Raises:
+        WstrackError: it is in none: a table, or a recording of its own.
+    """
+    from wstrack.runs.recording import FOLDER
+
+    reference = str(run.facts.get("reference", run.name))
+    scheme, address = split(reference)
+    if scheme:
+        return [(scheme, address)]
+    place = Path(reference).parent if Path(reference).name == FOLDER else Path(reference)
+    here = [(name, str(place.absolute())) for name in trackers() if place.is_dir() and tracker(name).recognises(place)]
+    logged = [split(each) for each in run.facts.get("references", ())]
+    if not set(here).intersection(logged):  # it was copied or moved, and is meant where it was named
+        found = dict(here)
+        logged = [(name, found.get(name, to) if Path(to).is_absolute() else to) for name, to in logged]
+    if logged or here:
+        return list(dict.fromkeys(logged)) or here[:1]
+    raise WstrackError(
+        f"{reference} is in no tracker; name the run as its tracker does, as in mlflow:<run id>, or save() the report"
+    )
+
+
+def _nothing(match: str | None) -> str:
+    if match is not None:
+        return f"no series that match={match!r} (--match) fits"
+    return (
+        "no run: no recording, no table (.csv, .parquet), and nothing that wstrack logged; to read other series pass "
+        "match= (--match), a regular expression with a group for the layer, such as 'grad_norm/(?P<layer>.+)'"
+    )
+
+
+def split(reference: str | Path) -> tuple[str, str]:
+    """The scheme and the address of a reference; no scheme for a path."""
+    scheme, colon, address = str(reference).partition(":")
+    if isinstance(reference, Path) or not colon or len(scheme) < 2 or Path(reference).exists():
+        return "", str(reference)  # one letter is a drive
+    if scheme not in trackers():
+        if re.fullmatch(r"[a-z][a-z0-9_]*", scheme):
+            raise ValueError(f"unknown tracker {scheme!r} in {reference!r}; installed: {', '.join(trackers())}")
+        return "", str(reference)
+    return scheme, address

@@ -1,0 +1,264 @@
+"""From the device to the trackers, off the training thread.
+
+The training thread hands over a reading (a tensor on the device, its copy to the host under way) and goes on. One
+thread waits for the copy, writes the recording and turns sums into metrics; each sink has a thread of its own, so that
+a slow one holds up nobody. Queues are bounded: one that is full is thinned to every other entry, which is counted, and
+what a sink missed is in the recording.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wstrack.errors import WstrackError
+from wstrack.metrics import compute
+from wstrack.runs.recording import Recorder
+from wstrack.runs.run import Manifest
+from wstrack.trackers.contract import Sample, Sink
+from wstrack.training.host import OnHost
+
+__all__ = ["Adder", "Delivery", "Reading"]
+
+log = logging.getLogger("wstrack")
+Item = TypeVar("Item")
+
+
+class Adder(Protocol):
+    """Adds up the sums of several ranks; `wstrack.training.ranks.Ranks` does."""
+
+    def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sums of all layers at a sample, (layers, sums), of what each rank has of them."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+WAITING = 1024  # entries of a queue; a reading of 1000 layers is 16 kB
+
+
+@dataclass
+class Reading:
+    """What the training thread knows of a sample.
+
+    Attributes:
+        sums: raw sums, (layers, sums), on the device.
+        step, since: optimizer calls counted at the sample and at the snapshot that it is compared with.
+        skipped, skipped_since: how many of those calls loss scaling turned into nothing, as scalars on the device;
+            None if no call can have been.
+        time: seconds since the epoch.
+        moment: the same by a clock that nobody sets.
+    """
+
+    sums: torch.Tensor
+    step: int
+    since: int
+    skipped: torch.Tensor | None = None
+    skipped_since: torch.Tensor | None = None
+    time: float = field(default_factory=time.time)
+    moment: float = field(default_factory=monotonic)
+
+
+@dataclass
+class _Arriving:
+    reading: Reading
+    sums: OnHost
+    skipped: OnHost | None
+
+
+_Taken = tuple[int, int, float, NDArray[np.float64]]  # step, interval, time, sums
+
+
+class _Feed(Generic[Item]):
+    """A bounded queue and the thread that empties it."""
+
+    def __init__(
+        self, name: str, take: Callable[[Sequence[Item]], None], close: Callable[[], None] = lambda: None
+    ) -> None:
+        self.name = name
+        self.thinned = 0
+        self.failed = 0
+        self._take = take
+        self._end = close
+        self._waiting: deque[Item] = deque()
+        self._busy = False
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"wstrack {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """How many entries did not get through."""
+        return self.thinned + self.failed
+
+    def put(self, item: Item) -> None:
+        """Hand over an entry; returns at once."""
+        with self._changed:
+            if len(self._waiting) >= WAITING:
+                kept = list(self._waiting)[::2]
+                self.thinned += len(self._waiting) - len(kept)
+                self._waiting = deque(kept)
+            self._waiting.append(item)
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything handed over so far was taken; False if that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Take what is waiting, close, then end the thread; False if that takes longer."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: bool(self._waiting) or self._closing)
+                batch = list(self._waiting)
+                self._waiting.clear()
+                self._busy = True
+            if not batch:
+                break
+            try:
+                self._take(batch)
+            except Exception as error:  # noqa: BLE001  whatever a tracker raises must not end the next delivery
+                if not self.failed:
+                    log.warning("%s: %s: %s (said once; training goes on)", self.name, type(error).__name__, error)
+                self.failed += len(batch)
+        try:
+            self._end()
+        except Exception as error:  # noqa: BLE001  as above: a tracker's failure ends nothing but itself
+            log.warning("%s: cannot be closed: %s: %s", self.name, type(error).__name__, error)
+
+
+class Delivery:
+    """Takes readings from the training thread to the recording and the sinks.
+
+    Args:
+        manifest: what the sinks and the recorder were opened with.
+        sums: names of the columns of each reading's `sums`.
+        recorder: gets everything; None on a rank that only adds its sums.
+        sinks: get the manifest's metrics.
+        ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        sums: Sequence[str],
+        recorder: Recorder | None,
+        sinks: Sequence[Sink],
+        ranks: Adder | None = None,
+    ) -> None:
+        self._manifest = manifest
+        self._sums = tuple(sums)
+        self._recorder = recorder
+        self._ranks = ranks
+        self._parted = 0  # samples since the ranks have fallen apart
+        self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
+        self._feeds = [_Feed[Sample](sink.name, sink.write, sink.close) for sink in sinks]
+        self._recording = _Feed[_Arriving]("recording", self._record)
+        self.delivered = 0
+        self.skipped = 0
+
+    def put(self, reading: Reading) -> None:
+        """Hand over a reading; called on the training thread, waits for nothing."""
+        skipped = None
+        if reading.skipped is not None:
+            since = reading.skipped_since
+            base = torch.zeros_like(reading.skipped) if since is None else since.to(reading.skipped.device)
+            skipped = OnHost(torch.stack([reading.skipped, base]))
+        self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped))
+
+    def _record(self, batch: Sequence[_Arriving]) -> None:
+        if self._ranks is None:
+            self._write([sample for arriving in batch if (sample := self._arrived(arriving)) is not None])
+            return
+        for arriving in batch:  # one by one: the next may wait for a rank that never comes
+            sample = self._arrived(arriving)
+            if sample is not None and self._recorder is not None:
+                self._write([sample])
+
+    def _arrived(self, arriving: _Arriving) -> _Taken | None:
+        """A sample with the sums of all layers; None if there is none to tell of."""
+        reading, sums = arriving.reading, arriving.sums.numpy()
+        skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
+        step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
+        if self._ranks is not None:
+            try:
+                sums = self._ranks.total(step, interval, reading.moment, sums)
+            except WstrackError as error:
+                if not self._parted:
+                    log.error("%s (said once; training goes on, the samples from here on are lost)", error)
+                self._parted += 1
+                return None
+        if interval <= 0:  # every step since the snapshot was skipped by loss scaling: there is no change to tell
+            self.skipped += 1
+            return None
+        return step, interval, reading.time, sums
+
+    def _write(self, samples: Sequence[_Taken]) -> None:
+        if not samples or self._recorder is None:
+            return
+        steps, intervals, times, taken = zip(*samples, strict=True)
+        sums = np.stack(taken)
+        try:
+            self._recorder.append(steps, intervals, times, sums)
+        finally:  # what could not be recorded can still be watched
+            columns = {name: sums[:, :, column] for column, name in enumerate(self._sums)}
+            values = compute(self._manifest.metrics, columns, self._numel)
+            for row, (step, interval, moment) in enumerate(zip(steps, intervals, times, strict=True)):
+                sample = Sample(step, interval, moment, {name: array[row] for name, array in values.items()})
+                for feed in self._feeds:
+                    feed.put(sample)
+            self.delivered += len(samples)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was handed over is recorded and with the trackers; False if that takes longer."""
+        deadline = time.monotonic() + timeout
+        recorded = self._recording.flush(timeout)  # first, for it is what feeds the sinks
+        return all([recorded, *(feed.flush(max(0.0, deadline - time.monotonic())) for feed in self._feeds)])
+
+    def close(self, timeout: float) -> None:
+        """Deliver what is waiting, close the recording and the sinks, and say what did not arrive."""
+        deadline = time.monotonic() + timeout
+        drained = self._recording.close(timeout)
+        lost = self._recording.lost + self._parted
+        if self._ranks is not None and drained:
+            self._ranks.close()
+        if not drained:
+            why = "for the disk" if self._ranks is None else "for another rank, or the disk"
+            log.warning("recording: still waiting %s after %.0f s; what waits is left behind", why, timeout)
+        if self._recorder is None:
+            return
+        if drained:
+            try:
+                self._recorder.close(lost=lost)
+            except OSError as error:
+                log.warning("recording: cannot be finished (%s); it stays readable as it is", error)
+        for feed in self._feeds:
+            if not feed.close(max(1.0, deadline - time.monotonic())):
+                log.warning("%s: still busy after %.0f s; it is left behind", feed.name, timeout)
+            elif feed.lost:
+                kept = f"in {self._recorder.folder}"
+                where = f"the recording {kept} has them" if not lost else f"the recording {kept} is not whole either"
+                log.warning("%s: %d of %d samples did not arrive; %s", feed.name, feed.lost, self.delivered, where)
+        if lost:
+            log.warning("recording: %d samples were lost", lost)

@@ -1,0 +1,135 @@
+"""What the ranks of one model agree on: who counts which layer, and whether their samples are of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wstrack.measuring.sharding import LocalShard
+from wstrack.runs.run import Layer
+from wstrack.training.host import OnHost
+
+__all__ = ["MAX_STEP_SKEW", "Plan", "disagreement", "format_ranks", "merged", "replica_ids"]
+
+SHARDS = "shards of rank "  # names a copy of a layer that several ranks hold between them
+MAX_STEP_SKEW = 50  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
+MAX_CLOCK_SKEW = 10.0  # and seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all ranks know in the end.
+
+    Attributes:
+        layers: of all ranks, in the order of the ranks and then of their models.
+        owners: for each layer, by copy, the rank that counts it; -1 for each that holds a part of it.
+        told: what the first rank adds: the name of the run, where it is recorded, the step at which it begins.
+    """
+
+    layers: tuple[Layer, ...]
+    owners: tuple[Mapping[str, int], ...]
+    told: Mapping[str, Any]
+
+
+def replica_ids(shares: Sequence[LocalShard], whose: str = "") -> list[str]:
+    """Names for the copies that the shares are of, the same in each rank that holds a part of the same copy.
+
+    Args:
+        shares: what this process holds.
+        whose: names what is whole here as nobody else's; "" = whole weights are replicas of those that are as large.
+    """
+    names = [whose if share.copy is None else f"{SHARDS}{min(share.copy)}" for share in shares]
+    whole = [number for number, share in enumerate(shares) if share.copy is None and not whose]
+    sizes = [OnHost(shares[number].local().detach().abs().sum(dtype=torch.float64)) for number in whole]
+    for number, size in zip(whole, sizes, strict=True):
+        names[number] = f"of size {size.numpy()}"
+    return names
+
+
+def merged(
+    offers: Mapping[int, tuple[Sequence[Layer], Sequence[str]]],
+) -> tuple[tuple[Layer, ...], tuple[dict[str, int], ...]]:
+    """The layers of all ranks, and who counts which copy of each; see `Plan`.
+
+    Of a sharded layer one copy counts, in each rank that holds a part of it. Of a layer that is whole in several ranks
+    each copy counts once, and all of them make one layer: experts of the same name, say.
+
+    Args:
+        offers: by rank, its layers and the copies of them that it holds, as `replica_ids` names them.
+
+    Raises:
+        ValueError: layers of one name differ in their shapes.
+
+    Example:
+        >>> weight, expert = Layer("0.weight", numel=8), Layer("expert.weight", numel=4)
+        >>> held = [weight, expert]
+        >>> layers, owners = merged({0: (held, ["shards of rank 0", "A"]), 1: (held, ["shards of rank 0", "B"])})
+        >>> [(layer.name, layer.numel) for layer in layers], owners
+        ([('0.weight', 8), ('expert.weight', 8)], ({'shards of rank 0': -1}, {'A': 0, 'B': 1}))
+    """
+    layers: dict[str, Layer] = {}
+    owners: dict[str, dict[str, int]] = {}
+    for rank, (held, their_copies) in offers.items():
+        for layer, copy in zip(held, their_copies, strict=True):
+            sharded = copy.startswith(SHARDS)
+            if layer.shape != layers.get(layer.name, layer).shape:
+                raise ValueError(
+                    f"model: {layer.name} has the shape {layer.shape} on rank {rank} and {layers[layer.name].shape} on "
+                    "another; give each part of the model names of its own, as in the whole model"
+                )
+            if layer.name not in layers:
+                layers[layer.name] = layer
+                owners[layer.name] = {copy: -1 if sharded else rank}
+            elif not sharded and copy not in owners[layer.name] and -1 not in owners[layer.name].values():
+                owners[layer.name][copy] = rank
+                whole = layers[layer.name]
+                layers[layer.name] = replace(whole, numel=whole.numel + layer.numel)
+    return tuple(layers.values()), tuple(owners.values())
+
+
+def disagreement(
+    ranks: Sequence[int], said: NDArray[np.float64], earlier: tuple[int, NDArray[np.float64]] | None
+) -> str | None:
+    """Why a sample cannot be of one moment in training on all ranks; None if it can.
+
+    Args:
+        ranks: their global ranks.
+        said: (3, ranks), the step, the interval and the moment in seconds of each rank's sample.
+        earlier: a sample some steps before, its step and its moments on all ranks, (ranks,).
+
+    Example:
+        >>> disagreement([0, 1], np.array([[50, 75], [50, 25], [1.0, 1.0]]), None)
+        'the ranks took different samples, which cannot be added up: step 50 on rank 0, step 75 on rank 1'
+        >>> disagreement([0, 1], np.array([[50, 50], [50, 50], [90.0, 50.0]]), (0, np.array([70.0, 25.0])))
+        'the ranks count different steps: rank 1 took the sample of step 50 before rank 0 took that of step 0'
+    """
+    steps, intervals, moments = said
+    for what, values in (("step", steps), ("a change over", intervals)):
+        if (values != values[0]).any():
+            by_value = {value: [rank for rank, v in zip(ranks, values, strict=True) if v == value] for value in values}
+            each = [f"{what} {value:.0f} on {format_ranks(by_value[value])}" for value in sorted(by_value)]
+            return f"the ranks took different samples, which cannot be added up: {', '.join(each)}"
+    if earlier is None or steps[0] - earlier[0] < MAX_STEP_SKEW:
+        return None
+    # Ranks that train one model wait for each other in each step. One that takes a sample long before another has taken
+    # an earlier one counts something else as a step.
+    first, last = int(moments.argmin()), int(earlier[1].argmax())
+    if moments[first] + MAX_CLOCK_SKEW >= earlier[1][last]:
+        return None
+    return (
+        f"the ranks count different steps: rank {ranks[first]} took the sample of step {steps[0]:.0f} before "
+        f"rank {ranks[last]} took that of step {earlier[0]}"
+    )
+
+
+def format_ranks(ranks: Sequence[int]) -> str:
+    """Ranks in words, the first few of many."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    some = ", ".join(map(str, ranks[:8]))
+    return f"ranks {some}" + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")

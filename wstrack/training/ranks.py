@@ -1,0 +1,317 @@
+"""The ranks that train one model together: how they agree at the start, add up their sums, and notice who falls out.
+
+At the start each rank offers what it holds, the first one merges the offers and tells the rest; this goes through the
+key-value store of `torch.distributed`, so a rank that never comes is waited for no longer than said, and named. Sums
+meet afterwards in one all_reduce a sample, over a gloo group of our own, on the delivery thread: training never waits
+for it, its own collectives are left alone, and the last samples still meet when `destroy_process_group` was called.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import nn
+
+from wstrack.errors import WstrackError
+from wstrack.measuring.sharding import LocalShard, holders
+from wstrack.runs.run import Layer
+from wstrack.training.plan import MAX_STEP_SKEW, Plan, disagreement, format_ranks, merged, replica_ids
+
+__all__ = ["Ranks", "announce", "announced", "find_ranks", "measured_by_rank_0"]
+
+log = logging.getLogger("wstrack")
+
+START = timedelta(minutes=10)  # how long the ranks wait for each other when watching begins: one may load a checkpoint
+HINT = timedelta(seconds=30)  # and after how long they say so
+SAMPLE = timedelta(minutes=10)  # how long a sample waits for the slowest rank, on the delivery thread
+FAILED = "failed: "  # in the place of an offer
+
+
+def measured_by_rank_0() -> bool:
+    """Whether another rank, the first one, trains the same whole weights and measures them."""
+    return dist.is_available() and dist.is_initialized() and dist.get_rank() > 0
+
+
+def announce(layers: Sequence[Layer]) -> None:
+    """Let the other ranks know that this one measures these layers, as far as there are other ranks."""
+    if dist.is_available() and dist.is_initialized() and (store := _store()) is not None:
+        store.set(f"wstrack/measured/{_digest(layers)}", "")
+
+
+def announced(layers: Sequence[Layer]) -> bool:
+    """Whether another rank measures the very same layers, as far as can be told now."""
+    try:
+        store = _store()
+        return store is None or bool(store.check([f"wstrack/measured/{_digest(layers)}"]))
+    except (RuntimeError, ValueError):  # rank 0, which keeps the store, or the whole group is gone: others will say so
+        return True
+
+
+def find_ranks(group: dist.ProcessGroup | None, model: nn.Module) -> Ranks | None:
+    """The ranks that hold this model between them; None if this process has all of it.
+
+    Args:
+        group: the ranks, where the user says so; None = all of them, if any weight is sharded.
+        model: what this process holds.
+
+    Raises:
+        ValueError: `group` without `torch.distributed`, or one that not all who hold a part of the model are in.
+        WstrackError: the ranks have no store by which they could find each other.
+    """
+    there = dist.is_available() and dist.is_initialized()
+    if group is not None and not (there and dist.get_rank(group) >= 0):
+        raise ValueError("group: this process is not in it; pass one that `torch.distributed` made, on its ranks only")
+    sharded = holders(model) if there else set()
+    if not there or (group is None and not sharded):
+        return None
+    ranks = tuple(dist.get_process_group_ranks(group or dist.group.WORLD))
+    if not sharded <= set(ranks):
+        raise ValueError(
+            f"group: the model is sharded over {format_ranks(sorted(sharded))}, which are not all in it; pass one with "
+            "all ranks that hold a part, as torch.distributed.group.WORLD is"
+        )
+    return Ranks(ranks, chosen=group is not None) if len(ranks) > 1 else None
+
+
+class Ranks:
+    """The ranks of one watch. Every method up to `connect` is called by all of them, in this order.
+
+    Args:
+        ranks: their global ranks; the first one records, and writes to the trackers.
+        chosen: whether the user chose them: what is whole in several of them is then not taken for replicas.
+    """
+
+    def __init__(self, ranks: tuple[int, ...], *, chosen: bool) -> None:
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        self.ranks = ranks
+        self.rank = dist.get_rank()
+        self.writes = self.rank == ranks[0]
+        self._chosen = chosen
+        shared = _store()
+        if shared is None:
+            raise WstrackError("torch.distributed has no store here (MPI), by which the ranks could find each other")
+        # Waiting on a clone keeps nobody else waiting.
+        store = shared.clone() if hasattr(shared, "clone") else shared
+        among = f"wstrack/{hashlib.sha256(repr(ranks).encode()).hexdigest()[:12]}"
+        number = store.add(f"{among}/watches of {self.rank}", 1)
+        self._store: Any = PrefixStore(f"{among}/{number}", store)
+        self._apart: str | None = None
+        self._group: Any = None
+
+    def offer(self, layers: Sequence[Layer], shares: Sequence[LocalShard], settings: Mapping[str, object]) -> None:
+        """Tell the others what this rank holds of which layers, and what `watch` was called with."""
+        whose = f"rank {self.rank}" if self._chosen else ""
+        self._offered = list(zip([layer.name for layer in layers], replica_ids(shares, whose), shares, strict=True))
+        names = [copy for _, copy, _ in self._offered]
+        packed = _packed([dict(settings), [asdict(layer) for layer in layers], names])
+        # By content: most ranks offer the same, and the first one reads it once.
+        digest = hashlib.sha256(packed.encode()).hexdigest()
+        self._store.set(f"offer/{digest}", packed)
+        self._store.set(f"rank/{self.rank}", digest)
+
+    def withdraw(self, error: BaseException) -> None:
+        """Tell the others that this rank cannot take part."""
+        if self._store is None:
+            return
+        try:
+            if self.writes:
+                self._publish_error(error)
+            else:
+                self._store.set(f"rank/{self.rank}", f"{FAILED}{type(error).__name__}: {error}")
+        except RuntimeError:  # the store is gone: they know that something is wrong
+            pass
+        self.close()
+
+    def plan(self, tell: Callable[[tuple[Layer, ...]], Mapping[str, Any]]) -> Plan:
+        """What the first rank makes of all offers; `tell` is called there, and what it raises is raised on all ranks.
+
+        Raises:
+            ValueError: the ranks called `watch` differently.
+            WstrackError: a rank did not call it at all, or the first one failed.
+        """
+        if not self.writes:
+            self._wait(["plan"], lambda: "the first rank has not begun this watch")
+            said = _unpacked(self._store.get("plan"))
+            if "error" in said:
+                raise ValueError(said["error"]) if said["mistake"] else WstrackError(said["error"])
+            return Plan(tuple(map(Layer.from_dict, said["layers"])), tuple(said["owners"]), said["told"])
+        try:
+            plan = self._merge(tell)
+        except BaseException as error:
+            self._publish_error(error)
+            raise
+        self._publish({"layers": [asdict(layer) for layer in plan.layers], "owners": plan.owners, "told": plan.told})
+        return plan
+
+    def connect(self, plan: Plan) -> None:
+        """Connect the ranks, and note which of this rank's layers count here, and where they stand in the plan.
+
+        Raises:
+            WstrackError: they cannot be connected.
+        """
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        index = {layer.name: number for number, layer in enumerate(plan.layers)}
+        self._counted, self._where = [], []
+        for number, (name, copy, share) in enumerate(self._offered):
+            owner = plan.owners[index[name]].get(copy)
+            if share.counts and owner in (-1, self.rank):
+                self._counted.append(number)
+                self._where.append(index[name])
+        self._layers = len(plan.layers)
+        self._moments: deque[tuple[int, NDArray[np.float64]]] = deque()  # when each rank took the latest samples
+        del self._offered  # the shares hold the weights
+        try:
+            self._group = dist.ProcessGroupGloo(
+                PrefixStore("gloo", self._store), self.ranks.index(self.rank), len(self.ranks), SAMPLE
+            )
+        except (RuntimeError, AttributeError) as error:  # AttributeError: torch was built without gloo
+            raise WstrackError(
+                f"the ranks cannot be connected over gloo, where their sums are added up: {error}; GLOO_SOCKET_IFNAME "
+                "names the network interface to use"
+            ) from error
+        self._began = time.monotonic()  # the same moment on all ranks, whatever their clocks say
+        if self.writes:  # connected, they have all read it
+            for key in self._read:
+                self._store.delete_key(key)
+
+    def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sums of all layers, (layers of the plan, sums).
+
+        Args:
+            step, interval: of the sample.
+            moment: when it was taken, by this process's `time.monotonic()`.
+            sums: of this rank's layers, (layers here, sums).
+
+        Raises:
+            WstrackError: a rank took another step for this one, or came no more; and from then on always.
+        """
+        if self._apart is not None:
+            raise WstrackError(self._apart)
+        size = len(self.ranks)
+        vector = np.zeros(self._layers * sums.shape[1] + 3 * size)
+        table = vector[: -3 * size].reshape(self._layers, -1)
+        table[self._where] = sums[self._counted]
+        # A column of its own for what each rank says of the sample: whoever is elsewhere is then known to all.
+        said = vector[-3 * size :].reshape(3, size)
+        said[:, self.ranks.index(self.rank)] = step, interval, moment - self._began
+        try:
+            self._store.set(f"at/{self.rank}", str(step))
+            self._group.allreduce([torch.from_numpy(vector)]).wait()
+        except RuntimeError as error:
+            self._apart = f"{self._missing(step)}: {error}"
+            raise WstrackError(self._apart) from error
+        earlier = self._moments[0] if self._moments else None
+        self._apart = disagreement(self.ranks, said, earlier)
+        if self._apart is not None:
+            raise WstrackError(self._apart)
+        self._moments.append((step, said[2].copy()))
+        while len(self._moments) > 1 and self._moments[1][0] <= step + interval - MAX_STEP_SKEW:
+            self._moments.popleft()
+        return table
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._group = self._store = None
+        self._apart = self._apart or "this rank has closed its watch"
+
+    def _merge(self, tell: Callable[[tuple[Layer, ...]], Mapping[str, Any]]) -> Plan:
+        keys = [f"rank/{rank}" for rank in self.ranks]
+        self._wait(keys, lambda: f"watch() has not been called on {format_ranks(self._absent(keys))}")
+        digests = [self._store.get(key).decode() for key in keys]
+        failed = [
+            f"rank {rank}: {digest.removeprefix(FAILED)}"
+            for rank, digest in zip(self.ranks, digests, strict=True)
+            if digest.startswith(FAILED)
+        ]
+        if failed:
+            raise WstrackError(f"{len(failed)} of {len(self.ranks)} ranks could not begin to watch; {failed[0]}")
+        self._read = ["plan", *(f"offer/{digest}" for digest in dict.fromkeys(digests))]
+        known = {digest: _unpacked(self._store.get(f"offer/{digest}")) for digest in dict.fromkeys(digests)}
+        offers = {rank: known[digest] for rank, digest in zip(self.ranks, digests, strict=True)}
+        for name, wanted in offers[self.rank][0].items():
+            others = {rank: settings[name] for rank, (settings, _, _) in offers.items() if settings[name] != wanted}
+            if others:
+                rank, other = next(iter(others.items()))
+                raise ValueError(
+                    f"{name}={wanted!r} on rank {self.rank} and {other!r} on rank {rank}; call watch() alike"
+                )
+        layers, owners = merged(
+            {rank: (list(map(Layer.from_dict, held)), copies) for rank, (_, held, copies) in offers.items()}
+        )
+        return Plan(layers, owners, tell(layers))
+
+    def _publish_error(self, error: BaseException) -> None:
+        mistake = isinstance(error, ValueError | TypeError)
+        self._publish({"error": f"rank {self.rank}: {type(error).__name__}: {error}", "mistake": mistake})
+
+    def _publish(self, said: Mapping[str, Any]) -> None:
+        self._store.set("plan", _packed(said))
+
+    def _wait(self, keys: list[str], why: Callable[[], str]) -> None:
+        deadline = time.monotonic() + START.total_seconds()
+        told = False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                self._store.wait(keys, HINT if left > HINT.total_seconds() else timedelta(seconds=max(left, 0.001)))
+                return
+            except dist.DistNetworkError as error:
+                raise WstrackError(f"rank 0, which keeps the store of torch.distributed, is gone: {error}") from error
+            except RuntimeError as error:
+                said = f"{why()}; a model that is sharded over {len(self.ranks)} ranks is watched by all of them"
+                if time.monotonic() >= deadline:
+                    raise WstrackError(said) from error
+                if not told:
+                    log.warning("%s; waiting", said)
+                told = True
+
+    def _absent(self, keys: Sequence[str]) -> list[int]:
+        return [rank for rank, key in zip(self.ranks, keys, strict=True) if not self._store.check([key])]
+
+    def _missing(self, step: int) -> str:
+        """Who did not come to the sample of a step, as far as can be told."""
+        try:
+            absent = self._absent([f"at/{rank}" for rank in self.ranks])
+            last = {rank: int(self._store.get(f"at/{rank}")) for rank in self.ranks if rank not in absent}
+        except RuntimeError:
+            return f"at step {step} rank 0, which keeps the store of torch.distributed, is gone"
+        late = sorted({*absent, *(rank for rank, its in last.items() if its < step)})
+        if not late:
+            return f"the sums of step {step} could not be added up, for a rank is gone"
+        where = ", ".join(f"rank {rank} at {f'step {last[rank]}' if rank in last else 'the start'}" for rank in late)
+        return f"{format_ranks(late)} did not come to the sample of step {step} (last seen: {where})"
+
+
+def _store() -> Any:
+    """The store by which the ranks found each other; MPI has none."""
+    from torch.distributed.distributed_c10d import _get_default_store  # not there in a torch without distributed
+
+    return _get_default_store()
+
+
+def _packed(said: object) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(said, default=str).encode())).decode()
+
+
+def _unpacked(text: bytes) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def _digest(layers: Sequence[Layer]) -> str:
+    return hashlib.sha256(repr([(layer.name, layer.shape) for layer in layers]).encode(errors="replace")).hexdigest()
