@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from wstrack import analysis
-from wstrack.analysis.resampling import Procedure
-from wstrack.reporting.result import Report
+from wstrack.reporting.report import Report, report
 from wstrack.runs.run import Layer, Manifest, Run
 
 SIZES = ((100, 500), (1000, 1000), (2000, 2000))
@@ -38,21 +36,7 @@ def reported(layers: int, samples: int) -> Report:
     values = 10 ** (third - 4 - np.linspace(0, 1, samples)[:, None] + rng.normal(0, 0.1, (samples, layers)))
     names = tuple(Layer(f"blocks.{i // 10}.part{i % 10}.weight", "linear", (64, 64), 4096) for i in range(layers))
     run = Run.from_values(Manifest("speed", names, ("rwc",), 10), np.arange(samples) * 10, {"rwc": values})
-    series = run.series["rwc"]
-    prepared = analysis.prepare(series, scale="log10")
-    reduction = analysis.reduce(prepared.values, "svd")
-    clustering = analysis.cluster(reduction.points, "kmedoids" if layers <= 100 else "ward", k=3)
-    found = analysis.findings(series, clustering, None, metric="rwc")
-    settings = {
-        "scale": "log10",
-        "preset": None,
-        "k": 3,
-        "seed": 0,
-        "compare": None,
-        "aggregate": None,
-        "cluster_on": "plane",
-    }
-    return Report((run,), "rwc", series, prepared, reduction, clustering, None, found, settings, Procedure())
+    return report(run, cluster="kmedoids" if layers <= 100 else "ward", k=3)
 
 
 def opened(browser: Any, path: Path) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from wstrack.analysis import choose, prepare
-from wstrack.analysis.resampling import Procedure, trial
+from wstrack.analysis import Procedure, choose, prepare
+from wstrack.analysis.resampling import resample
 
 AUTHORS = {"resnet50-cifar10": 4, "resnet50-cifar100": 4, "efficientnet_b4-cifar10": 3, "efficientnet_b4-cifar100": 3}
 
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     for name, authors in AUTHORS.items():
         series = pd.read_csv(folder / f"{name}.csv", index_col=0).T.set_axis(range(1, 26))
         choice = choose(prepare(series).values)
-        theirs = trial(prepare(series, preset="weightscale").values, Procedure(), ks, nulls=0).agreement.mean(axis=0)
+        theirs = resample(prepare(series, preset="weightscale").values, Procedure(), ks, nulls=0).agreement.mean(axis=0)
         ours = [f"{row['agreement']:.2f} ({row['agreement_null']:.2f})" for _, row in choice.table.loc[ks].iterrows()]
         least = choice.table["p"].min()
         print(f"| {name} | wstrack | {' | '.join(ours)} | {choice.k} (p = {least:.2g}); best {choice.best} |")

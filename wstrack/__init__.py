@@ -16,8 +16,8 @@ from wstrack.errors import WstrackError as WstrackError
 
 if TYPE_CHECKING:
     from wstrack.measuring.change import relative_weight_change as relative_weight_change
+    from wstrack.reporting.report import Report as Report
     from wstrack.reporting.report import report as report
-    from wstrack.reporting.result import Report as Report
     from wstrack.runs.run import Run as Run
     from wstrack.trackers.pushing import push as push
     from wstrack.trackers.references import pull as pull
@@ -40,7 +40,7 @@ __all__ = [
 
 # Loaded when first asked for: `import wstrack` brings in neither torch nor a tracker.
 _LATER = {
-    "Report": "wstrack.reporting.result",
+    "Report": "wstrack.reporting.report",
     "Run": "wstrack.runs.run",
     "Watcher": "wstrack.training.watcher",
     "pull": "wstrack.trackers.references",

@@ -17,7 +17,7 @@ from wstrack.errors import WstrackError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wstrack.reporting.result import Report
+    from wstrack.reporting.report import Report
     from wstrack.runs.run import Run
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
@@ -194,7 +194,7 @@ def pull(
 @click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")
 def report(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
-    attach: bool, methods: bool, **settings: Any,
+    attach: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.reporting.report import report as make
@@ -211,8 +211,6 @@ def report(
     for run in runs:
         _tell(run)
     result = make(runs, **settings)
-    if methods:
-        _ = result.methods  # from here on everything that is written holds the table
     _tell_findings(result)
     for output in written:
         result.save(output)

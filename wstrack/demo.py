@@ -19,7 +19,7 @@ from wstrack.training.watcher import watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wstrack.reporting.result import Report
+    from wstrack.reporting.report import Report
 
 __all__ = ["DemoResult", "SmallResNet", "demo"]
 

@@ -100,14 +100,17 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def agreements(group: list[Trained], metric: str, k: int, preset: Preset) -> pd.DataFrame:
-    """How far clusters agree (median adjusted Rand index): index = seed, columns = ways of `analysis.stability`.
+    """How far clusters agree (median adjusted Rand index): index = seed, columns as in `Stability.perturbations`.
 
     "random halves": the clusters in two halves of the seed's epochs; "runs": those of each two seeds, which is the same
     for every seed. NaN where there is nothing to compare.
     """
     curves = {one.seed: analysis.prepare(one.run.series[metric], preset=preset).values for one in group}
     runs = list(curves.values())
-    # Only two of its ways are asked for: no data without clusters, and as few bootstraps as can be.
-    found = {seed: analysis.stability(one, k=k, runs=runs, nulls=0, bootstraps=1) for seed, one in curves.items()}
-    ways = pd.DataFrame({seed: each.ways["median"] for seed, each in found.items() if each}, dtype=np.float64)
-    return ways.reindex(index=["random halves", "runs"], columns=list(curves)).T
+    # Only two of its perturbations are asked for: no data without clusters, and as few bootstraps as can be.
+    how = analysis.Procedure(k=k, preset=preset)
+    found = {
+        seed: analysis.measure_stability(one, how, runs=runs, nulls=0, bootstraps=1) for seed, one in curves.items()
+    }
+    medians = {seed: each.perturbations["median"] for seed, each in found.items() if each}
+    return pd.DataFrame(medians, dtype=np.float64).reindex(index=["random halves", "runs"], columns=list(curves)).T

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.cluster import DBSCAN
 
-from wstrack.analysis import choose, compare_clusterings, prepare
-from wstrack.analysis.resampling import Procedure, trial
+from wstrack.analysis import Procedure, choose, compare_clusterings, prepare
+from wstrack.analysis.resampling import resample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def test_the_choice_is_as_stable_as_the_authors(weightscale: Path, name: str, au
     choice = choose(prepare(series).values, nulls=19)
     assert choice.table["agreement"].notna().all()
     assert choice.table.index.tolist() == list(range(2, 11))
-    theirs = trial(prepare(series, preset="weightscale").values, Procedure(), [authors], nulls=0)
+    theirs = resample(prepare(series, preset="weightscale").values, Procedure(), [authors], nulls=0)
     assert choice.table["agreement"].loc[choice.best] >= theirs.agreement.mean()
     assert choice.k in (1, choice.best)
 
@@ -42,17 +42,17 @@ def test_the_choice_is_as_stable_as_the_authors(weightscale: Path, name: str, au
 @pytest.mark.parametrize("by", ["stability", "gap", "silhouette"])
 @pytest.mark.parametrize("many", [2, 3])
 def test_each_way_counts_planted_clusters(by: str, many: int) -> None:
-    choice = choose(groups(6, many=many), by=by, nulls=19)  # type: ignore[arg-type]
+    choice = choose(groups(6, many=many), Procedure(k=by), nulls=19)  # type: ignore[arg-type]
     assert choice.k == choice.best == many
 
 
 def test_one_cluster_is_an_answer_but_not_of_the_silhouette() -> None:
     assert choose(groups(0), nulls=19).k == 1
-    assert choose(groups(0), by="silhouette", nulls=19).k > 1
+    assert choose(groups(0), Procedure(k="silhouette"), nulls=19).k > 1
 
 
 def test_the_rank_among_null_data_is_the_p_value() -> None:
-    tried = trial(groups(6), Procedure(), [2, 3, 4], nulls=9)
+    tried = resample(groups(6), Procedure(), [2, 3, 4], nulls=9)
     assert tried.score.shape == (10, 3)
     largest = tried.score[1:].max(axis=1)
     assert tried.p.tolist() == [(1 + sum(largest >= ours)) / 10 for ours in tried.score[0]]
@@ -75,7 +75,7 @@ def test_too_little_to_choose_from_is_one_cluster() -> None:
 
 
 def test_every_method_stands_in_one_table() -> None:
-    table = compare_clusterings(groups(9), k=3, splits=2)
+    table = compare_clusterings(groups(9), Procedure(k=3), splits=2)
     assert table.index.tolist() == [
         "kmeans", "kmedoids", "ward", "gmm", "spectral", "dbscan", "hdbscan", "meanshift",
     ]  # fmt: skip
@@ -87,7 +87,7 @@ def test_every_method_stands_in_one_table() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match=r"unknown by='elbow'; pass k= \(--k\)"):
-        choose(groups(6), by="elbow")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="finds its own number of clusters"):
-        choose(groups(6), cluster=DBSCAN())
+    with pytest.raises(ValueError, match="k=3 with cluster='kmeans' leaves no number of clusters to choose"):
+        choose(groups(6), Procedure(k=3))
+    with pytest.raises(ValueError, match="leaves no number of clusters to choose"):
+        choose(groups(6), Procedure(cluster=DBSCAN()))

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from wstrack.analysis import Clustering, Finding, Stability, comparable_steps, findings, phases, prepare
+from wstrack.analysis import Clustering, Finding, Stability, collect_findings, comparable_steps, find_phases, prepare
 
 
 def one_cluster(series: pd.DataFrame) -> Clustering:
@@ -28,7 +28,7 @@ def run(level: np.ndarray, course: np.ndarray, *, noise: float = 0.1, seed: int 
 
 
 def by_kind(series: pd.DataFrame, metric: str = "rwc", **more: object) -> dict[str, Finding]:
-    found = findings(series, one_cluster(series), None, metric=metric, **more)  # type: ignore[arg-type]
+    found = collect_findings(series, one_cluster(series), None, metric=metric, **more)  # type: ignore[arg-type]
     return {finding.kind: finding for finding in found}
 
 
@@ -125,7 +125,7 @@ def test_course_needs_comparable_intervals() -> None:
 def test_a_change_of_the_sampling_is_none_of_the_training(spans: list[int]) -> None:
     series, intervals = sampled(spans)
     kept = comparable_steps(series.index, "rwc", intervals)
-    breaks = phases(prepare(series).values[kept]) if len(kept) else None
+    breaks = find_phases(prepare(series).values[kept]) if len(kept) else None
     found = by_kind(series, intervals=intervals, phases=breaks)
     assert not {"course", "against", "phases", "stopped", "spikes"} & set(found)
 
@@ -170,7 +170,7 @@ def test_layers_that_never_moved_did_not_stop() -> None:
 
 def test_clusters_say_what_marks_them() -> None:
     series = run(np.array([1.0, 1, 1, 5, 5, 9]), np.linspace(4, 1, 30), noise=0.0)
-    found = findings(series, clusters(series, [1, 1, 1, 2, 2, -1]), None, metric="rwc")
+    found = collect_findings(series, clusters(series, [1, 1, 1, 2, 2, -1]), None, metric="rwc")
     (text,) = (finding for finding in found if finding.kind == "clusters")
     lines = text.text.split("\n")
     assert lines[0].startswith("The layers form 2 clusters; how stable they are could not be tested. Silhouette 0.512")
@@ -193,7 +193,7 @@ def test_clusters_say_what_marks_them() -> None:
 def test_clusters_say_how_stable_they_are(median: float, verdict: str, words: str) -> None:
     series = run(np.ones(6), np.ones(30))
     measured = Stability("split-half over steps", (median,), median, median, median, verdict)  # type: ignore[arg-type]
-    (found,) = findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), measured, metric="rwc")
+    (found,) = collect_findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), measured, metric="rwc")
     assert words in found.text.split("\n")[0]
     assert f"agree to {median:.3g}" in found.text
     assert found.numbers["verdict"] == verdict
@@ -249,14 +249,20 @@ def test_the_rule_of_thumb_is_for_single_steps() -> None:
     level = np.array([1e-3] * 8 + [5e-2, 1e-6])
     series = run(level, np.ones(40))
     steps = pd.Series(1, index=series.index)
-    kinds = [f for f in findings(series, one_cluster(series), None, metric="rwc", intervals=steps) if f.kind == "rule"]
+    kinds = [
+        f
+        for f in collect_findings(series, one_cluster(series), None, metric="rwc", intervals=steps)
+        if f.kind == "rule"
+    ]
     assert [(f.numbers["too"], f.layers) for f in kinds] == [("much", ("l8",)), ("little", ("l9",))]
     many = pd.Series(50, index=series.index)
     assert not [
-        f for f in findings(series, one_cluster(series), None, metric="rwc", intervals=many) if f.kind == "rule"
+        f for f in collect_findings(series, one_cluster(series), None, metric="rwc", intervals=many) if f.kind == "rule"
     ]
     (much,) = [
-        f for f in findings(series * 50, one_cluster(series), None, metric="rwc", intervals=many) if f.kind == "rule"
+        f
+        for f in collect_findings(series * 50, one_cluster(series), None, metric="rwc", intervals=many)
+        if f.kind == "rule"
     ]
     assert much.layers == ("l8",)
     assert "rule" not in by_kind(series)
@@ -343,7 +349,7 @@ def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:
         "split-half over steps", (0.9,), 0.9, 0.9, 0.9, "continuous", null=(0.88, 0.97), p=0.4,
         clusters=held.set_axis([1, 2]),
     )  # fmt: skip
-    (found,) = findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), loose, metric="rwc")
+    (found,) = collect_findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), loose, metric="rwc")
     first = found.text.split("\n")[0]
     assert "one cloud cut into pieces" in first
     assert "on data without clusters 0.88, p = 0.4" in first

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wstrack.analysis import aggregate, components, group_layers, grouped
+from wstrack.analysis import Procedure, aggregate, group_layers, grouped
 
 NAMES = {
     "stem.conv.weight": ("conv", "conv", "stem", "stem"),
@@ -57,15 +57,19 @@ def test_a_block_is_the_ratio_of_sums() -> None:
         aggregate(sums, groups, metric="cosine")
 
 
-def test_components_in_words() -> None:
+def test_a_number_of_clusters_goes_for_each_group_as_far_as_it_has_layers_that_differ() -> None:
     rng = np.random.default_rng(0)
-    time = np.linspace(0, 1, 30)
-    level, rise = rng.normal(size=(2, 40))
-    values = pd.DataFrame(
-        level[:, None] + rise[:, None] * np.maximum(time - 0.6, 0) + 0.001 * rng.normal(size=(40, 30))
-    )
-    first, second = components(values, pd.DataFrame({"component_1": level, "component_2": rise}))
-    assert first.meaning == "level"
-    assert second.meaning in ("slope (late above early)", "late rise (last third above the middle)")
-    (nothing,) = components(values, pd.DataFrame({"component_1": rng.normal(size=40)}))
-    assert nothing.meaning == ""
+    level = np.r_[np.repeat([0.0, 3.0, 9.0], 4), np.repeat([0.0, 5.0], 4)]
+    values = pd.DataFrame(level[:, None] + np.r_[np.full(12, 0.1), np.zeros(8)][:, None] * rng.normal(size=(20, 30)))
+    found = grouped(values, pd.Series(["noisy"] * 12 + ["equal"] * 8), Procedure(k=3))
+    assert found.table["k"].to_dict() == {"noisy": 3, "equal": 2}
+    assert found.clusters.tolist() == [*np.repeat([1, 2, 3], 4), *np.repeat([1, 2], 4)]
+
+
+def test_a_method_that_finds_its_own_number_does_so_in_each_group() -> None:
+    rng = np.random.default_rng(0)
+    level = np.r_[np.repeat([0.0, 5.0], 12), np.zeros(12)]
+    values = pd.DataFrame(level[:, None] + 0.1 * rng.normal(size=(36, 30)))
+    found = grouped(values, pd.Series(["two"] * 24 + ["one"] * 12), Procedure(cluster="dbscan"))
+    assert found.table["k"].to_dict() == {"two": 2, "one": 1}
+    assert found.table.loc["two", "verdict"] == "stable"

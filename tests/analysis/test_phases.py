@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wstrack.analysis import phases
+from wstrack.analysis import find_phases
 
 TIME = np.arange(60.0)
 DECAYS = {
@@ -25,9 +25,9 @@ def curves(course: np.ndarray, noise: float) -> pd.DataFrame:
 @pytest.mark.parametrize("course", DECAYS.values(), ids=DECAYS)
 @pytest.mark.parametrize("noise", [0.0, 1e-9, 0.05])
 def test_a_decay_is_no_phase(course: np.ndarray, noise: float) -> None:
-    assert phases(curves(course, noise)).breaks == ()
+    assert find_phases(curves(course, noise)).breaks == ()
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-9, 0.05])
 def test_a_jump_is_one_break(noise: float) -> None:
-    assert phases(curves(np.where(TIME < 25, 0.0, 0.5), noise)).breaks == (25,)
+    assert find_phases(curves(np.where(TIME < 25, 0.0, 0.5), noise)).breaks == (25,)

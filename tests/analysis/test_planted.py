@@ -9,7 +9,17 @@ import pandas as pd
 import pytest
 from scipy.signal import lfilter
 
-from wstrack.analysis import agreement, choose, cluster, findings, phases, prepare, reduce, stability
+from wstrack.analysis import (
+    Procedure,
+    agreement,
+    choose,
+    cluster,
+    collect_findings,
+    find_phases,
+    measure_stability,
+    prepare,
+    reduce,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +35,9 @@ def analysed(series: pd.DataFrame) -> tuple[pd.Series, str | None, list[Finding]
     values = prepare(series).values
     choice = choose(values)
     clustering = cluster(reduce(values).points, k=choice.k)
-    held = stability(values, k=choice.k, tried=choice.trial)
+    held = measure_stability(values, Procedure(k=choice.k), resampling=choice.resampling)
     spans = pd.Series(EVERY, index=series.index)
-    found = findings(series, clustering, held, metric="rwc", intervals=spans, phases=phases(values))
+    found = collect_findings(series, clustering, held, metric="rwc", intervals=spans, phases=find_phases(values))
     return clustering.labels, held.verdict if held else None, found
 
 
@@ -79,7 +89,7 @@ def test_noise_has_no_findings_and_no_clusters(kind: str) -> None:
         values = prepare(series).values
         one = cluster(values, k=1)
         spans = pd.Series(EVERY, index=series.index)
-        spoken += bool(findings(series, one, None, metric="rwc", intervals=spans, phases=phases(values)))
+        spoken += bool(collect_findings(series, one, None, metric="rwc", intervals=spans, phases=find_phases(values)))
     assert spoken <= 4
 
 
@@ -98,7 +108,7 @@ def test_a_gradient_is_not_clusters(bent: float) -> None:
 def test_a_k_that_was_forced_on_one_cloud_is_called_so() -> None:
     rng = np.random.default_rng(0)
     cloud = pd.DataFrame(3 * rng.uniform(size=(40, 1)) + 0.1 * rng.normal(size=(40, 30)))
-    found = stability(cloud, k=2)
+    found = measure_stability(cloud, Procedure(k=2))
     assert found is not None
     assert found.median > 0.8
     assert found.verdict == "continuous"

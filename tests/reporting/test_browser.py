@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wstrack.reporting.marks import printable
+from wstrack.reporting.labels import printable
 from wstrack.reporting.report import report
 from wstrack.runs.run import Run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN, AgglomerativeClustering
 
-from wstrack.reporting.page import page
+from wstrack.reporting.page import render_page
 from wstrack.reporting.report import report
 from wstrack.runs.run import Completeness, Layer, Manifest, Run
 
@@ -43,7 +43,7 @@ def text(html: str) -> str:
 
 
 def test_the_page_loads_nothing_from_elsewhere(make_run: MakeRun) -> None:
-    html = page(report(make_run(), k=3))
+    html = render_page(report(make_run(), k=3))
     for tag, attributes in Parsed(html).elements:
         assert "src" not in attributes, tag
         assert (attributes.get("href") or "#").startswith("#"), tag
@@ -54,7 +54,7 @@ def test_the_page_loads_nothing_from_elsewhere(make_run: MakeRun) -> None:
 
 def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
     found = report(make_run(), k=3)
-    parsed = Parsed(page(found))
+    parsed = Parsed(render_page(found))
     shown = " ".join(parsed.text.split())
     sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
     assert sections == ["findings", "heatmap", "clusters", "curves", "plane", "k", "layers", "settings"]
@@ -77,7 +77,7 @@ def test_what_is_missing_is_said(make_run: MakeRun) -> None:
     run.series["rwc"].iloc[9, 4] = np.inf
     run.series["rwc"].iloc[:, 7] = np.nan
     run.completeness = Completeness(360, 328, ("events.1: corrupt record at byte 77",))
-    shown = text(page(report(run, k=3)))
+    shown = text(render_page(report(run, k=3)))
     assert "Incomplete: 328 of 360 values (32 missing). events.1: corrupt record at byte 77" in shown
     assert "Grey: 32 values that were not logged" in shown
     assert "White: one infinite value" in shown
@@ -87,8 +87,8 @@ def test_what_is_missing_is_said(make_run: MakeRun) -> None:
 
 
 def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun) -> None:
-    hostile = Parsed(page(report(hostile_run, k=3)))
-    tame = Parsed(page(report(make_run(len(hostile_run.layers), note="", reference=""), k=3)))
+    hostile = Parsed(render_page(report(hostile_run, k=3)))
+    tame = Parsed(render_page(report(make_run(len(hostile_run.layers), note="", reference=""), k=3)))
 
     def skeleton(parsed: Parsed) -> list[str]:
         # Names change neither the elements nor their attributes; the notes and findings may be more or fewer.
@@ -99,14 +99,14 @@ def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun
     assert "</title><script>alert('run')</script>" in hostile.text
     assert "\u202e" not in hostile.text
     assert "x" * 200 not in hostile.text
-    assert "{{ 7 * 7 }}" in page(report(hostile_run, k=3))
+    assert "{{ 7 * 7 }}" in render_page(report(hostile_run, k=3))
 
 
 def test_large_runs_make_pages_under_ten_megabytes() -> None:
     names = [f"transformer.h.{i // 10}.part{i % 10}.weight" for i in range(1000)]
     values = 10 ** np.random.default_rng(0).normal(-3, 1, (1000, 1000))
     run = Run.from_values(Manifest("large", tuple(map(Layer, names)), ("rwc",), 1), range(1000), {"rwc": values})
-    html = page(report(run, k=3, cluster=AgglomerativeClustering()))
+    html = render_page(report(run, k=3, cluster=AgglomerativeClustering()))
     assert len(html.encode()) < 10e6
     assert "Each column is drawn as the mean of up to 2 samples." in text(html)
 
@@ -114,7 +114,7 @@ def test_large_runs_make_pages_under_ten_megabytes() -> None:
 @pytest.mark.parametrize("samples", [2, 3, 30])
 @pytest.mark.parametrize("layers", [2, 3])
 def test_small_runs_have_a_page(make_run: MakeRun, layers: int, samples: int) -> None:
-    shown = text(page(report(make_run(layers, samples), k=1)))
+    shown = text(render_page(report(make_run(layers, samples), k=1)))
     assert "all layers" in shown
     assert "throughout, falling" in shown
     assert ("could not be tested" in shown) != ("Agreement" in shown)
@@ -124,12 +124,12 @@ def test_small_runs_have_a_page(make_run: MakeRun, layers: int, samples: int) ->
 def test_layers_without_a_cluster_are_noise(make_run: MakeRun) -> None:
     run = make_run()
     run.series["rwc"].iloc[:, 11] *= 1e6
-    shown = text(page(report(run, cluster=DBSCAN(eps=2.0, min_samples=2))))
+    shown = text(render_page(report(run, cluster=DBSCAN(eps=2.0, min_samples=2))))
     assert "noise: late, steady" in shown
     assert "inertia" not in shown
     assert "One layer belongs to none" in shown
-    assert "One cluster of layers, by DBSCAN, as it is set." in text(page(report(run, cluster=DBSCAN(eps=1e9))))
-    shown = text(page(report(run, cluster=DBSCAN(eps=1e-9))))
+    assert "One cluster of layers, by DBSCAN, as it is set." in text(render_page(report(run, cluster=DBSCAN(eps=1e9))))
+    shown = text(render_page(report(run, cluster=DBSCAN(eps=1e-9))))
     assert "the method calls every layer noise" in shown
     assert "One cluster" not in shown
 
@@ -139,11 +139,13 @@ def test_many_clusters_differ_in_colour_or_shape(make_run: MakeRun) -> None:
 
     marks = mark_clusters(report(make_run(60), k=40))
     assert len({(mark.colour, mark.shape) for mark in marks}) == 40
-    assert page(report(make_run(60), k=40)).count("cluster 40:") == 4  # the legends of three figures, and the chooser
+    assert (
+        render_page(report(make_run(60), k=40)).count("cluster 40:") == 4
+    )  # the legends of three figures, and the chooser
 
 
 def test_the_authors_procedure_has_a_page(make_run: MakeRun) -> None:
-    shown = text(page(report(make_run(), preset="weightscale", k=3)))
+    shown = text(render_page(report(make_run(), preset="weightscale", k=3)))
     assert "preset weightscale" in shown
     assert "left out: block.0.weight first layer (preset weightscale)" in shown
     assert "left out: block.11.weight last layer (preset weightscale)" in shown
@@ -152,11 +154,11 @@ def test_the_authors_procedure_has_a_page(make_run: MakeRun) -> None:
 def test_constant_layers_have_a_page(make_run: MakeRun) -> None:
     run = make_run(4)
     run.series["rwc"].iloc[:, :] = 0.5
-    assert "throughout, steady" in text(page(report(run, k=1)))
+    assert "throughout, steady" in text(render_page(report(run, k=1)))
 
 
 def test_several_runs_have_one_page(make_run: MakeRun) -> None:
-    shown = text(page(report([make_run(name="a"), make_run(name="b", seed=1)], k=3)))
+    shown = text(render_page(report([make_run(name="a"), make_run(name="b", seed=1)], k=3)))
     assert "a, b" in shown
     assert "The mean of 2 runs, step by step." in shown
     assert "Complete: all 360 values in each of the 2 runs." in shown
@@ -168,20 +170,20 @@ def test_the_page_says_over_how_many_steps_a_change_goes() -> None:
     steps = [5, 10, 15, 20, 25, 30]
     even = Run.from_values(manifest, steps, values, intervals=[5] * 6)
     uneven = Run.from_values(manifest, steps, values, intervals=[5, 5, 5, 5, 5, 1])
-    assert "from one sample to the next, 5 optimizer steps later." in page(report(even))
-    assert "from one sample to the next, 1 to 5 optimizer steps later." in page(report(uneven))
+    assert "from one sample to the next, 5 optimizer steps later." in render_page(report(even))
+    assert "from one sample to the next, 1 to 5 optimizer steps later." in render_page(report(uneven))
 
 
 def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
     run = make_run()
     run.series["rwc"].iloc[:] = 10 ** np.random.default_rng(0).normal(-3, 0.3, run.series["rwc"].shape)
-    shown = text(page(report(run, k=4)))
+    shown = text(render_page(report(run, k=4)))
     verdict = shown.index("The 4 clusters are not stable (agreement of random halves")
     assert verdict < shown.index("What was found")
     assert "no (" in shown
     assert "a piece of one cloud may come back" in shown
     found = report(run)
-    shown = text(page(found))
+    shown = text(render_page(found))
     assert "One group of layers: nothing shows that they fall into several clusters." in shown
     assert found.choice
     assert all(
@@ -189,12 +191,14 @@ def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
     )
 
 
-def test_other_methods_are_shown_once_they_were_tried(make_run: MakeRun) -> None:
+def test_other_methods_are_shown_where_they_were_asked_for(make_run: MakeRun) -> None:
     found = report(make_run(), k=3)
-    assert "Other methods" not in page(found)
+    assert "Other methods" not in render_page(found)
     assert found.to_dict()["methods"] is None
+    found = report(make_run(), k=3, methods=True)
     tried = found.methods
-    shown = text(page(found))
+    assert tried is not None
+    shown = text(render_page(found))
     assert "Other methods on the same data" in shown
     assert all(f"{method} {row['k']:.3g}" in shown for method, row in tried.iterrows())
     assert [row["method"] for row in found.to_dict()["methods"]] == tried.index.tolist()
@@ -206,7 +210,7 @@ def test_phases_have_a_row_each_and_the_layers_that_change_place(make_run: MakeR
     found = report(run, k=3)
     assert found.phases
     assert found.phases.breaks == (310,)
-    shown = text(page(found))
+    shown = text(render_page(found))
     assert "Dashed lines: the courses of the layers break off at step 310." in shown
     assert "10 to 300 30 –" in shown
     assert "310 to 600 30" in shown
@@ -216,7 +220,7 @@ def test_names_of_groups_and_settings_are_never_markup(make_run: MakeRun) -> Non
     names = [f"<b>group{i // 4}</b>.{i}" for i in range(12)]
     tasks = ["<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>"]
     runs = [make_run(names, name=f"{task} {seed}", seed=seed, task=task) for task in tasks for seed in (0, 1)]
-    parsed = Parsed(page(report(runs, k=3, compare="task", group=r"^[^.]+")))
+    parsed = Parsed(render_page(report(runs, k=3, compare="task", group=r"^[^.]+")))
     assert not [tag for tag, _ in parsed.elements if tag in ("b", "img")]
     shown = " ".join(parsed.text.split())
     assert f"{tasks[0]} (2 runs), {tasks[1]} (2 runs)" in shown
@@ -263,14 +267,14 @@ def test_what_may_be_negative_has_no_ratio_of_late_to_early(make_run: MakeRun) -
     assert found.table["late_early_ratio"].isna().all()
     assert found.groups
     assert found.groups.table["late_early_ratio"].isna().all()
-    assert "early, lowest –" not in text(page(found))
-    assert "early, lowest" in text(page(found))
+    assert "early, lowest –" not in text(render_page(found))
+    assert "early, lowest" in text(render_page(found))
 
 
 def test_one_value_is_one_value(make_run: MakeRun) -> None:
     run = make_run()
     run.series["rwc"].iloc[3, 2] = np.nan
-    assert "Grey: one value that was not logged" in text(page(report(run, k=3)))
+    assert "Grey: one value that was not logged" in text(render_page(report(run, k=3)))
 
 
 def test_equal_values_are_drawn_at_one_height(make_run: MakeRun) -> None:
@@ -296,4 +300,4 @@ def test_a_component_of_the_rest_is_not_named(make_run: MakeRun) -> None:
     found = report(run, k=3)
     assert max(map(abs, found.components[1].correlations.values())) > 0.7
     assert (found.components[0].meaning, found.components[1].meaning) == ("level", "")
-    assert "component 2 (less than 1 % of the variance)" in page(found)
+    assert "component 2 (less than 1 % of the variance)" in render_page(found)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN
-from tests.reporting.conftest import HOSTILE
 
 import wstrack
-from wstrack.reporting.markdown import markdown
+from tests.reporting.conftest import HOSTILE
+from wstrack.reporting.markdown import render_markdown
 from wstrack.reporting.pictures import overview, pictures
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def test_hostile_names_stay_text(hostile_run: Run, tmp_path: Path) -> None:
     tags = {element.tag.rpartition("}")[2] for element in ET.parse(tmp_path / "r.svg").iter()}
     assert "text" in tags
     assert not tags & {"script", "img", "a", "foreignObject", "iframe"}
-    assert markdown(report).count("<") == 0
+    assert render_markdown(report).count("<") == 0
     report.save(tmp_path / "r.md")
     assert "| cluster 1 |" in (tmp_path / "r.md").read_text()
 
 
 def test_markdown_shows_names_as_they_are(make_run: Callable[..., Run]) -> None:
     html = pytest.importorskip("markdown").markdown(
-        markdown(wstrack.report(make_run(["w_1_.weight", "*b*.weight", "[c](d).weight", *"efghijkl"]), k=2))
+        render_markdown(wstrack.report(make_run(["w_1_.weight", "*b*.weight", "[c](d).weight", *"efghijkl"]), k=2))
     )
     for name in ("w_1_.weight", "*b*.weight", "[c](d).weight"):
         assert name in html

@@ -14,9 +14,8 @@ from sklearn.cluster import DBSCAN
 import wstrack
 from wstrack.errors import WstrackError
 from wstrack.metrics import sums_needed
-from wstrack.reporting.page import page
-from wstrack.reporting.report import report
-from wstrack.reporting.result import Report
+from wstrack.reporting.page import render_page
+from wstrack.reporting.report import Report, report
 from wstrack.runs.recording import FOLDER, Recorder
 from wstrack.runs.run import Layer, Manifest, Run
 
@@ -114,7 +113,7 @@ def test_a_run_too_short_to_stand_alone_is_in_the_mean(make_run: MakeRun, sample
     found = report([cut(make_run(name="new"), samples), *runs], k=3)
     assert len(found.series) == 30
     assert found.stability
-    assert found.stability.ways.loc["runs", "many"] == 3  # of a, b and c
+    assert found.stability.perturbations.loc["runs", "many"] == 3  # of a, b and c
     with pytest.raises(WstrackError, match="'new' cannot be compared: at least 2 steps"):
         report([*runs, cut(make_run(name="new"), samples)], k=3, compare="run")
 
@@ -243,8 +242,12 @@ def test_groups_phases_and_stability_are_in_the_json(make_run: MakeRun) -> None:
     assert found["phases"]["breaks"] == [160]
     assert set(found["phases"]["agreement"]) == {"phase 1", "phase 2"}
     assert [row["verdict"] for row in found["stability"]["clusters"]] == ["holds"] * 3
-    assert {row["way"] for row in found["stability"]["ways"]} >= {"random halves", "bootstrap of blocks", "starts"}
-    assert found["layers"][0]["kept"] > 0.9
+    assert {row["perturbation"] for row in found["stability"]["perturbations"]} >= {
+        "random halves",
+        "bootstrap of blocks",
+        "starts",
+    }
+    assert found["layers"][0]["stays"] > 0.9
     assert len(found["reduction"]["components"]) == 2
 
 
@@ -281,7 +284,7 @@ def test_settings_are_held_against_each_other(make_run: MakeRun) -> None:
     assert found.comparison.unmatched == ("extra.weight",)
     assert "differences" in {finding.kind for finding in found.findings}
     assert found.stability is not None
-    assert "runs" in found.stability.ways.index
+    assert "runs" in found.stability.perturbations.index
     assert found.bands is not None
     assert found.bands.runs.to_numpy().max() == 6
     json.dumps(found.to_dict(), allow_nan=False)
@@ -356,4 +359,4 @@ def test_phases_are_of_samples_that_span_as_many_steps(make_run: MakeRun) -> Non
     half_and_half = sampled([50] * 15 + [500] * 15)
     assert half_and_half.phases is None
     assert half_and_half.to_dict()["phases"] is None
-    assert "break off" not in page(half_and_half)
+    assert "break off" not in render_page(half_and_half)

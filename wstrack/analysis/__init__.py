@@ -1,25 +1,30 @@
 """What the curves of a run's layers have in common: arrays and frames in, frames out.
 
-`align` and `average` -> `prepare` -> `reduce` -> `choose` and `cluster` -> `stability`, `grouped`, `phases`, `compare`
--> `findings`. Nothing here knows torch or a tracker.
+`align` and `average` -> `prepare` -> `reduce` -> `choose` and `cluster` -> `measure_stability`, `grouped`,
+`find_phases`, `compare` -> `collect_findings`; `analyse` does all of it. Nothing here knows torch or a tracker.
 """
 
 from wstrack.analysis.alignment import Bands, align, average
-from wstrack.analysis.choice import Choice, choose, compare_clusterings
+from wstrack.analysis.analysis import Analysis, analyse
+from wstrack.analysis.choice import Choice, Clustered, choose, cluster_layers, compare_clusterings
 from wstrack.analysis.clustering import Clustering, agreement, cluster, takes_k
 from wstrack.analysis.comparison import Comparison, compare, match_clusters
-from wstrack.analysis.components import Component, components
-from wstrack.analysis.findings import Finding, findings
+from wstrack.analysis.components import Component, describe_components
+from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.groups import Groups, aggregate, group_layers, grouped
 from wstrack.analysis.intervals import comparable_steps
-from wstrack.analysis.phases import Phases, phases
+from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared, prepare
+from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction, reduce
-from wstrack.analysis.stability import Stability, stability
+from wstrack.analysis.stability import Stability, measure_stability
+from wstrack.analysis.thirds import early_and_late
 
 __all__ = [
+    "Analysis",
     "Bands",
     "Choice",
+    "Clustered",
     "Clustering",
     "Comparison",
     "Component",
@@ -27,25 +32,30 @@ __all__ = [
     "Groups",
     "Phases",
     "Prepared",
+    "Procedure",
     "Reduction",
     "Stability",
     "aggregate",
     "agreement",
     "align",
+    "analyse",
     "average",
     "choose",
     "cluster",
+    "cluster_layers",
+    "cluster_phases",
+    "collect_findings",
     "comparable_steps",
     "compare",
     "compare_clusterings",
-    "components",
-    "findings",
+    "describe_components",
+    "early_and_late",
+    "find_phases",
     "group_layers",
     "grouped",
     "match_clusters",
-    "phases",
+    "measure_stability",
     "prepare",
     "reduce",
-    "stability",
     "takes_k",
 ]

@@ -1,23 +1,23 @@
-"""How many clusters: by stability, by the gap statistic, by silhouette; and one table of all methods."""
+"""How many clusters, by stability, by the gap statistic or by silhouette; and the clusters then."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 
-from wstrack.analysis.clustering import CLUSTERINGS, K, labels_of, rand_index, takes_k
-from wstrack.analysis.reduction import reduce as reduced
-from wstrack.analysis.resampling import Procedure, Space, Trial, silhouette, trial
+from wstrack.analysis.clustering import CLUSTERINGS, Clustering, cluster, labels_of, rand_index, takes_k
+from wstrack.analysis.cutoffs import CLUSTERS_P
+from wstrack.analysis.procedure import By, Procedure
+from wstrack.analysis.reduction import Reduction, reduce
+from wstrack.analysis.resampling import Resampling, resample, silhouette
 
-__all__ = ["ALPHA", "By", "Choice", "choose", "compare_clusterings"]
+__all__ = ["Choice", "Clustered", "choose", "cluster_layers", "compare_clusterings"]
 
-By = Literal["stability", "gap", "silhouette"]
-ALPHA = 0.05  # of a claim that there are clusters at all
-_ALIKE = 0.02  # of two agreements
+_SAME_AGREEMENT = 0.02  # the halves of k and k + 1 clusters are not worth telling apart below it
 _UP_TO = 10  # more clusters than that are not an overview
 
 
@@ -35,7 +35,7 @@ class Choice:
             deviations, of the least separate pair) and `separation_null`; `silhouette` and `silhouette_null`; `gap` and
             `gap_error` (of log inertia below that of the null data); `p` (the chance that data without clusters stand
             out as far at any k).
-        trial: what `stability` takes instead of trying again.
+        resampling: what `measure_stability` takes instead of resampling again.
     """
 
     k: int
@@ -43,20 +43,16 @@ class Choice:
     by: By
     words: str
     table: pd.DataFrame
-    trial: Trial | None
+    resampling: Resampling | None
 
 
 def choose(
     values: pd.DataFrame,
+    procedure: Procedure | None = None,
     *,
-    by: By = "stability",
-    on: Space = "plane",
-    reduce: Any = "pca",
-    cluster: Any = "kmeans",
     up_to: int = _UP_TO,
     splits: int = 20,
     nulls: int | None = None,
-    seed: int = 0,
 ) -> Choice:
     """Choose the number of clusters.
 
@@ -69,13 +65,13 @@ def choose(
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
-        by: "stability", "gap" or "silhouette".
-        on, reduce, cluster: as in `stability`; a method that takes a number of clusters.
+        procedure: how layers are clustered, by a method that takes a number of clusters; its `k` says by what to
+            choose, "auto" being "stability". None = `Procedure()`.
         up_to: the largest k to try; never more than half the layers.
-        splits, nulls, seed: as in `wstrack.analysis.trial.trial`.
+        splits, nulls: as in `wstrack.analysis.resampling.resample`.
 
     Raises:
-        ValueError: an unknown `by`, or a method that takes no number of clusters.
+        ValueError: a procedure with a number of clusters, or one that finds its own.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -86,17 +82,17 @@ def choose(
         >>> choose(pd.DataFrame(rng.normal(size=(18, 40)))).k
         1
     """
-    if by not in get_args(By):
-        raise ValueError(f"unknown by={by!r}; pass k= (--k) a number, auto, or one of: {', '.join(get_args(By))}")
-    if not takes_k(cluster):
-        raise ValueError(f"cluster={cluster!r} finds its own number of clusters; leave out k= (--k)")
-    procedure = Procedure(reduce, cluster, on, seed)
+    procedure = procedure or Procedure()
+    rule = procedure.k
+    if not procedure.takes_k or not isinstance(rule, str):
+        raise ValueError(f"k={rule!r} with cluster={procedure.cluster!r} leaves no number of clusters to choose")
+    by: By = "stability" if rule == "auto" else rule
     distinct = len(np.unique(procedure.points(values.to_numpy(dtype=np.float64)).round(12), axis=0))
     ks = range(2, min(up_to, len(values) // 2, distinct) + 1)
     if not ks or values.shape[1] < 4:
         few = "steps" if ks else "distinct layers"
         return Choice(1, 1, by, f"too few {few} to tell clusters from one cloud", _table(None), None)
-    tried = trial(values, procedure, list(ks), splits=splits, nulls=nulls, seed=seed)
+    tried = resample(values, procedure, list(ks), splits=splits, nulls=nulls)
     table = _table(tried)
     if by == "silhouette":
         k = ks[int(table["silhouette"].to_numpy().argmax())]
@@ -108,15 +104,15 @@ def choose(
     best = int(tried.score[0].argmax())
     p = float(tried.p[best])
     chance = f"in {p:.0%} of data sets without clusters some k stands out as far"
-    if p > ALPHA:
+    if p > CLUSTERS_P:
         words = (
             f"no k from 2 to {ks[-1]} stands out from one cloud (k = {ks[best]} does most: {chance}; "
             f"halves agree best at k = {steadiest})"
         )
         return Choice(1, steadiest, by, words, table, tried)
     agreement = table["agreement"].to_numpy()
-    beyond = tried.p <= ALPHA
-    steady = beyond & (agreement >= agreement[beyond].max() - _ALIKE)
+    beyond = tried.p <= CLUSTERS_P
+    steady = beyond & (agreement >= agreement[beyond].max() - _SAME_AGREEMENT)
     best = int(np.where(steady, tried.score[0], -np.inf).argmax())
     p = float(tried.p[best])
     words = f"of the k from 2 to {ks[-1]} that stand out from one cloud, the one at which halves agree best"
@@ -125,21 +121,58 @@ def choose(
     return Choice(ks[best], ks[best], by, words, table, tried)
 
 
+@dataclass(frozen=True)
+class Clustered:
+    """Layers as points, and the clusters that they form.
+
+    Attributes:
+        reduction: the points.
+        clustering: the clusters.
+        choice: how many there are, and why; None where that was not to be chosen.
+    """
+
+    reduction: Reduction
+    clustering: Clustering
+    choice: Choice | None
+
+
+def cluster_layers(values: pd.DataFrame, procedure: Procedure) -> Clustered:
+    """Reduce the curves of layers, choose a number of clusters where that is left open, and cluster.
+
+    Args:
+        values: rows = layers, columns = steps, finite (`Prepared.values`).
+        procedure: how.
+
+    Raises:
+        ValueError: as `reduce`, `choose` and `cluster` raise it.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> level = np.repeat([0.0, 5.0], 6)[:, None]
+        >>> cluster_layers(pd.DataFrame(level + rng.normal(size=(12, 40))), Procedure(cluster="ward")).clustering.k
+        2
+    """
+    reduction = reduce(values, procedure.reduce, seed=procedure.seed)
+    points = reduction.points if procedure.cluster_on == "plane" else values
+    choice = choose(values, procedure) if procedure.chooses_k else None
+    k = choice.k if choice else procedure.number
+    clustering = cluster(points, procedure.cluster, k=k, seed=procedure.seed)
+    return Clustered(reduction, replace(clustering, chosen=choice.words) if choice else clustering, choice)
+
+
 def compare_clusterings(
     values: pd.DataFrame,
+    procedure: Procedure | None = None,
     *,
-    on: Space = "plane",
-    reduce: Any = "pca",
-    k: int | None = None,
     methods: tuple[str, ...] = tuple(CLUSTERINGS),
     splits: int = 5,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Every clustering method on the same data.
 
     Args:
-        values, on, reduce, seed: as in `choose`.
-        k: for the methods that take one; None = as `choose` finds it with k-means.
+        values: as in `choose`.
+        procedure: of which the method is replaced by each in turn; its `k` is for the methods that take one, and is
+            chosen with k-means where it is not a number. None = `Procedure()`.
         methods: names of `wstrack.analysis.cluster`.
         splits: how many times the steps are halved.
 
@@ -151,21 +184,23 @@ def compare_clusterings(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> level = np.repeat([0.0, 9.0], 8)[:, None]
-        >>> table = compare_clusterings(pd.DataFrame(level + rng.normal(size=(16, 40))), k=2)
+        >>> table = compare_clusterings(pd.DataFrame(level + rng.normal(size=(16, 40))), Procedure(k=2))
         >>> table.loc["ward", ["k", "noise", "agreement", "with_kmeans"]].tolist()
         [2.0, 0.0, 1.0, 1.0]
     """
-    k = k or choose(values, on=on, reduce=reduce, seed=seed).k
-    points = reduced(values, reduce, seed=seed).points if on == "plane" else values
+    given = procedure or Procedure()
+    rule = given.k if given.takes_k else "auto"
+    k = choose(values, replace(given, cluster="kmeans", k=rule)).k if isinstance(rule, str) else rule
+    points = reduce(values, given.reduce, seed=given.seed).points if given.cluster_on == "plane" else values
     between = squareform(pdist(points))
     rows: dict[str, dict[str, float]] = {}
     first = None
     for method in methods:
-        wanted: K = k if takes_k(method) else "auto"
-        labels = labels_of(points, method, k=wanted, seed=seed)
+        this = replace(given, cluster=method, k=k if takes_k(method) else "auto")
+        labels = labels_of(points, method, k=this.number, seed=given.seed)
         first = labels if first is None else first
         sizes = np.bincount(labels[labels >= 0])
-        halves = trial(values, Procedure(reduce, method, on, seed), [wanted], splits=splits, nulls=0, seed=seed)
+        halves = resample(values, this, [this.number], splits=splits, nulls=0)
         rows[method] = {
             "k": len(sizes),
             "noise": int((labels < 0).sum()),
@@ -177,7 +212,7 @@ def compare_clusterings(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def _table(tried: Trial | None) -> pd.DataFrame:
+def _table(tried: Resampling | None) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     if tried:
         gap = np.log(np.maximum(tried.null_inertia, 1e-300)) - np.log(np.maximum(tried.inertia, 1e-300))
@@ -200,7 +235,7 @@ def _table(tried: Trial | None) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(ks, name="k", dtype=np.int64), columns=names, dtype=np.float64)
 
 
-def _by_gap(tried: Trial) -> int:
+def _by_gap(tried: Resampling) -> int:
     """The smallest k within a standard error of the largest gap; at k = 1 data and null data spread alike."""
     table = _table(tried)
     ks = [1, *(int(k) for k in tried.ks)]

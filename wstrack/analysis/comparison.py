@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,17 +13,15 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from wstrack.analysis.alignment import average
+from wstrack.analysis.choice import cluster_layers
 from wstrack.analysis.clustering import agreement
-from wstrack.analysis.clustering import cluster as clustered
-from wstrack.analysis.preparation import prepare
-from wstrack.analysis.reduction import reduce as reduced
+from wstrack.analysis.cutoffs import FALSE_DISCOVERIES, SMALLEST_RATIO
+from wstrack.analysis.procedure import Procedure
 from wstrack.errors import WstrackError
 
 __all__ = ["Comparison", "compare", "match_clusters"]
 
 THIRDS = ("early", "middle", "late")
-_FALSE_SHARE = 0.05
-_SMALLEST_RATIO = 1.2
 _FEWEST_STEPS = 12
 _BATCHES = 6  # of neighbouring samples; their means are nearly independent
 
@@ -42,8 +39,10 @@ class Comparison:
         thirds: a row a setting and third of the depth: `setting`, `layers` ("early", "middle", "late"), `value` (the
             geometric mean over its layers and steps), and `ratio`, `low`, `high`, `p` against the reference.
         overall: likewise over all layers, a row a setting other than the reference: `ratio`, `low`, `high`, `p`.
-        clusters: by layer, a column a setting: its cluster there, with numbers matched to the reference's; empty with
-            one cluster.
+        courses: a row a setting and step: `setting`, `step`, `mean` (the geometric mean over its layers and runs) and
+            `deviation` (the standard deviation over its runs, in decades; NaN with one run).
+        clusters: by layer, a column a setting: its cluster there, with numbers matched to the reference's; missing for
+            a layer that the procedure leaves out; no column where layers were not clustered.
         agreement: between the clusters of each two settings, adjusted Rand index: `first`, `second`, `agreement`.
         unmatched: layers that are not in every setting.
         basis: what the intervals are over, for people: runs, or stretches of single runs.
@@ -54,20 +53,14 @@ class Comparison:
     layers: pd.DataFrame
     thirds: pd.DataFrame
     overall: pd.DataFrame
+    courses: pd.DataFrame
     clusters: pd.DataFrame
     agreement: pd.DataFrame
     unmatched: tuple[str, ...]
     basis: str
 
 
-def compare(
-    settings: Mapping[str, Sequence[pd.DataFrame]],
-    *,
-    k: int = 1,
-    reduce: Any = "pca",
-    cluster: Any = "kmeans",
-    seed: int = 0,
-) -> Comparison:
+def compare(settings: Mapping[str, Sequence[pd.DataFrame]], procedure: Procedure | None = None) -> Comparison:
     """Hold settings against the first of them, layer by layer.
 
     With two or more runs in each of two settings the intervals and tests are over runs (Welch's t, of the mean log10 of
@@ -76,8 +69,7 @@ def compare(
 
     Args:
         settings: by name, the series of its runs (index = step, columns = layers), on one axis (`align`).
-        k: into how many clusters the layers of each setting are put; 1 = none.
-        reduce, cluster, seed: as in `stability`.
+        procedure: how the layers of each setting are clustered; None = they are not.
 
     Raises:
         ValueError: fewer than two settings, or one without runs.
@@ -128,9 +120,9 @@ def compare(
     table["q"] = np.nan
     if known.any():
         table.loc[known, "q"] = stats.false_discovery_control(table.loc[known, "p"])
-    large = np.maximum(table["ratio"], 1 / table["ratio"]) >= _SMALLEST_RATIO
-    table["differs"] = (table["q"] <= _FALSE_SHARE) & large
-    clusters = _clusters(settings, common, k, reduce, cluster, seed)
+    large = np.maximum(table["ratio"], 1 / table["ratio"]) >= SMALLEST_RATIO
+    table["differs"] = (table["q"] <= FALSE_DISCOVERIES) & large
+    clusters = _clusters(settings, common, procedure)
     return Comparison(
         settings=tuple(names),
         runs=tuple(len(runs) for runs in settings.values()),
@@ -139,9 +131,13 @@ def compare(
         overall=pd.DataFrame.from_dict(overall, orient="index", columns=["ratio", "low", "high", "p"]).rename_axis(
             "setting"
         ),
+        courses=pd.concat([_course_of(name, logs[name], settings[name]) for name in names], ignore_index=True),
         clusters=clusters,
         agreement=pd.DataFrame(
-            [(a, b, agreement(clusters[a], clusters[b])) for a, b in combinations(clusters.columns, 2)],
+            [
+                (a, b, agreement(clusters[a].dropna(), clusters[b].dropna()))
+                for a, b in combinations(clusters.columns, 2)
+            ],
             columns=["first", "second", "agreement"],
         ),
         unmatched=tuple(unmatched),
@@ -219,20 +215,29 @@ def _course(
     return pd.concat(rows, axis=1).mean(axis=1)
 
 
+def _course_of(setting: str, logs: list[NDArray[np.float64]], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of `Comparison.courses` of one setting."""
+    means = pd.concat(
+        [pd.Series(pd.DataFrame(run, index=frame.index).mean(axis=1)) for run, frame in zip(logs, frames, strict=True)],
+        axis=1,
+    ).sort_index()
+    return pd.DataFrame(
+        {"setting": setting, "step": means.index, "mean": 10.0 ** means.mean(axis=1), "deviation": means.std(axis=1)}
+    )
+
+
 def _clusters(
-    settings: Mapping[str, Sequence[pd.DataFrame]], common: list[str], k: int, reduce: Any, cluster: Any, seed: int
+    settings: Mapping[str, Sequence[pd.DataFrame]], common: list[str], procedure: Procedure | None
 ) -> pd.DataFrame:
-    if k < 2:
+    if procedure is None:
         return pd.DataFrame(index=pd.Index(common, name="layer"))
     found: dict[str, pd.Series[int]] = {}
     for name, runs in settings.items():
-        mean = average(frame[common] for frame in runs).mean
-        positive = bool((mean.to_numpy() > 0).any()) and not bool((mean.to_numpy() < 0).any())
         try:
-            values = prepare(mean, scale="log10" if positive else "linear").values
+            values = procedure.prepare(average(frame[common] for frame in runs).mean).values
         except WstrackError as error:
             raise WstrackError(f"{name!r} cannot be compared: {error}") from None
-        labels = clustered(reduced(values, reduce, seed=seed).points, cluster, k=k, seed=seed).labels
+        labels = cluster_layers(values, procedure).clustering.labels
         first = next(iter(found.values()), None)
         found[name] = labels if first is None else match_clusters(labels, first.reindex(labels.index).fillna(-1))
     return pd.DataFrame(found).reindex(common).astype("Int64").rename_axis("layer")

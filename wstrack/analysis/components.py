@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["Component", "components"]
+__all__ = ["Component", "describe_components"]
 
 _CLEAR = 0.7  # half of the variance in common
 _SLIGHT = 0.01  # of the variance: what has less is the rest, whatever it goes along with
@@ -33,7 +33,7 @@ class Component:
     correlations: dict[str, float]
 
 
-def components(
+def describe_components(
     values: pd.DataFrame, points: pd.DataFrame, *, explained: tuple[float, ...] | None = None
 ) -> list[Component]:
     """Say what each component of the points follows: the level of a layer's curve, its slope, a late rise, ...
@@ -48,7 +48,7 @@ def components(
     Example:
         >>> values = pd.DataFrame(np.arange(6.0)[:, None] + np.zeros((6, 9)))
         >>> points = pd.DataFrame({"component_1": -np.arange(6.0), "component_2": np.zeros(6)})
-        >>> [(one.meaning, one.correlation) for one in components(values, points)]
+        >>> [(one.meaning, one.correlation) for one in describe_components(values, points)]
         [('level', -1.0), ('', 0.0)]
     """
     third = -(-values.shape[1] // 3)

@@ -11,15 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wstrack.analysis.choice import choose
-from wstrack.analysis.clustering import cluster as clustered
-from wstrack.analysis.reduction import reduce as reduced
-from wstrack.analysis.resampling import Space
-from wstrack.analysis.stability import stability
+from wstrack.analysis.choice import cluster_layers
+from wstrack.analysis.procedure import Procedure
+from wstrack.analysis.stability import measure_stability
+from wstrack.analysis.thirds import early_and_late
 from wstrack.metrics import METRICS, compute
 from wstrack.runs.run import block_of
 
-__all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped", "late_early_ratio"]
+__all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped"]
 
 GROUPINGS = ("kind", "block", "stage")
 _SMALLEST = 6  # layers; fewer cannot be told to be two clusters
@@ -135,24 +134,23 @@ def _matched(pattern: str, names: list[str]) -> list[str]:
 def grouped(
     values: pd.DataFrame,
     labels: pd.Series[str],
+    procedure: Procedure | None = None,
     *,
     by: str = "own",
     series: pd.DataFrame | None = None,
-    on: Space = "plane",
-    reduce: Any = "pca",
-    cluster: Any = "kmeans",
-    seed: int = 0,
+    comparable: pd.Index[int] | None = None,
 ) -> Groups:
     """Cluster the layers of each group by themselves, as the WeightScale authors did with the parts of EfficientNet.
 
-    k is chosen in each group by stability (`choose`), so a group may well be one cluster.
+    Where k is to be chosen, it is chosen in each group, so a group may well be one cluster.
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
         labels: of `group_layers`.
+        procedure: how layers are clustered; None = `Procedure()`.
         by: what `labels` are by, for the record.
         series: as it was logged, for the medians; None = take `values`.
-        on, reduce, cluster, seed: as in `stability`.
+        comparable: the steps that late over early is told from (`comparable_steps`); None = all.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -161,9 +159,11 @@ def grouped(
         >>> found.table["k"].to_dict(), found.p < 0.01
         ({'conv': 1, 'norm': 1}, True)
     """
+    procedure = procedure or Procedure()
     labels = labels.reindex(values.index)
     logged = values.T if series is None else series[values.index].where(np.isfinite(series[values.index]))
-    level, ratio = logged.median(), late_early_ratio(logged)
+    level = logged.median()
+    ratio = early_and_late(logged if comparable is None else logged.loc[comparable])["ratio"]
     clusters = pd.Series(1, index=values.index, name="cluster")
     rows = {}
     for group in dict.fromkeys(labels):
@@ -177,14 +177,7 @@ def grouped(
             "verdict": "",
         }
         if len(members) >= _SMALLEST:
-            part = values.loc[members]
-            chosen = choose(part, on=on, reduce=reduce, cluster=cluster, seed=seed)
-            if chosen.k > 1:
-                points = reduced(part, reduce, seed=seed).points if on == "plane" else part
-                clusters[members] = clustered(points, cluster, k=chosen.k, seed=seed).labels
-                held = stability(part, on=on, reduce=reduce, cluster=cluster, k=chosen.k, tried=chosen.trial, seed=seed)
-                row |= {"k": chosen.k}
-                row |= {"agreement": held.median, "verdict": held.verdict} if held else {}
+            row |= _clusters_inside(values.loc[members], procedure, clusters)
         rows[group] = row
     parts = [level[labels.index[labels == group]].dropna() for group in rows]
     parts = [part for part in parts if len(part)]
@@ -194,16 +187,17 @@ def grouped(
     return Groups(by, labels, pd.DataFrame.from_dict(rows, orient="index").rename_axis("group"), clusters, p)
 
 
-def late_early_ratio(series: pd.DataFrame) -> pd.Series[float]:
-    """By layer, the median of the last third of the samples over that of the first; NaN if any value is negative.
-
-    Example:
-        >>> late_early_ratio(pd.DataFrame({"a": [4.0, 9.0, 1.0], "b": [2.0, 9.0, 2.0]})).tolist()
-        [0.25, 1.0]
-    """
-    third = max(1, len(series) // 3)
-    ratio = series.tail(third).median() / series.head(third).median()
-    return ratio * np.nan if bool((series < 0).any(axis=None)) else ratio
+def _clusters_inside(values: pd.DataFrame, procedure: Procedure, clusters: pd.Series[int]) -> dict[str, Any]:
+    """Cluster the layers of one group into `clusters`; what its row of `Groups.table` says of them."""
+    if procedure.takes_k and not procedure.chooses_k:  # a group may have fewer layers that differ than were asked for
+        procedure = procedure.with_k(min(int(procedure.number), len(values.drop_duplicates())))
+    found = cluster_layers(values, procedure)
+    clusters[values.index] = found.clustering.labels
+    if found.clustering.k < 2:
+        return {"k": found.clustering.k}
+    resampling = found.choice.resampling if found.choice else None
+    held = measure_stability(values, procedure.with_k(found.clustering.k), resampling=resampling)
+    return {"k": found.clustering.k} | ({"agreement": held.median, "verdict": held.verdict} if held else {})
 
 
 def aggregate(

@@ -6,7 +6,7 @@ import pandas as pd
 
 __all__ = ["comparable_steps"]
 
-_ALIKE = 0.1
+_SAME_INTERVAL = 0.1
 _ENOUGH = 0.8
 
 
@@ -31,5 +31,5 @@ def comparable_steps(steps: pd.Index[int], metric: str, intervals: pd.Series[int
         return steps
     spans = intervals.reindex(steps)
     usual = spans.median()
-    other = (spans - usual).abs() > _ALIKE * usual
+    other = (spans - usual).abs() > _SAME_INTERVAL * usual
     return steps[~other] if (~other).mean() >= _ENOUGH else steps[:0]

@@ -9,10 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from wstrack.analysis.choice import cluster_layers
+from wstrack.analysis.comparison import match_clusters
+from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.estimators import one_thread
 from wstrack.analysis.preparation import calm
+from wstrack.analysis.procedure import Procedure
 
-__all__ = ["Phases", "phases"]
+__all__ = ["Phases", "cluster_phases", "find_phases"]
 
 Matrix = NDArray[np.float64]
 
@@ -36,7 +40,7 @@ class Phases:
     breaks: tuple[int, ...]
 
 
-def phases(values: pd.DataFrame, *, alpha: float = 0.005, most: int = 6, seed: int = 0) -> Phases:
+def find_phases(values: pd.DataFrame, *, alpha: float = FINDING_P, most: int = 6, seed: int = 0) -> Phases:
     """Find the steps at which the courses of many layers break off.
 
     The curves are reduced to their three largest common courses, freed of single samples that stick out. Two straight
@@ -55,7 +59,7 @@ def phases(values: pd.DataFrame, *, alpha: float = 0.005, most: int = 6, seed: i
     Example:
         >>> rng = np.random.default_rng(0)
         >>> curves = np.where(np.arange(60) < 25, 0.0, 1.0) + 0.2 * rng.normal(size=(12, 60))
-        >>> phases(pd.DataFrame(curves, columns=np.arange(60) * 10)).breaks
+        >>> find_phases(pd.DataFrame(curves, columns=np.arange(60) * 10)).breaks
         (250,)
     """
     steps = values.columns.to_numpy()
@@ -84,6 +88,22 @@ def phases(values: pd.DataFrame, *, alpha: float = 0.005, most: int = 6, seed: i
         index=pd.RangeIndex(1, len(starts) + 1, name="phase"),
     )
     return Phases(table, tuple(int(steps[at]) for at in found))
+
+
+def cluster_phases(values: pd.DataFrame, phases: Phases, whole: pd.Series[int], procedure: Procedure) -> pd.DataFrame:
+    """By layer, a column a phase: its cluster there, with numbers matched to the clusters of the whole run.
+
+    Args:
+        values: as in `find_phases`, of the whole run.
+        phases: what that found; with one phase there is no column.
+        whole: by layer, its cluster over the whole run.
+        procedure: how the whole run was clustered, with the number of its clusters.
+    """
+    found = {}
+    for phase, row in phases.table.iterrows() if phases.breaks else ():
+        part = values.loc[:, (values.columns >= row["first"]) & (values.columns <= row["last"])]
+        found[f"phase {phase}"] = match_clusters(cluster_layers(part, procedure).clustering.labels, whole)
+    return pd.DataFrame(found, index=values.index)
 
 
 def _courses(matrix: Matrix) -> Matrix:

@@ -11,21 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
-from wstrack.analysis.clustering import K, labels_of, rand_index, within
+from wstrack.analysis.clustering import K, rand_index, within
 from wstrack.analysis.estimators import one_thread
-from wstrack.analysis.kmeans import kmeans_labels
-from wstrack.analysis.reduction import rough_plane
+from wstrack.analysis.procedure import Procedure
 
-__all__ = ["Procedure", "Space", "Trial", "halved", "null_data", "separation", "silhouette", "trial"]
+__all__ = ["Resampling", "halved", "null_data", "resample", "separation", "silhouette"]
 
-Space = Literal["plane", "curves"]
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -34,37 +32,7 @@ _LEAST = 3  # layers; one or two beside the others are outliers, not a cluster t
 
 
 @dataclass(frozen=True)
-class Procedure:
-    """From curves to labels: reduced and clustered, in one fixed way; `on` is as in `stability`."""
-
-    reduce: Any = "pca"
-    cluster: Any = "kmeans"
-    on: Space = "plane"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.on not in get_args(Space):
-            raise ValueError(
-                f"unknown space {self.on!r}; pass cluster_on= (--cluster-on) one of: {', '.join(get_args(Space))}"
-            )
-
-    def points(self, values: Matrix) -> Matrix:
-        """What is clustered, of curves of shape (layers, steps)."""
-        return rough_plane(values, self.reduce, seed=self.seed) if self.on == "plane" else values
-
-    def labels(self, sets: Sequence[Matrix], k: K) -> Labels:
-        """The labels of several sets of points, of shape (sets, layers)."""
-        if self.cluster != "kmeans" or k == "auto":
-            return np.array([labels_of(pd.DataFrame(one), self.cluster, k=k, seed=self.seed) for one in sets])
-        found = np.empty((len(sets), len(sets[0])), dtype=np.int64)
-        for width in {one.shape[1] for one in sets}:
-            those = [place for place, one in enumerate(sets) if one.shape[1] == width]
-            found[those] = kmeans_labels(np.stack([sets[place] for place in those]), int(k), seed=self.seed)
-        return found
-
-
-@dataclass(frozen=True)
-class Trial:
+class Resampling:
     """How a procedure fares on the data and on null data; a column for each k.
 
     Attributes:
@@ -113,34 +81,32 @@ class Trial:
         return np.asarray((1 + (self.score[1:] >= self.score[0]).sum(axis=0)) / len(self.score))
 
 
-def trial(
+def resample(
     values: pd.DataFrame,
     procedure: Procedure,
     ks: Sequence[K],
     *,
     splits: int = 20,
     nulls: int | None = None,
-    seed: int = 0,
-) -> Trial:
+) -> Resampling:
     """Try a procedure with every k on the data, on halves of its steps, and on null data.
 
     Args:
         values: rows = layers, columns = steps, finite; at least four steps.
-        procedure: what is tried.
+        procedure: what is tried; its seed is that of the splits and of the null data too.
         ks: the numbers of clusters; ("auto",) for a method that finds its own.
         splits: of the data's steps at random into halves.
         nulls: how many null data sets; None = 39, or 19 for more than 300 layers: the smallest p is 0.025, or 0.05.
-        seed: of the splits and of the null data.
     """
     matrix = values.to_numpy(dtype=np.float64)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(procedure.seed)
     if nulls is None:
         nulls = 39 if len(matrix) <= _SOME else 19
     with one_thread():
         ours, agreement, divided = _tried([matrix], procedure, ks, splits, rng)
         simulated = null_data(matrix, rng)
         # On the plane all null data go through the clustering together; whole curves would take too much memory.
-        at_once = max(nulls, 1) if procedure.on == "plane" else 1
+        at_once = max(nulls, 1) if procedure.cluster_on == "plane" else 1
         rows = [
             _tried([next(simulated) for _ in range(min(at_once, nulls - first))], procedure, ks, 1, rng)[:2]
             for first in range(0, nulls, at_once)
@@ -149,7 +115,7 @@ def trial(
     null_agreement = np.concatenate([row[1][:, 0] for row in rows]) if rows else np.zeros((0, len(ks)))
     inertia, shape, apart = ours[:, 0]
     null_inertia, null_shape, null_apart = null
-    return Trial(
+    return Resampling(
         ks=tuple(ks),
         agreement=agreement[0],
         inertia=inertia,

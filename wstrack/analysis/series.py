@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS
 from wstrack.runs.run import Run
 
-__all__ = ["aggregated", "choose_metric", "matched", "settings_of", "suited_scale"]
+__all__ = ["aggregated", "choose_metric", "encodable", "matched", "settings_of", "suited_scale"]
 
 
 def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
@@ -151,3 +151,25 @@ def suited_scale(series: pd.DataFrame, metric: str) -> Literal["log10", "linear"
     """
     values = series.to_numpy()
     return "linear" if metric == "cosine" or (values < 0).any() or not np.any(values > 0) else "log10"
+
+
+def encodable(run: Run) -> Run:
+    """The run with halves of surrogate pairs in its names as JSON writes them, for pandas takes no such text."""
+
+    def escaped(values: Iterable[Any]) -> list[Any]:
+        return [v.encode(errors="backslashreplace").decode() if isinstance(v, str) else v for v in values]
+
+    def renamed(frame: pd.DataFrame, axis: Literal["index", "columns"]) -> pd.DataFrame:
+        names: pd.Index[Any] = getattr(frame, axis)
+        return frame.set_axis(pd.Index(escaped(names), dtype=object, name=names.name), axis=axis)
+
+    layers = renamed(run.layers, "index")
+    for column in ("kind", "block"):
+        layers[column] = pd.Series(escaped(layers[column]), index=layers.index, dtype=object)
+    return replace(
+        run,
+        layers=layers,
+        facts=dict(zip(run.facts, escaped(run.facts.values()), strict=True)),
+        series={metric: renamed(frame, "columns") for metric, frame in run.series.items()},
+        sums={name: renamed(frame, "columns") for name, frame in run.sums.items()},
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,22 +13,20 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 
-from wstrack.analysis.choice import ALPHA
-from wstrack.analysis.clustering import K, labels_of, rand_index, takes_k
-from wstrack.analysis.clustering import cluster as clustered
+from wstrack.analysis.choice import choose
+from wstrack.analysis.clustering import K, cluster, labels_of, rand_index
+from wstrack.analysis.cutoffs import CLUSTERS_P, HOLDS_FROM, SHAKY_FROM, STABLE_FROM
 from wstrack.analysis.estimators import one_thread
-from wstrack.analysis.resampling import Procedure, Space, Trial, halved, trial
+from wstrack.analysis.procedure import Procedure
+from wstrack.analysis.resampling import Resampling, halved, resample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HOLDS_FROM", "SHAKY_FROM", "STABLE_FROM", "Space", "Stability", "Verdict", "stability"]
+__all__ = ["Stability", "Verdict", "measure_stability"]
 
 Verdict = Literal["stable", "shaky", "not stable", "continuous"]
 
-STABLE_FROM = 0.8  # with the two halves in this agreement, nearly every layer keeps its companions
-SHAKY_FROM = 0.5  # below it, chance has as much say as the run
-HOLDS_FROM = 0.75  # of a single cluster, by Jaccard index (Hennig 2007); below 0.5 it has dissolved
 _STARTS = 10
 
 
@@ -44,7 +42,7 @@ class Stability:
             (`p` above 0.05: one cloud was cut into pieces); else "shaky" below 0.8, "stable" from there.
         null: the mean and the 95th percentile of the same agreement on data without clusters; None if not tried.
         p: how often data without clusters stand out as far; None if not tried.
-        ways: by way of changing something, the `median`, `low` and `high` agreement, how `many` times it was done, and
+        perturbations: by what is changed, the `median`, `low` and `high` agreement, how `many` times it was done, and
             in words what it `says`.
         clusters: by cluster (the ids of `Clustering.labels`), its number of `layers`; `jaccard`, the median over
             bootstraps of its overlap with the cluster most like it, and `low`, the 10th percentile; `verdict` "holds"
@@ -61,25 +59,21 @@ class Stability:
     verdict: Verdict
     null: tuple[float, float] | None = None
     p: float | None = None
-    ways: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    perturbations: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
     clusters: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
     layers: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False)
     consensus: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype=np.int64), compare=False)
 
 
-def stability(
+def measure_stability(
     values: pd.DataFrame,
+    procedure: Procedure | None = None,
     *,
-    on: Space = "plane",
-    reduce: Any = "pca",
-    cluster: Any = "kmeans",
-    k: K = "auto",
     halves: int = 20,
     bootstraps: int = 30,
     nulls: int | None = None,
     runs: Sequence[pd.DataFrame] = (),
-    tried: Trial | None = None,
-    seed: int = 0,
+    resampling: Resampling | None = None,
 ) -> Stability | None:
     """Cluster again after changing what should not matter, and see what stays.
 
@@ -87,36 +81,32 @@ def stability(
     samples; into halves of whole blocks of neighbouring samples, for these are not independent; into the first and the
     last half, which asks whether the clusters last. Blocks of samples are drawn with replacement (a moving block
     bootstrap, Kunsch 1989), the method starts elsewhere, and where there are several runs each is clustered alone. That
-    the halves agree does not show that there are clusters; so the same is done to data without any (`trial`).
+    the halves agree does not show that there are clusters; so the same is done to data without any (`resample`).
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
-        on: cluster the reduced "plane", or the "curves" themselves.
-        reduce: as in `wstrack.analysis.reduce`.
-        cluster: as in `wstrack.analysis.cluster`.
-        k: the number of clusters in every half (`Clustering.k`); "auto" chooses it once, on all steps. A clusterer
-            that takes no number finds its own in each half.
+        procedure: how the clusters are made; with a `k` that is yet to be chosen, it is chosen once, on all steps. A
+            clusterer that takes no number finds its own in each half. None = `Procedure()`.
         halves: how many times the steps are split.
         bootstraps: how many times blocks of steps are drawn, at least once.
-        nulls: how many data sets without clusters are tried (as in `trial`); 0 = none, and no verdict "continuous".
+        nulls: how many data sets without clusters are tried (as in `resample`); 0 = none, and no verdict "continuous".
         runs: the prepared values of single runs with the same layers, where `values` is their mean.
-        tried: `Choice.trial`, to save doing it again.
-        seed: of everything random.
+        resampling: `Choice.resampling`, to save doing it again.
 
     Returns:
         None where there is nothing to compare: fewer than four steps, one cluster everywhere, or only noise.
 
     Raises:
-        ValueError: as `reduce` and `cluster` raise it, an unknown `on`, or `halves` below 1.
+        ValueError: as `reduce` and `cluster` raise it, or `halves` or `bootstraps` below 1.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> level = np.repeat([0.0, 5.0], 6)[:, None]
-        >>> found = stability(pd.DataFrame(level + rng.normal(size=(12, 40))), k=2)
+        >>> found = measure_stability(pd.DataFrame(level + rng.normal(size=(12, 40))), Procedure(k=2))
         >>> found.median, found.verdict, found.clusters["verdict"].tolist()
         (1.0, 'stable', ['holds', 'holds'])
     """
-    procedure = Procedure(reduce, cluster, on, seed)
+    procedure = procedure or Procedure()
     if halves < 1:
         raise ValueError(f"halves={halves} is no number of splits; pass halves= at least 1")
     if bootstraps < 1:
@@ -124,31 +114,34 @@ def stability(
     if values.shape[1] < 4:
         return None
     matrix = values.to_numpy(dtype=np.float64)
-    if not takes_k(cluster):
-        k = "auto"
-    elif k == "auto" and isinstance(cluster, str):
-        k = clustered(pd.DataFrame(procedure.points(matrix)), cluster, seed=seed).k
-    if tried is None or k not in tried.ks:
-        tried = trial(values, procedure, [k], splits=halves, nulls=nulls, seed=seed)
-        chance = tried.single_p
+    if procedure.chooses_k:
+        choice = choose(values, procedure)
+        procedure, resampling = procedure.with_k(choice.k), choice.resampling
+    k = procedure.number
+    if resampling is None or k not in resampling.ks:
+        resampling = resample(values, procedure, [k], splits=halves, nulls=nulls)
+        chance = resampling.single_p
     else:
-        chance = tried.p
-    column = tried.ks.index(k)
-    if not tried.divided[column]:
+        chance = resampling.p
+    column = resampling.ks.index(k)
+    if not resampling.divided[column]:
         return None
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([procedure.seed, 1])
     with one_thread():
-        whole = clustered(pd.DataFrame(procedure.points(matrix), index=values.index), cluster, k=k, seed=seed).labels
+        points = pd.DataFrame(procedure.points(matrix), index=values.index)
+        whole = cluster(points, procedure.cluster, k=k, seed=procedure.seed).labels
         labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
         if (labels < 0).all():
             return None
-        resampled = (matrix.take(_blocks(matrix.shape[1], rng), axis=1) for _ in range(bootstraps))
-        drawn = procedure.labels([procedure.points(one) for one in resampled], k)
-        ways = _ways(procedure, matrix, k, labels, drawn, runs, rng)
-    agreement = tuple(float(one) for one in tried.agreement[:, column])
+        redrawn = (matrix.take(_blocks(matrix.shape[1], rng), axis=1) for _ in range(bootstraps))
+        drawn = procedure.labels([procedure.points(one) for one in redrawn], k)
+        perturbations = _perturbations(procedure, matrix, k, labels, drawn, runs, rng)
+    agreement = tuple(float(one) for one in resampling.agreement[:, column])
     median = float(np.median(agreement))
-    ways = pd.concat([_way("random halves", agreement, "more than the noise of single samples"), ways])
-    null = tried.null_agreement[:, column]
+    perturbations = pd.concat(
+        [_perturbation("random halves", agreement, "more than the noise of single samples"), perturbations]
+    )
+    null = resampling.null_agreement[:, column]
     p = float(chance[column]) if len(null) else None
     clusters, kept = _held(labels, drawn)
     return Stability(
@@ -160,9 +153,9 @@ def stability(
         verdict=_verdict(median, p),
         null=(float(null.mean()), float(np.quantile(null, 0.95))) if len(null) else None,
         p=p,
-        ways=ways,
+        perturbations=perturbations,
         clusters=clusters,
-        layers=pd.Series(kept, index=values.index, name="kept"),
+        layers=pd.Series(kept, index=values.index, name="stays"),
         consensus=pd.Series(list(_consensus(labels, drawn)), index=values.index, name="cluster"),
     )
 
@@ -170,7 +163,7 @@ def stability(
 def _verdict(median: float, p: float | None) -> Verdict:
     if median < SHAKY_FROM:
         return "not stable"
-    if p is not None and p > ALPHA:
+    if p is not None and p > CLUSTERS_P:
         return "continuous"
     return "stable" if median >= STABLE_FROM else "shaky"
 
@@ -187,7 +180,7 @@ def _block(steps: int) -> int:
     return max(1, round(float(np.cbrt(steps))))
 
 
-def _ways(
+def _perturbations(
     procedure: Procedure,
     matrix: NDArray[np.float64],
     k: K,
@@ -196,7 +189,7 @@ def _ways(
     runs: Sequence[pd.DataFrame],
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """The rows of `Stability.ways` after the first."""
+    """The rows of `Stability.perturbations` after the first."""
     steps = matrix.shape[1]
     rows = []
 
@@ -206,32 +199,38 @@ def _ways(
 
     if _block(steps) > 1:
         blocks = between_halves([halved(steps, rng, block=_block(steps)) for _ in range(10)])
-        rows.append(_way("halves of blocks", blocks, "more than what neighbouring samples share"))
+        rows.append(_perturbation("halves of blocks", blocks, "more than what neighbouring samples share"))
     ends = np.arange(steps // 2), np.arange(steps // 2, steps)
-    rows.append(_way("first and last half", between_halves([ends]), "the clusters last over the training"))
+    rows.append(_perturbation("first and last half", between_halves([ends]), "the clusters last over the training"))
     rows.append(
-        _way("bootstrap of blocks", [rand_index(labels, one) for one in drawn], "a run with other chances looks alike")
+        _perturbation(
+            "bootstrap of blocks",
+            [rand_index(labels, one) for one in drawn],
+            "another run of the same training would have the same clusters",
+        )
     )
     points = pd.DataFrame(procedure.points(matrix))
     started = []
     for start in range(_STARTS):
         method = KMeans(init="k-means++", n_init=1) if procedure.cluster == "kmeans" else procedure.cluster
         started.append(rand_index(labels, labels_of(points, method, k=k, seed=start)))
-    rows.append(_way("starts", started, "the method finds the same from another start"))
+    rows.append(_perturbation("starts", started, "the method finds the same from another start"))
     if len(runs) > 1:
         alone = procedure.labels([procedure.points(run.to_numpy(dtype=np.float64)) for run in runs], k)
         pairs = [(a, b) for a in range(len(runs)) for b in range(a)]
         chosen = rng.permutation(len(pairs))[:1000]
         rows.append(
-            _way("runs", [rand_index(*alone[list(pairs[i])]) for i in chosen], "each run alone has the same clusters")
+            _perturbation(
+                "runs", [rand_index(*alone[list(pairs[i])]) for i in chosen], "each run alone has the same clusters"
+            )
         )
     return pd.concat(rows)
 
 
-def _way(name: str, agreement: Sequence[float], says: str) -> pd.DataFrame:
+def _perturbation(name: str, agreement: Sequence[float], says: str) -> pd.DataFrame:
     low, median, high = np.quantile(agreement, [0.1, 0.5, 0.9])
     row = {"median": median, "low": low, "high": high, "many": len(agreement), "says": says}
-    return pd.DataFrame(row, index=pd.Index([name], name="way"))
+    return pd.DataFrame(row, index=pd.Index([name], name="perturbation"))
 
 
 def _held(labels: NDArray[np.int64], drawn: NDArray[np.int64]) -> tuple[pd.DataFrame, NDArray[np.float64]]:

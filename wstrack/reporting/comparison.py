@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d, Span
 from bokeh.plotting import figure
 
-from wstrack import analysis
 from wstrack.analysis import Comparison
-from wstrack.analysis.series import matched, settings_of
+from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import whole_steps, with_powers
 from wstrack.reporting.figures import ABOUT_LAYER
+from wstrack.reporting.labels import number, shorten
 from wstrack.reporting.layers import group_names
-from wstrack.reporting.marks import GREY, number, shorten
-from wstrack.reporting.result import Report
+from wstrack.reporting.marks import GREY
 from wstrack.reporting.thin import thin
 
-__all__ = ["COLOURS", "courses", "groups", "ratios", "setting_curves"]
+__all__ = ["COLOURS", "groups", "ratios", "setting_curves"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", GREY)
 _MOST = 6  # settings with a figure of their own; the table has all
 
 
-def groups(report: Report, source: ColumnDataSource) -> figure:
+def groups(analysis: Analysis, source: ColumnDataSource) -> figure:
     """Every layer as a point at its median, a row a group."""
-    names = group_names(report)
+    names = group_names(analysis)
     plot = figure(
         height=70 + 26 * len(names), sizing_mode="stretch_width", tools="tap,xpan,xwheel_zoom,reset",
-        active_drag=None, x_axis_type="log" if report.logarithmic else "linear",
-        y_range=Range1d(start=len(names) - 0.5, end=-0.5), x_axis_label=f"median {shorten(report.metric, width=40)}",
+        active_drag=None, x_axis_type="log" if analysis.logarithmic else "linear",
+        y_range=Range1d(start=len(names) - 0.5, end=-0.5), x_axis_label=f"median {shorten(analysis.metric, width=40)}",
     )  # fmt: skip
     points = plot.scatter(
         "median", "group_row", source=source, marker="marker", size=9, fill_color="colour", line_color="colour",
         fill_alpha=0.5, line_alpha=0.9, nonselection_fill_alpha=0.1, nonselection_line_alpha=0.1,
     )  # fmt: skip
-    middle = list(report.groups.table["median"]) if report.groups is not None else []
+    middle = list(analysis.groups.table["median"]) if analysis.groups is not None else []
     plot.scatter(x=middle, y=list(range(len(names))), marker="dash", angle=np.pi / 2, size=22, line_width=2,
                  line_color=GREY)  # fmt: skip
     plot.yaxis.ticker = FixedTicker(ticks=list(range(len(names))))
@@ -45,11 +43,11 @@ def groups(report: Report, source: ColumnDataSource) -> figure:
     return plot
 
 
-def ratios(report: Report, comparison: Comparison, source: ColumnDataSource) -> dict[str, figure]:
+def ratios(analysis: Analysis, comparison: Comparison, source: ColumnDataSource) -> dict[str, figure]:
     """By setting, each layer's ratio to the reference with its interval; grey where it may be chance."""
     plots = {}
     rows = comparison.layers.set_index(["setting", "layer"])
-    names = {name: place for place, name in enumerate(report.series.columns)}
+    names = {name: place for place, name in enumerate(analysis.series.columns)}
     for place, setting in enumerate(comparison.settings[1 : _MOST + 1], 1):
         here = rows.loc[setting]
         at = [names[name] for name in here.index if name in names]
@@ -91,39 +89,20 @@ def ratios(report: Report, comparison: Comparison, source: ColumnDataSource) -> 
     return plots
 
 
-def courses(report: Report) -> dict[str, tuple[pd.Series[float], pd.Series[float]]]:
-    """By setting, the geometric mean over its layers and runs, and its standard deviation over runs in decades.
-
-    Empty where the settings were told apart by a function, which the report does not keep.
-    """
-    by = report.settings["compare"]
-    if report.comparison is None or by == "a function of the run" or not report.logarithmic:
-        return {}
-    frames, _ = matched(report.runs, report.metric, common=True)
-    frames = analysis.align(frames, report.settings["align"])
-    found = {}
-    for name, runs in settings_of(report.runs, frames, by).items():
-        finite = [run.where(np.isfinite(run) & (run > 0)) for run in runs]
-        logs = pd.DataFrame({place: pd.DataFrame(np.log10(run)).mean(axis=1) for place, run in enumerate(finite)})
-        found[name] = (10.0 ** logs.mean(axis=1), logs.std(axis=1))
-    return found
-
-
-def setting_curves(report: Report, x_range: Range1d) -> figure | None:
+def setting_curves(analysis: Analysis, x_range: Range1d) -> figure | None:
     """The course of each setting, with one standard deviation over its runs."""
-    found = courses(report)
-    if not found:
+    if analysis.comparison is None or not analysis.logarithmic:
         return None
     plot = figure(
         height=280, sizing_mode="stretch_width", x_range=x_range, y_axis_type="log", tools="pan,wheel_zoom,reset",
-        active_drag=None, x_axis_label="step", y_axis_label=shorten(report.metric, width=40),
+        active_drag=None, x_axis_label="step", y_axis_label=shorten(analysis.metric, width=40),
     )  # fmt: skip
     low, high = np.inf, -np.inf
-    for place, (mean, deviation) in enumerate(found.values()):
-        mean = mean.dropna()
-        deviation = deviation.reindex(mean.index).fillna(0)
-        picked = thin(np.asarray([mean], dtype=np.float64), points=300)[0]
-        x, y, away = mean.index.to_numpy()[picked], mean.to_numpy()[picked], 10 ** deviation.to_numpy()[picked]
+    for place, (_, course) in enumerate(analysis.comparison.courses.groupby("setting", sort=False)):
+        course = course.dropna(subset="mean")
+        picked = thin(course["mean"].to_numpy(dtype=np.float64)[None], points=300)[0]
+        x, y = course["step"].to_numpy()[picked], course["mean"].to_numpy()[picked]
+        away = 10 ** course["deviation"].fillna(0).to_numpy()[picked]
         colour = COLOURS[place % len(COLOURS)]
         plot.varea(x=x, y1=y / away, y2=y * away, fill_color=colour, fill_alpha=0.18)
         plot.line(x=x, y=y, line_color=colour, line_width=2.5, line_dash="solid" if place < len(COLOURS) else "dashed")

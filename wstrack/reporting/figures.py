@@ -14,10 +14,10 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
+from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import whole_steps, with_powers
-from wstrack.reporting.layers import analysed
-from wstrack.reporting.marks import GREY, Mark, clusters_of, shorten
-from wstrack.reporting.result import Report
+from wstrack.reporting.labels import shorten
+from wstrack.reporting.marks import GREY, Mark, clusters_of
 from wstrack.reporting.thin import thin
 
 __all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
@@ -29,7 +29,7 @@ FEW = 60  # curves that can still be told apart where they are not divided into 
 
 
 def curves(
-    report: Report, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d, *, logarithmic: bool
+    analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d, *, logarithmic: bool
 ) -> figure:
     """Each cluster's median over its layers, with the band from the 10th to the 90th percentile.
 
@@ -39,9 +39,9 @@ def curves(
     plot = figure(
         height=380, sizing_mode="stretch_width", x_range=x_range, y_axis_type="log" if logarithmic else "linear",
         tools="pan,wheel_zoom,box_zoom,reset,tap",
-        active_drag=None, x_axis_label="step", y_axis_label=shorten(report.metric, width=40),
+        active_drag=None, x_axis_label="step", y_axis_label=shorten(analysis.metric, width=40),
     )  # fmt: skip
-    frame = analysed(report)
+    frame = analysis.curves
     steps = frame.columns.to_numpy()
     whole = len(marks) == 1
     usual = 0.5 if len(frame) <= (FEW if whole else 12) else 0.0
@@ -63,8 +63,8 @@ def curves(
         x = steps[picked].astype(np.float32)
         colour = GREY if whole else mark.colour
         shades = [plot.varea(x=x, y1=low[picked], y2=high[picked], fill_color=colour, fill_alpha=0.14)]
-        if report.bands is not None and report.logarithmic:
-            deviation = report.bands.deviation[mark.layers].reindex(steps).median(axis="columns").fillna(0).to_numpy()
+        if analysis.bands is not None and analysis.logarithmic:
+            deviation = analysis.bands.deviation[mark.layers].reindex(steps).median(axis="columns").fillna(0).to_numpy()
             above, below = (middle * 10**deviation)[picked], (middle / 10**deviation)[picked]
             shades.append(plot.varea(x=x, y1=below, y2=above, fill_color=colour, fill_alpha=0.3))
         dash = "solid" if 0 < mark.label <= 7 else "dashed"
@@ -82,7 +82,7 @@ def curves(
         plot.y_range.renderers = framed  # a lone spike of one layer among hundreds would squeeze everything else
     if logarithmic:
         with_powers(plot, *extent)
-    for at in report.phases.breaks if report.phases else ():
+    for at in analysis.phases.breaks if analysis.phases else ():
         plot.vspan(x=[at], line_color=GREY, line_width=1, line_dash=[5, 3])
     plot.add_tools(HoverTool(renderers=[single], tooltips=ABOUT_LAYER))
     plot.xgrid.visible = False
@@ -90,27 +90,27 @@ def curves(
     return plot
 
 
-def plane(report: Report, source: ColumnDataSource) -> figure:
+def plane(analysis: Analysis, source: ColumnDataSource) -> figure:
     """Every layer as a point on the two components."""
     plot = figure(
         height=430, sizing_mode="stretch_width", tools="pan,wheel_zoom,box_zoom,lasso_select,tap,reset",
         active_drag=None,
-        x_axis_label=axis_of(report, 0), y_axis_label=axis_of(report, 1),
+        x_axis_label=axis_of(analysis, 0), y_axis_label=axis_of(analysis, 1),
     )  # fmt: skip
     points = plot.scatter(
         "component_1", "component_2", source=source, marker="marker", size=9, fill_color="colour", line_color="colour",
         fill_alpha=0.65, line_alpha=0.9, nonselection_fill_alpha=0.12, nonselection_line_alpha=0.12,
     )  # fmt: skip
     # A direction in which the layers do not differ keeps its place beside the other.
-    extents = np.ptp(report.reduction.points.to_numpy(), axis=0)
+    extents = np.ptp(analysis.reduction.points.to_numpy(), axis=0)
     plot.x_range.min_interval = plot.y_range.min_interval = float(extents.max() / 10) or 1.0
     plot.add_tools(HoverTool(renderers=[points], tooltips=ABOUT_LAYER))
     return plot
 
 
-def axis_of(report: Report, place: int) -> str:
+def axis_of(analysis: Analysis, place: int) -> str:
     """Its number, what it follows, and how much of the variance it has."""
-    component = report.components[place]
+    component = analysis.components[place]
     share = "" if component.explained is None else f" ({_percent(component.explained)} of the variance)"
     back = "" if component.correlation > 0 else ", downwards" if place else ", leftwards"
     meaning = f": {component.meaning.partition(' (')[0]}{back}" if component.meaning else ""
@@ -121,21 +121,21 @@ def _percent(share: float) -> str:
     return "less than 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
-def scan(report: Report) -> dict[str, figure]:
+def scan(analysis: Analysis) -> dict[str, figure]:
     """What each k would have given, beside what data without clusters give; the chosen k marked.
 
     Inertia and silhouette where k was given; nothing where the clusterer was not tried over k.
     """
     columns: dict[str, tuple[str, str | None]]
-    if report.choice is not None and len(report.choice.table):
-        table = report.choice.table
+    if analysis.choice is not None and len(analysis.choice.table):
+        table = analysis.choice.table
         columns = {
             "agreement": ("agreement of halves", "agreement_null"),
             "separation": ("separation (sd)", "separation_null"),
             "silhouette": ("silhouette", "silhouette_null"),
         }
     else:
-        table = report.clustering.curve
+        table = analysis.clustering.curve
         columns = {"inertia": ("inertia", None), "silhouette": ("silhouette", None)} if len(table) else {}
     plots = {}
     for column, (name, null) in columns.items():
@@ -148,7 +148,7 @@ def scan(report: Report) -> dict[str, figure]:
             plot.line(x=table.index, y=table[null], line_color=GREY, line_width=1.5, line_dash=[5, 3])
         plot.line(x=known.index, y=known, line_color="#0072B2", line_width=1.5)
         plot.scatter(x=known.index, y=known, size=5, color="#0072B2")
-        k = report.clustering.k
+        k = analysis.clustering.k
         if k in known.index:
             plot.scatter(x=[k], y=[known[k]], size=11, color="#0072B2")
             plot.add_layout(Span(location=k, dimension="height", line_color="#0072B2", line_dash="dotted"))

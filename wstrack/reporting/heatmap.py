@@ -26,12 +26,13 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
+from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import plain, powers, whole_steps
-from wstrack.reporting.marks import GREY, Mark, labels, layer_colours, printable, shorten
-from wstrack.reporting.result import Report
+from wstrack.reporting.labels import labels, printable, shorten
+from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.thin import Tiles
 
-__all__ = ["HeatMap", "heatmap"]
+__all__ = ["HeatMap", "draw_heatmap"]
 
 INFINITE = "#ffffff"
 
@@ -53,11 +54,13 @@ class HeatMap:
     scales: dict[str, list[Model]]
 
 
-def heatmap(report: Report, tiles: Tiles, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d) -> HeatMap:
+def draw_heatmap(
+    analysis: Analysis, tiles: Tiles, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d
+) -> HeatMap:
     """Layers from input (top) to output (bottom) by steps, with the clusters as a strip beside the layers."""
-    layers = [printable(str(layer)) for layer in report.series.columns]
+    layers = [printable(str(layer)) for layer in analysis.series.columns]
     rows = len(tiles.rows)
-    scales = _scales(tiles, logarithmic=report.logarithmic)
+    scales = _scales(tiles, logarithmic=analysis.logarithmic)
     mapper, ticker, formatter = next(iter(scales.values()))
 
     # Both halves get the same borders above and below: that is what keeps their rows level.
@@ -68,7 +71,7 @@ def heatmap(report: Report, tiles: Tiles, source: ColumnDataSource, marks: Seque
         "min_border_bottom": 46,
         "min_border_left": 4,
     }
-    strip = _strip(report, tiles, source, marks, frame)
+    strip = _strip(analysis, tiles, source, marks, frame)
     image = figure(
         **frame, x_range=x_range, tools="xpan,xwheel_zoom,box_zoom,reset", active_drag=None, min_border_right=12,
         sizing_mode="stretch_width", x_axis_label="step",
@@ -97,13 +100,13 @@ def heatmap(report: Report, tiles: Tiles, source: ColumnDataSource, marks: Seque
         fill_alpha=0, selection_fill_alpha=0, nonselection_fill_alpha=0.72,
     )  # fmt: skip
     image.add_tools(TapTool(renderers=[veil]))
-    for at in report.phases.breaks if report.phases else ():
+    for at in analysis.phases.breaks if analysis.phases else ():
         # White on black is seen on every colour of the map.
         for width, colour, dash in ((2, "black", "solid"), (1, "white", [6, 4])):
             image.vspan(x=[at - tiles.width / 2], line_color=colour, line_width=width, line_dash=dash, line_alpha=0.8)
     bar = ColorBar(
         color_mapper=mapper, orientation="horizontal", height=8, padding=4, margin=0, label_standoff=4,
-        title=shorten(report.metric, width=60), title_standoff=4, ticker=ticker, formatter=formatter,
+        title=shorten(analysis.metric, width=60), title_standoff=4, ticker=ticker, formatter=formatter,
     )  # fmt: skip
     image.add_layout(bar, "above")
     layout = Row(children=[strip, image], sizing_mode="stretch_width", spacing=0)
@@ -133,13 +136,13 @@ def _extent(values: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def _strip(
-    report: Report, tiles: Tiles, source: ColumnDataSource, marks: Sequence[Mark], frame: dict[str, Any]
+    analysis: Analysis, tiles: Tiles, source: ColumnDataSource, marks: Sequence[Mark], frame: dict[str, Any]
 ) -> figure:
     """The layers' names and clusters, as wide as the names need; all other width is the image's.
 
     A layer that is chosen gets a triangle, for its row may be thinner than a pixel.
     """
-    firsts = [str(report.series.columns[first]) for first, _ in tiles.rows]
+    firsts = [str(analysis.series.columns[first]) for first, _ in tiles.rows]
     strip = figure(
         **frame, x_range=(0, 2), tools="", toolbar_location=None, frame_width=18, width=None, min_border_right=0,
         stylesheets=[":host { flex: none !important; }"],

@@ -7,33 +7,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from bokeh.models import ColumnDataSource, DataTable, HTMLTemplateFormatter, TableColumn
 from numpy.typing import NDArray
 
-from wstrack.reporting.marks import GREY, Mark, layer_colours, printable
-from wstrack.reporting.result import Report
+from wstrack.analysis.analysis import Analysis
+from wstrack.reporting.labels import printable
+from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.theme import TABLE
 from wstrack.reporting.thin import Tiles, compact, thin
 
-__all__ = ["BANDED_UP_TO", "analysed", "group_names", "layer_source", "table"]
+__all__ = ["BANDED_UP_TO", "group_names", "layer_source", "table"]
 
 BANDED_UP_TO = 300  # layers; a band over runs for each of more would make the page large
 _SPARK = 24
 _MANY = 1000  # layers; with more, their curves are drawn from fewer points
 
 
-def layer_source(report: Report, marks: Sequence[Mark], tiles: Tiles) -> ColumnDataSource:
+def layer_source(analysis: Analysis, marks: Sequence[Mark], tiles: Tiles) -> ColumnDataSource:
     """A row a layer: what the heat map, the plane, the curves and the table draw, and select together.
 
     A layer that was not clustered has no point and no curve, and says why. `row` and `height` are in rows of the heat
     map, which may hold several layers each.
     """
-    table = report.table
+    table = analysis.table
     look = {layer: mark for mark in marks for layer in mark.layers}
     clustered = [look.get(layer) for layer in table.index]
     colours = layer_colours(marks)
-    frame = analysed(report)
+    frame = analysis.curves
     values, steps = frame.to_numpy(), frame.columns.to_numpy()
     picked = thin(values, points=150 if len(values) <= _MANY else 100)
     place = {layer: row for row, layer in enumerate(frame.index)}
@@ -67,31 +67,25 @@ def layer_source(report: Report, marks: Sequence[Mark], tiles: Tiles) -> ColumnD
         "row": (np.arange(len(table)) + 0.5) / layers_a_row - 0.5,
         "height": np.full(len(table), 1 / layers_a_row),
     }
-    if "kept" in table:
-        columns["kept"] = table["kept"].to_numpy(np.float64)
+    if "stays" in table:
+        columns["stays"] = table["stays"].to_numpy(np.float64)
     if "group" in table:
         columns["group"] = [printable(name) for name in table["group"].fillna("")]
-        rows = {name: row for row, name in enumerate(group_names(report))}
+        rows = {name: row for row, name in enumerate(group_names(analysis))}
         columns["group_row"] = np.array([rows.get(name, -1) for name in table["group"]])
-    for name, column in report.phase_clusters.items():
+    for name, column in analysis.phase_clusters.items():
         columns[str(name)] = column.reindex(table.index).fillna(0).to_numpy(np.int64)
-    if report.bands is not None and len(frame) <= BANDED_UP_TO and report.logarithmic:
-        deviation = report.bands.deviation[frame.index].reindex(frame.columns).T.fillna(0.0).to_numpy()
+    if analysis.bands is not None and len(frame) <= BANDED_UP_TO and analysis.logarithmic:
+        deviation = analysis.bands.deviation[frame.index].reindex(frame.columns).T.fillna(0.0).to_numpy()
         high, low = drawn(values * 10**deviation), drawn(values / 10**deviation)
         columns["band_steps"] = [np.concatenate([x, x[::-1]]) for x in columns["steps"]]
         columns["band"] = [np.concatenate([up, down[::-1]]) for up, down in zip(high, low, strict=True)]
     return ColumnDataSource(columns, name="layers")
 
 
-def analysed(report: Report) -> pd.DataFrame:
-    """The prepared values, back on the metric's own scale."""
-    values = report.prepared.values
-    return 10.0**values if report.prepared.settings["scale"] == "log10" else values
-
-
-def group_names(report: Report) -> list[str]:
+def group_names(analysis: Analysis) -> list[str]:
     """The groups in the order of their first layers."""
-    return [str(name) for name in report.groups.table.index] if report.groups is not None else []
+    return [str(name) for name in analysis.groups.table.index] if analysis.groups is not None else []
 
 
 def _sparks(values: NDArray[np.float64]) -> list[str]:
@@ -133,7 +127,7 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
         TableColumn(field="kind", title="kind", width=80),
         TableColumn(field="shape", title="shape", width=124),
         TableColumn(field="cluster", title="cluster", width=96, formatter=cluster),
-        TableColumn(field="kept", title="stays", width=58, formatter=share),
+        TableColumn(field="stays", title="stays", width=58, formatter=share),
         TableColumn(field="median", title="median", width=80, formatter=number),
         TableColumn(field="late_early_ratio", title="late / early", width=90, formatter=number),
         TableColumn(field="spark", title="course", width=76, formatter=course, sortable=False),

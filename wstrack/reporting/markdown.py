@@ -7,42 +7,48 @@ import re
 
 import pandas as pd
 
+from wstrack.analysis.analysis import Analysis
 from wstrack.reporting import words
-from wstrack.reporting.marks import chance, mark_clusters, number, returns, shorten, title
-from wstrack.reporting.result import Report
+from wstrack.reporting.labels import chance, number, shorten, title
+from wstrack.reporting.marks import mark_clusters, returns
 
-__all__ = ["markdown"]
+__all__ = ["render_markdown"]
 
 
-def markdown(report: Report) -> str:
+def render_markdown(analysis: Analysis) -> str:
     """What was measured and how completely, what was found, and each cluster with its layers.
 
     Every name in it is text from outside and stays text.
     """
-    lines = [f"# {_text(title([run.name for run in report.runs]))}", "", f"**{_text(words.verdict(report)[1])}**", ""]
-    lines += [_text(words.measured(report)), ""]
-    for run in report.runs:
+    lines = [
+        f"# {_text(title([run.name for run in analysis.runs]))}",
+        "",
+        f"**{_text(words.verdict(analysis)[1])}**",
+        "",
+    ]
+    lines += [_text(words.measured(analysis)), ""]
+    for run in analysis.runs:
         lines += [f"- {_text(run.name)}: {_text(str(run.completeness))}"]
         lines += [f"    - {_text(note)}" for note in run.completeness.notes]
     lines += ["", "## What was found", ""]
-    lines += [f"{place}. {_text(finding.text)}" for place, finding in enumerate(report.findings, 1)] or [
+    lines += [f"{place}. {_text(finding.text)}" for place, finding in enumerate(analysis.findings, 1)] or [
         "Nothing that stands out from chance."
     ]
-    lines += ["", "## The clusters", "", _text(words.about_stability(report)), ""]
+    lines += ["", "## The clusters", "", _text(words.about_stability(analysis)), ""]
     lines += [
         "| cluster | layers | what marks it | comes back? | median | late / early |",
         "|---|---|---|---|---|---|",
     ]
-    marks = mark_clusters(report)
+    marks = mark_clusters(analysis)
     for mark in marks:
         numbers = f"{number(mark.level)} | {number(mark.ratio)}"
         lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {returns(mark)} | {numbers} |")
-    if returned := words.about_return(report):
+    if returned := words.about_return(analysis):
         lines += ["", _text(returned)]
-    if report.comparison is not None:
-        comparison = report.comparison
+    if analysis.comparison is not None:
+        comparison = analysis.comparison
         rows = pd.concat([comparison.overall.assign(layers="all").reset_index(), comparison.thirds])
-        lines += ["", "## Side by side", "", _text(words.about_comparison(report)), ""]
+        lines += ["", "## Side by side", "", _text(words.about_comparison(analysis)), ""]
         lines += ["| setting | layers | ratio | 95 % interval | p |", "|---|---|---|---|---|"]
         for row in rows[rows["setting"] != comparison.settings[0]].to_dict("records"):
             interval = f"{number(row['low'])} to {number(row['high'])}"

@@ -15,14 +15,15 @@ from bokeh.themes import Theme
 from jinja2 import Environment, StrictUndefined
 
 from wstrack.analysis import Finding
+from wstrack.analysis.analysis import Analysis
 from wstrack.reporting import comparison, figures, layers, words
-from wstrack.reporting.heatmap import heatmap
-from wstrack.reporting.marks import chance, concise, mark_clusters, number, printable, returns, title
-from wstrack.reporting.result import Report
+from wstrack.reporting.heatmap import draw_heatmap
+from wstrack.reporting.labels import chance, concise, number, printable, title
+from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
 
-__all__ = ["page"]
+__all__ = ["render_page"]
 
 PLACES = {
     "heatmap": "see the heat map",
@@ -35,22 +36,23 @@ PLACES = {
 _OWN_PLACE = {"groups": "groups", "differences": "compare"}
 
 
-def page(report: Report) -> str:
+def render_page(analysis: Analysis) -> str:
     """The report as HTML.
 
     Every name in it is text from outside: the template escapes all but our own markup, and Bokeh
     escapes its data.
     """
-    marks = mark_clusters(report)
-    tiles = tile(report.series.to_numpy(), report.series.index.to_numpy(np.int64))
-    source = layers.layer_source(report, marks, tiles)
+    marks = mark_clusters(analysis)
+    tiles = tile(analysis.series.to_numpy(), analysis.series.index.to_numpy(np.int64))
+    source = layers.layer_source(analysis, marks, tiles)
     marked = ColumnDataSource({"step": []})
     end = tiles.start + tiles.width * tiles.image.shape[1]
     x_range = Range1d(start=tiles.start, end=end, bounds=(tiles.start, end))
-    heat = heatmap(report, tiles, source, marks, x_range)
+    heat = draw_heatmap(analysis, tiles, source, marks, x_range)
     # A figure for each scale, one of them shown: Bokeh does not change the scale of one that is drawn.
     scaled = {
-        scale: figures.curves(report, source, marks, x_range, logarithmic=scale == "log") for scale in _scales(report)
+        scale: figures.curves(analysis, source, marks, x_range, logarithmic=scale == "log")
+        for scale in _scales(analysis)
     }
     for place, curves in enumerate(scaled.values()):
         curves.visible = place == 0
@@ -60,15 +62,15 @@ def page(report: Report) -> str:
     models: dict[str, Model] = {
         "heatmap": heat.layout,
         "curves": Column(children=list(scaled.values()), sizing_mode="stretch_width", spacing=0),
-        "plane": figures.plane(report, source),
-        **{f"k_{name}": plot for name, plot in figures.scan(report).items()},
+        "plane": figures.plane(analysis, source),
+        **{f"k_{name}": plot for name, plot in figures.scan(analysis).items()},
     }
-    if report.groups is not None:
-        models["groups"] = comparison.groups(report, source)
-    if report.comparison is not None:
-        setting_curves = comparison.setting_curves(report, x_range)
+    if analysis.groups is not None:
+        models["groups"] = comparison.groups(analysis, source)
+    if analysis.comparison is not None:
+        setting_curves = comparison.setting_curves(analysis, x_range)
         models |= {"settings": setting_curves} if setting_curves else {}
-        models |= comparison.ratios(report, report.comparison, source)
+        models |= comparison.ratios(analysis, analysis.comparison, source)
     models["table"] = layers.table(source, marks)
     document = Document(theme=Theme(json=THEME))
     for model in models.values():
@@ -87,8 +89,8 @@ def page(report: Report) -> str:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )  # fmt: skip
     return environment.from_string(_file("page.html")).render(
-        report=report,
-        title=title([run.name for run in report.runs]),
+        analysis=analysis,
+        title=title([run.name for run in analysis.runs]),
         css=_file("page.css"),
         library=library.render_js(),
         figures=places,
@@ -99,26 +101,25 @@ def page(report: Report) -> str:
         concise=concise,
         returns=returns,
         places=PLACES,
-        verdict=words.verdict(report),
-        measured=words.measured(report),
-        complete=words.complete(report),
-        findings=[_shown(report, finding) for finding in report.findings],
+        verdict=words.verdict(analysis),
+        measured=words.measured(analysis),
+        complete=words.complete(analysis),
+        findings=[_shown(analysis, finding) for finding in analysis.findings],
         scales=list(scaled),
-        methods=report.__dict__.get("methods"),  # only where somebody asked for it: it takes its time
-        ways=report.stability.ways if report.stability is not None else None,
-        choice=report.choice.table if report.choice is not None else None,
-        phases=_phases(report),
+        perturbations=analysis.stability.perturbations if analysis.stability is not None else None,
+        choice=analysis.choice.table if analysis.choice is not None else None,
+        phases=_phases(analysis),
         colours=comparison.COLOURS,
         about={
-            "heatmap": words.about_heatmap(report, tiles),
-            "curves": words.about_curves(report),
-            "plane": words.about_plane(report),
-            "scan": words.about_scan(report),
-            "stability": words.about_stability(report),
-            "returned": words.about_return(report),
-            "comparison": words.about_comparison(report),
+            "heatmap": words.about_heatmap(analysis, tiles),
+            "curves": words.about_curves(analysis),
+            "plane": words.about_plane(analysis),
+            "scan": words.about_scan(analysis),
+            "stability": words.about_stability(analysis),
+            "returned": words.about_return(analysis),
+            "comparison": words.about_comparison(analysis),
         },
-        settings=words.settings(report),
+        settings=words.settings(analysis),
     )
 
 
@@ -126,20 +127,20 @@ def _file(name: str) -> str:
     return files("wstrack.reporting").joinpath(name).read_text("utf-8")
 
 
-def _scales(report: Report) -> list[str]:
+def _scales(analysis: Analysis) -> list[str]:
     """The scales that the curves can be drawn on, that of the report first."""
-    if not bool((layers.analysed(report) > 0).all(axis=None)) or bool((report.series < 0).any(axis=None)):
+    if not bool((analysis.curves > 0).all(axis=None)) or bool((analysis.series < 0).any(axis=None)):
         return ["linear"]
-    return ["log", "linear"] if report.logarithmic else ["linear", "log"]
+    return ["log", "linear"] if analysis.logarithmic else ["linear", "log"]
 
 
-def _shown(report: Report, finding: Finding) -> dict[str, Any]:
+def _shown(analysis: Analysis, finding: Finding) -> dict[str, Any]:
     """A finding as the page shows it: its sentence, the lines below it, its figure, and what to mark there."""
     first, *more = finding.text.splitlines()
     place = _OWN_PLACE.get(finding.kind, finding.figure)
-    if (place == "groups" and report.groups is None) or (place == "compare" and report.comparison is None):
+    if (place == "groups" and analysis.groups is None) or (place == "compare" and analysis.comparison is None):
         place = finding.figure
-    at = {layer: row for row, layer in enumerate(report.series.columns)}
+    at = {layer: row for row, layer in enumerate(analysis.series.columns)}
     about = [at[layer] for layer in finding.layers if layer in at]
     return {
         "text": first,
@@ -150,14 +151,15 @@ def _shown(report: Report, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _phases(report: Report) -> list[dict[str, Any]]:
+def _phases(analysis: Analysis) -> list[dict[str, Any]]:
     """A row a phase, with how far its clusters agree with those of the whole run and which layers are elsewhere."""
-    if report.phases is None or not report.phases.breaks:
+    if analysis.phases is None or not analysis.phases.breaks:
         return []
-    agreement = report.to_dict()["phases"]["agreement"]
-    whole, rows = report.clustering.labels, []
-    for phase, row in report.phases.table.iterrows():
-        column = report.phase_clusters.get(f"phase {phase}")
+    whole, rows = analysis.clustering.labels, []
+    for phase, row in analysis.phases.table.iterrows():
+        column = analysis.phase_clusters.get(f"phase {phase}")
         moved = [] if column is None else [layer for layer in column.index if column[layer] != whole[layer]]
-        rows.append({**row, "phase": phase, "agreement": agreement.get(f"phase {phase}"), "moved": moved})
+        rows.append(
+            {**row, "phase": phase, "agreement": analysis.phase_agreement.get(f"phase {phase}"), "moved": moved}
+        )
     return rows

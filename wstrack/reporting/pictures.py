@@ -1,4 +1,4 @@
-"""Static pictures of a report, for papers and trackers: drawn by Matplotlib, which needs no browser."""
+"""Static pictures of a analysis, for papers and trackers: drawn by Matplotlib, which needs no browser."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import ticks
 from wstrack.reporting.figures import FEW, axis_of
-from wstrack.reporting.layers import analysed
-from wstrack.reporting.marks import GREY, Mark, clusters_of, labels, layer_colours, mark_clusters, shorten, title
-from wstrack.reporting.result import Report
+from wstrack.reporting.labels import labels, shorten, title
+from wstrack.reporting.marks import GREY, Mark, clusters_of, layer_colours, mark_clusters
 from wstrack.reporting.thin import thin, tile
 from wstrack.reporting.words import verdict
 
@@ -48,40 +48,40 @@ _STYLE: Any = {
 }
 
 
-def overview(report: Report, *, kind: str = "png") -> bytes:
+def overview(analysis: Analysis, *, kind: str = "png") -> bytes:
     """The report at a glance in one picture: heat map, the clusters' curves, the plane.
 
     Args:
-        report: what to draw.
+        analysis: what to draw.
         kind: "png" or "svg".
     """
-    marks = mark_clusters(report)
+    marks = mark_clusters(analysis)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 9.5), layout="constrained")
         top, below = figure.subfigures(2, 1, height_ratios=[1.1, 1], squeeze=False).flat
-        _heatmap(report, marks, top)
+        _heatmap(analysis, marks, top)
         left, right = below.subfigures(1, 2, squeeze=False).flat
-        _curves(report, marks, left)
-        _plane(report, marks, right)
-        figure.suptitle(_title(report), x=0.01, ha="left", fontsize=13)
+        _curves(analysis, marks, left)
+        _plane(analysis, marks, right)
+        figure.suptitle(_title(analysis), x=0.01, ha="left", fontsize=13)
         return _saved(figure, kind)
 
 
-def pictures(report: Report) -> dict[str, bytes]:
+def pictures(analysis: Analysis) -> dict[str, bytes]:
     """The overview and each of its figures alone, as PNG files by name."""
-    marks = mark_clusters(report)
-    alone = {"overview": overview(report)}
+    marks = mark_clusters(analysis)
+    alone = {"overview": overview(analysis)}
     with mpl.rc_context(_STYLE):
         for name, draw in {"heatmap": _heatmap, "curves": _curves, "plane": _plane}.items():
             figure = Figure(figsize=(9, 5.5), layout="constrained")
-            draw(report, marks, figure)
+            draw(analysis, marks, figure)
             alone[name] = _saved(figure, "png")
     return alone
 
 
-def _title(report: Report) -> str:
-    name = title([run.name for run in report.runs], width=60)
-    return f"{name}: {shorten(report.metric, width=40)}\n{textwrap.fill(verdict(report)[1], 110)}"
+def _title(analysis: Analysis) -> str:
+    name = title([run.name for run in analysis.runs], width=60)
+    return f"{name}: {shorten(analysis.metric, width=40)}\n{textwrap.fill(verdict(analysis)[1], 110)}"
 
 
 def _saved(figure: Figure, kind: str) -> bytes:
@@ -93,17 +93,17 @@ def _saved(figure: Figure, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
-    tiles = tile(report.series.to_numpy(), report.series.index.to_numpy(np.int64))
+def _heatmap(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+    tiles = tile(analysis.series.to_numpy(), analysis.series.index.to_numpy(np.int64))
     image = np.ma.masked_invalid(tiles.image)
-    if report.logarithmic:
+    if analysis.logarithmic:
         image = np.ma.log10(image)  # not LogNorm, which has its limits at the ends of what a float holds
     low, high = (float(image.min()), float(image.max())) if image.count() else (0.0, 1.0)
     high = high if high > low else low + (abs(low) or 1.0)
     strip, axes = place.subplots(1, 2, sharey=True, width_ratios=[1, 60], gridspec_kw={"wspace": 0.01})
     rows = len(tiles.rows)
     colours = layer_colours(marks)
-    firsts = [str(report.series.columns[first]) for first, _ in tiles.rows]
+    firsts = [str(analysis.series.columns[first]) for first, _ in tiles.rows]
     strip.imshow([[to_rgba(colours.get(layer, "white"))] for layer in firsts], aspect="auto",
                  extent=(0, 1, rows - 0.5, -0.5), interpolation="nearest")  # fmt: skip
     axes.set_facecolor("#c8c8c8")
@@ -112,7 +112,7 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
         norm=Normalize(low, high),
         extent=(tiles.start, tiles.start + tiles.width * tiles.image.shape[1], rows - 0.5, -0.5),
     )  # fmt: skip
-    for at in report.phases.breaks if report.phases else ():
+    for at in analysis.phases.breaks if analysis.phases else ():
         axes.axvline(at - tiles.width / 2, color="black", linewidth=1.6, alpha=0.8)
         axes.axvline(at - tiles.width / 2, color="white", linewidth=0.8, linestyle=(0, (5, 3)))
     every = -(-rows // 28)
@@ -127,15 +127,15 @@ def _heatmap(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -
     axes.set_title("The layers, from the input at the top, over the training")
     bar = place.colorbar(drawn, ax=axes, pad=0.01, aspect=30)
     bar.outline.set_visible(False)
-    bar.ax.set_title(shorten(report.metric, width=16), fontsize=9, loc="left")
-    if report.logarithmic:
+    bar.ax.set_title(shorten(analysis.metric, width=16), fontsize=9, loc="left")
+    if analysis.logarithmic:
         shown = [tick for tick in ticks(10**low, 10**high) if low <= np.log10(tick) <= high]
         bar.set_ticks([float(np.log10(tick)) for tick in shown], labels=[f"{tick:g}" for tick in shown])
 
 
-def _curves(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
     axes = place.subplots()
-    frame = analysed(report)
+    frame = analysis.curves
     steps = frame.columns.to_numpy()
     whole, colours = len(marks) == 1, layer_colours(marks)
     if whole and len(frame) <= FEW:
@@ -147,30 +147,30 @@ def _curves(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) ->
         colour = GREY if whole else mark.colour
         axes.fill_between(steps[picked], low[picked], high[picked], color=colour, alpha=0.16, linewidth=0)
         axes.plot(steps[picked], middle[picked], color=colour)
-    for at in report.phases.breaks if report.phases else ():
+    for at in analysis.phases.breaks if analysis.phases else ():
         axes.axvline(at, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)))
-    if report.logarithmic:
+    if analysis.logarithmic:
         axes.set_yscale("log")
         _powers(axes, *axes.get_ylim())
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     _steps(axes)
-    axes.set_ylabel(shorten(report.metric, width=40))
+    axes.set_ylabel(shorten(analysis.metric, width=40))
     axes.set_title(
         "Median and middle 80 % of the layers" if whole else "Each cluster: median and middle 80 % of its layers"
     )
     _legend(axes, marks)
 
 
-def _plane(report: Report, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+def _plane(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
     axes = place.subplots()
-    points, colours = report.reduction.points, layer_colours(marks)
+    points, colours = analysis.reduction.points, layer_colours(marks)
     for mark in marks:
         there = points.loc[mark.layers]
         axes.scatter(there["component_1"], there["component_2"], s=22, alpha=0.7, marker=_MARKERS[mark.shape],
                      color=[colours[layer] for layer in mark.layers])  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel(axis_of(report, 0))
-    axes.set_ylabel(axis_of(report, 1))
+    axes.set_xlabel(axis_of(analysis, 0))
+    axes.set_ylabel(axis_of(analysis, 1))
     axes.set_title("Each layer as a point: near means alike")
     _legend(axes, marks)
 

@@ -1,20 +1,21 @@
-"""From runs to a report: one page, one JSON, one table.
-
-`wstrack.report` is at once this package and, to its callers, the function below; so nothing heavy is imported here.
-"""
+"""From runs to a report that can be saved, and put on the runs in their trackers."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from wstrack.reporting.result import Report
-    from wstrack.runs.run import Run
+from wstrack.analysis.alignment import Align
+from wstrack.analysis.analysis import Analysis, analyse
+from wstrack.analysis.preparation import Outliers, Preset, Scale
+from wstrack.analysis.procedure import ChooseK, Procedure, Space
+from wstrack.runs.files import write_whole
+from wstrack.runs.run import Run
 
-__all__ = ["report"]
+__all__ = ["Report", "report"]
 
 
 def report(
@@ -23,15 +24,16 @@ def report(
     metric: str | None = None,
     reduce: Any = "pca",
     cluster: Any = "kmeans",
-    k: int | Literal["auto", "stability", "gap", "silhouette"] = "auto",
-    cluster_on: Literal["plane", "curves"] = "plane",
+    k: int | ChooseK = "auto",
+    cluster_on: Space = "plane",
     group: str | None = None,
     aggregate: str | None = None,
     compare: str | Callable[[Run], str] | None = None,
-    align: Literal["step", "share"] = "step",
-    scale: Literal["log10", "linear"] | None = None,
-    outliers: Literal["2sd", "spikes"] | None = None,
-    preset: Literal["weightscale"] | None = None,
+    align: Align = "step",
+    scale: Scale | None = None,
+    outliers: Outliers | None = None,
+    preset: Preset | None = None,
+    methods: bool = False,
     seed: int = 0,
 ) -> Report:
     """Which layers of a run move together, and how sure one can be of it.
@@ -47,7 +49,7 @@ def report(
             one cluster if none does; or "gap", or "silhouette" (`wstrack.analysis.choose`).
         cluster_on: "plane" clusters the two components, "curves" the whole curves.
         group: also look at the layers by "kind", "block", "stage" or a regular expression, and cluster inside each
-            group (`wstrack.analysis.group_layers`).
+            group with the same settings (`wstrack.analysis.group_layers`).
         aggregate: report on blocks instead of layers: likewise "block", "stage", "kind" or a regular expression. What
             changed in all layers of a block over what they all were, exactly, from the raw sums of the recording;
             runs without one are refused.
@@ -59,6 +61,7 @@ def report(
         outliers: "2sd" replaces what is further than two standard deviations from its layer's mean, "spikes" single
             samples far from their neighbours.
         preset: "weightscale" is the published procedure of WeightScale (arXiv 2107.07005).
+        methods: also compare every clustering method on the same data, which takes its time.
         seed: of everything that is random; the same seed gives the same report.
 
     Raises:
@@ -76,140 +79,83 @@ def report(
         >>> [cluster["layers"] for cluster in found.to_dict()["clusters"]]
         [['a.weight', 'b.weight', 'c.weight'], ['d.weight', 'e.weight', 'f.weight']]
     """
-    import pandas as pd
-
-    from wstrack import analysis
-    from wstrack.analysis.resampling import Procedure
-    from wstrack.analysis.series import aggregated, choose_metric, matched, settings_of, suited_scale
-    from wstrack.errors import WstrackError
-    from wstrack.reporting.result import Report
-    from wstrack.runs.run import Run
-
-    chosen = (runs,) if isinstance(runs, Run) else tuple(runs)
-    if not chosen:
-        raise ValueError("runs=[] holds no run; pass at least one")
-    if cluster_on not in ("plane", "curves"):
-        raise ValueError(f"unknown cluster_on {cluster_on!r}; pass cluster_on= (--cluster-on) one of: plane, curves")
-    for argument, given in (("group", group), ("aggregate", aggregate)):
-        if given is not None and not isinstance(given, str):
-            raise TypeError(
-                f"{argument}={given!r} is no text; pass {argument}= (--{argument}) kind, block, stage or a regular "
-                "expression; wstrack.analysis.group_layers takes mappings and functions"
-            )
-    chosen = tuple(_encodable(run) for run in chosen)
-    metric = choose_metric(chosen, metric)
-    if aggregate is not None:
-        chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
-    frames, unmatched = matched(chosen, metric, common=compare is not None)
-    frames = analysis.align(frames, align)
-    bands = analysis.average(frames) if len(chosen) > 1 else None
-    series = bands.mean if bands else frames[0]
-    if scale is None and preset is None:
-        scale = suited_scale(pd.concat(frames), metric)
-
-    try:
-        prepared = analysis.prepare(series, scale=scale, outliers=outliers, preset=preset)
-    except WstrackError as error:
-        raise WstrackError(f"{', '.join(run.name for run in chosen)}: {error}") from None
-    reduction = analysis.reduce(prepared.values, reduce, seed=seed)
-    space = reduction.points if cluster_on == "plane" else prepared.values
-    choice = None
-    wanted: int | Literal["auto"] = "auto"
-    if isinstance(k, int):
-        wanted = k
-    elif analysis.takes_k(cluster):
-        by: Literal["stability", "gap", "silhouette"] = "stability" if k == "auto" else k
-        choice = analysis.choose(prepared.values, by=by, on=cluster_on, reduce=reduce, cluster=cluster, seed=seed)
-        wanted = choice.k
-    elif k != "auto":
-        raise ValueError(f"k={k!r}: {cluster!r} finds its own number of clusters; leave out k= (--k)")
-    clustering = analysis.cluster(space, cluster, k=wanted, seed=seed)
-    if choice:
-        clustering = dataclasses.replace(clustering, chosen=choice.words)
-    each = []
-    for one in frames if len(frames) > 1 else ():
-        with contextlib.suppress(WstrackError):  # what is too little to be clustered alone is in the mean all the same
-            alone = analysis.prepare(one, scale=scale, outliers=outliers, preset=preset).values
-            if set(prepared.values.index) <= set(alone.index):
-                each.append(alone.reindex(prepared.values.index))
-    stability = analysis.stability(
-        prepared.values, on=cluster_on, reduce=reduce, cluster=cluster, k=clustering.k,
-        runs=each, tried=choice.trial if choice else None, seed=seed,
+    procedure = Procedure(
+        reduce=reduce, cluster=cluster, k=k, cluster_on=cluster_on, scale=scale, outliers=outliers, preset=preset,
+        seed=seed,
     )  # fmt: skip
-    intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
-    comparable = analysis.comparable_steps(series.index, metric, intervals)
-    phases = analysis.phases(prepared.values[comparable], seed=seed) if len(comparable) else None
-    groups = None
-    if group is not None:
-        groups = analysis.grouped(
-            prepared.values, analysis.group_layers(chosen[0].layers, group), by=group, series=series, on=cluster_on,
-            reduce=reduce, cluster=cluster, seed=seed,
-        )  # fmt: skip
-    comparison = None
-    if compare is not None:
-        comparison = analysis.compare(
-            settings_of(chosen, frames, compare), k=clustering.k, reduce=reduce, cluster=cluster, seed=seed
-        )
-        comparison = dataclasses.replace(comparison, unmatched=tuple(unmatched))
-    return Report(
-        runs=chosen,
-        metric=metric,
-        series=series,
-        prepared=prepared,
-        reduction=reduction,
-        clustering=clustering,
-        stability=stability,
-        procedure=Procedure(reduce, cluster, cluster_on, seed),
-        choice=choice,
-        phases=phases,
-        groups=groups,
-        comparison=comparison,
-        bands=bands,
-        findings=analysis.findings(
-            series,
-            clustering,
-            stability,
-            metric=metric,
-            intervals=intervals,
-            phases=phases,
-            groups=groups,
-            comparison=comparison,
-        ),
-        settings={
-            "metric": metric,
-            **prepared.settings,
-            "preset": preset,
-            "reduce": str(reduce),
-            "cluster": str(cluster),
-            "cluster_on": cluster_on,
-            "k": k,
-            "group": group,
-            "aggregate": aggregate,
-            "compare": compare if compare is None or isinstance(compare, str) else "a function of the run",
-            "align": align,
-            "seed": seed,
-        },
+    found = analyse(
+        runs, procedure, metric=metric, group=group, aggregate=aggregate, compare=compare, align=align, methods=methods
     )
+    return Report(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
-def _encodable(run: Run) -> Run:
-    """The run with halves of surrogate pairs in its names as JSON writes them, for pandas takes no such text."""
-    import pandas as pd
+@dataclass(frozen=True, repr=False)
+class Report(Analysis):
+    """An analysis that can be written down: as a page, JSON, a table, Markdown or a picture, here or in a tracker.
 
-    def escaped(values: Iterable[Any]) -> list[Any]:
-        return [v.encode(errors="backslashreplace").decode() if isinstance(v, str) else v for v in values]
+    Its attributes are those of `wstrack.analysis.Analysis`.
+    """
 
-    def renamed(frame: pd.DataFrame, axis: Literal["index", "columns"]) -> pd.DataFrame:
-        names: pd.Index[Any] = getattr(frame, axis)
-        return frame.set_axis(pd.Index(escaped(names), dtype=object, name=names.name), axis=axis)
+    def __repr__(self) -> str:
+        return f"<Report on {self.name!r}: {self.metric}, {self.series.shape[1]} layers, {self.clustering.k} clusters>"
 
-    layers = renamed(run.layers, "index")
-    for column in ("kind", "block"):
-        layers[column] = pd.Series(escaped(layers[column]), index=layers.index, dtype=object)
-    return dataclasses.replace(
-        run,
-        layers=layers,
-        facts=dict(zip(run.facts, escaped(run.facts.values()), strict=True)),
-        series={metric: renamed(frame, "columns") for metric, frame in run.series.items()},
-        sums={name: renamed(frame, "columns") for name, frame in run.sums.items()},
-    )
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report as plain JSON; NaN and the infinities become null.
+
+        Clusters are lists of layer names in model order; the id -1 is what a clusterer called noise.
+        """
+        from wstrack.reporting.plain import as_dict
+
+        return as_dict(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the report, whole or not at all; the ending says as what.
+
+        `.html` is the page, `.json` is `to_dict`, `.csv` is `table`, `.md` a summary, `.png` and `.svg` are pictures.
+
+        Raises:
+            ValueError: another ending.
+            WstrackError: the file cannot be written.
+        """
+        from wstrack.reporting.markdown import render_markdown
+        from wstrack.reporting.page import render_page
+        from wstrack.reporting.pictures import overview
+
+        writers: dict[str, Callable[[], str | bytes]] = {
+            ".html": lambda: render_page(self),
+            ".json": lambda: json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1),
+            ".csv": lambda: self.table.to_csv(lineterminator="\n"),
+            ".md": lambda: render_markdown(self),
+            ".png": lambda: overview(self),
+            ".svg": lambda: overview(self, kind="svg"),
+        }
+        ending = Path(path).suffix.lower()
+        if ending not in writers:
+            raise ValueError(f"cannot write a report as {str(path)!r}; let the path (-o) end in {', '.join(writers)}")
+        content = writers[ending]()
+        # A name may hold half a surrogate pair, which UTF-8 cannot.
+        write_whole(path, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+    def attach(self) -> list[str]:
+        """Put the report on the runs that it is of, in their trackers, in place of one that was put there before.
+
+        W&B gets an artifact and media panels, MLflow artifacts, TensorBoard images and a text: the page, its pictures,
+        what was found, and the table of layers with their clusters. Runs that are over are fine.
+
+        Returns:
+            Where to look, a line for each run and tracker.
+
+        Raises:
+            WstrackError: a run is in no tracker, or one that cannot be reached or refuses, or that is going on
+                elsewhere, in W&B.
+        """
+        from wstrack.reporting.markdown import render_markdown
+        from wstrack.reporting.page import render_page
+        from wstrack.reporting.pictures import pictures
+        from wstrack.trackers.contract import Attachment
+        from wstrack.trackers.references import homes_of
+        from wstrack.trackers.registry import tracker
+
+        homes = dict.fromkeys(home for run in self.runs for home in homes_of(run))
+        attachment = Attachment(render_page(self), render_markdown(self), self.table, pictures(self))
+        return [tracker(scheme).attach(address, attachment) for scheme, address in homes]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.clustering import NOISE
+from wstrack.analysis.cutoffs import HOLDS_FROM, SHAKY_FROM
 from wstrack.analysis.groups import GROUPINGS
-from wstrack.analysis.stability import HOLDS_FROM, SHAKY_FROM
 from wstrack.reporting.figures import FEW
-from wstrack.reporting.result import Report
+from wstrack.reporting.plain import versions
 from wstrack.reporting.thin import Tiles
 from wstrack.runs.run import Run
 
@@ -38,23 +39,23 @@ _FORMULAS = {
 _CHANGES = ("rwc", "rwc_l2", "rwc_elementwise")
 
 
-def measured(report: Report) -> str:
+def measured(analysis: Analysis) -> str:
     """What was measured, in one paragraph."""
-    run = report.runs[0]
-    formula = _FORMULAS.get(report.metric, "as it was logged under this name")
-    steps, layers = report.series.shape
+    run = analysis.runs[0]
+    formula = _FORMULAS.get(analysis.metric, "as it was logged under this name")
+    steps, layers = analysis.series.shape
     window = ""
-    if report.metric in _CHANGES and "window" in run.facts:
+    if analysis.metric in _CHANGES and "window" in run.facts:
         window = "; of one optimizer step" if run.facts["window"] == "step" else f"; {_span(run)}"
-    scale = " 0.01 is a change of 1 %." if report.metric in _CHANGES else ""
-    mean = f" The mean of {len(report.runs)} runs, step by step." if len(report.runs) > 1 else ""
-    first, last = report.series.index[0], report.series.index[-1]
-    by, each = report.settings["aggregate"], ""
+    scale = " 0.01 is a change of 1 %." if analysis.metric in _CHANGES else ""
+    mean = f" The mean of {len(analysis.runs)} runs, step by step." if len(analysis.runs) > 1 else ""
+    first, last = analysis.series.index[0], analysis.series.index[-1]
+    by, each = analysis.settings["aggregate"], ""
     if by:
         what = f"a whole {by}" if by in GROUPINGS else f"all that {by!r} puts together"
         each = f", each of them {what} of the model, from the raw sums of what is in it"
     return (
-        f"{report.metric} – {formula}{window}.{scale} {layers:,} layers{each}, {steps:,} samples from step {first:,} "
+        f"{analysis.metric} – {formula}{window}.{scale} {layers:,} layers{each}, {steps:,} samples from step {first:,} "
         f"to {last:,}.{mean}"
     )
 
@@ -68,16 +69,16 @@ def _span(run: Run) -> str:
     return f"from one sample to the next, {steps} optimizer step{'' if steps == '1' else 's'} later"
 
 
-def verdict(report: Report) -> tuple[bool, str]:
+def verdict(analysis: Analysis) -> tuple[bool, str]:
     """Whether there are clusters to build on, and the sentence that says so: what a reader must not miss."""
-    k, stability = report.clustering.k, report.stability
-    noise = int((report.clustering.labels == NOISE).sum())
+    k, stability = analysis.clustering.k, analysis.stability
+    noise = int((analysis.clustering.labels == NOISE).sum())
     apart = f" {noise} layers belong to none." if noise > 1 else " One layer belongs to none." if noise else ""
     if k < 1:
         return False, "No clusters: the method calls every layer noise."
     if k == 1:
-        if report.choice is None:
-            return True, f"One cluster of layers, {report.clustering.chosen}.{apart}"
+        if analysis.choice is None:
+            return True, f"One cluster of layers, {analysis.clustering.chosen}.{apart}"
         return True, "One group of layers: nothing shows that they fall into several clusters."
     if stability is None:
         return False, f"{k} clusters; whether they hold could not be tested.{apart}"
@@ -99,17 +100,17 @@ def verdict(report: Report) -> tuple[bool, str]:
     return stability.verdict == "stable" and not loose, said + falls + apart
 
 
-def complete(report: Report) -> list[tuple[bool, str, str, tuple[str, ...]]]:
+def complete(analysis: Analysis) -> list[tuple[bool, str, str, tuple[str, ...]]]:
     """How whole the runs are: (whether it is, name, words, notes), with runs that are alike and whole on one line."""
-    whole = [not run.completeness.missing and not run.completeness.notes for run in report.runs]
-    said = {str(run.completeness) for run, is_whole in zip(report.runs, whole, strict=True) if is_whole}
-    many = len(report.runs)
+    whole = [not run.completeness.missing and not run.completeness.notes for run in analysis.runs]
+    said = {str(run.completeness) for run, is_whole in zip(analysis.runs, whole, strict=True) if is_whole}
+    many = len(analysis.runs)
     lines: list[tuple[bool, str, str, tuple[str, ...]]] = []
     together = many > 1 and len(said) == 1 and sum(whole) > 1
     if together:
         which = f"{sum(whole)} of {many}" if sum(whole) < many else f"the {many}"
         lines.append((True, "", f"Complete: {said.pop()} in each of {which} runs", ()))
-    for run, is_whole in zip(report.runs, whole, strict=True):
+    for run, is_whole in zip(analysis.runs, whole, strict=True):
         if not (is_whole and together):
             word = "Incomplete" if run.completeness.missing else "Complete"
             name = run.name if many > 1 else ""
@@ -117,19 +118,19 @@ def complete(report: Report) -> list[tuple[bool, str, str, tuple[str, ...]]]:
     return lines
 
 
-def about_heatmap(report: Report, tiles: Tiles) -> str:
+def about_heatmap(analysis: Analysis, tiles: Tiles) -> str:
     """How to read the heat map, and what in it is not a value."""
-    more = "changed more" if report.metric in _CHANGES else "have larger values"
+    more = "changed more" if analysis.metric in _CHANGES else "have larger values"
     text = [f"A row is a layer, from the input at the top to the output at the bottom; bright cells {more}."]
-    if report.clustering.k > 1:
+    if analysis.clustering.k > 1:
         text.append("The strip on the left shows each layer's cluster.")
-    elif report.clustering.k:
+    elif analysis.clustering.k:
         text.append("The strip on the left gives each layer the colour that it has in the figures below.")
-    if report.phases and report.phases.breaks:
-        steps = ", ".join(f"{step:,}" for step in report.phases.breaks)
+    if analysis.phases and analysis.phases.breaks:
+        steps = ", ".join(f"{step:,}" for step in analysis.phases.breaks)
         text.append(f"Dashed lines: the courses of the layers break off at step {steps}.")
-    missing = int(report.series.isna().to_numpy().sum())
-    infinite = int(np.isinf(report.series.to_numpy()).sum())
+    missing = int(analysis.series.isna().to_numpy().sum())
+    infinite = int(np.isinf(analysis.series.to_numpy()).sum())
     if missing:
         values = f"{missing:,} values that were" if missing > 1 else "one value that was"
         text.append(f"Grey: {values} not logged, or not a number.")
@@ -142,16 +143,18 @@ def about_heatmap(report: Report, tiles: Tiles) -> str:
     return " ".join(text)
 
 
-def about_curves(report: Report) -> str:
+def about_curves(analysis: Analysis) -> str:
     """How to read the curves."""
-    count = len(report.prepared.values)
-    several = report.clustering.k > 1
+    count = len(analysis.prepared.values)
+    several = analysis.clustering.k > 1
     whose = "a cluster's layers" if several else "the layers"
     text = [f"The line is the median of {whose}, the band holds the middle 80 % of them."]
-    if bool((report.clustering.labels == NOISE).any()):
+    if bool((analysis.clustering.labels == NOISE).any()):
         text.append("Layers in no cluster (noise) have no line.")
-    if report.bands is not None and report.logarithmic:
-        text.append(f"The darker band is one standard deviation over the {len(report.runs)} runs, of the median layer.")
+    if analysis.bands is not None and analysis.logarithmic:
+        text.append(
+            f"The darker band is one standard deviation over the {len(analysis.runs)} runs, of the median layer."
+        )
     if count <= 12 or (not several and count <= FEW):
         text.append(
             "The thin curves are the layers" + ("." if several else ", from the input (purple) to the output (orange).")
@@ -161,10 +164,10 @@ def about_curves(report: Report) -> str:
     return " ".join(text)
 
 
-def about_plane(report: Report) -> str:
+def about_plane(analysis: Analysis) -> str:
     """What the axes of the plane mean, as far as a plain quantity explains them."""
-    text = ["A point is a layer; near points have alike curves."]
-    for place, component in enumerate(report.components, 1):
+    text = ["A point is a layer; layers whose curves are alike lie near each other."]
+    for place, component in enumerate(analysis.components, 1):
         if component.meaning:
             text.append(
                 f"Component {place} follows the {component.meaning} (rank correlation {_two(component.correlation)})."
@@ -173,9 +176,9 @@ def about_plane(report: Report) -> str:
     return " ".join(text)
 
 
-def about_scan(report: Report) -> str:
+def about_scan(analysis: Analysis) -> str:
     """How k was chosen."""
-    clustering, choice = report.clustering, report.choice
+    clustering, choice = analysis.clustering, analysis.choice
     text = [f"k = {clustering.k}: {clustering.chosen}."]
     if np.isfinite(clustering.silhouette):
         text.append(
@@ -189,13 +192,13 @@ def about_scan(report: Report) -> str:
     return " ".join(text)
 
 
-def about_stability(report: Report) -> str:
+def about_stability(analysis: Analysis) -> str:
     """How far the clusters can be trusted."""
-    stability = report.stability
-    if report.clustering.k < 1:
-        return f"No cluster: {report.clustering.chosen}. Where there is none, nothing can hold or fall apart."
-    if report.clustering.k == 1:
-        return f"One cluster: {report.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
+    stability = analysis.stability
+    if analysis.clustering.k < 1:
+        return f"No cluster: {analysis.clustering.chosen}. Where there is none, nothing can hold or fall apart."
+    if analysis.clustering.k == 1:
+        return f"One cluster: {analysis.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
     if stability is None:
         return "How stable the clusters are could not be tested: that takes more samples."
     null = ""
@@ -209,9 +212,9 @@ def about_stability(report: Report) -> str:
     )
 
 
-def about_return(report: Report) -> str:
+def about_return(analysis: Analysis) -> str:
     """What it says of a cluster that it comes back, and what it does not."""
-    stability = report.stability
+    stability = analysis.stability
     if stability is None or not len(stability.clusters):
         return ""
     text = (
@@ -225,9 +228,9 @@ def about_return(report: Report) -> str:
     return text
 
 
-def about_comparison(report: Report) -> str:
+def about_comparison(analysis: Analysis) -> str:
     """What the comparison is of, and over what its intervals are."""
-    comparison = report.comparison
+    comparison = analysis.comparison
     if comparison is None:
         return ""
     counts = ", ".join(
@@ -248,15 +251,15 @@ def _two(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"  # the sum makes a negative zero positive
 
 
-def settings(report: Report) -> list[tuple[str, str]]:
+def settings(analysis: Analysis) -> list[tuple[str, str]]:
     """Everything behind the page as rows: settings, software, completeness, what was replaced and dropped."""
-    rows = [(name, "none" if value is None else str(value)) for name, value in report.settings.items()]
-    rows += [("reduction", report.reduction.method), ("clustering", report.clustering.method)]
-    for run in report.runs:
+    rows = [(name, "none" if value is None else str(value)) for name, value in analysis.settings.items()]
+    rows += [("reduction", analysis.reduction.method), ("clustering", analysis.clustering.method)]
+    for run in analysis.runs:
         rows += [("run", run.name), ("completeness", str(run.completeness))]
         rows += [("note", note) for note in run.completeness.notes]
         rows += [(f"run: {name}", str(value)) for name, value in run.facts.items() if name != "name"]
-    replaced = report.prepared.replaced
+    replaced = analysis.prepared.replaced
     for what in replaced.columns:
         counts = replaced[what][replaced[what] > 0].sort_values(ascending=False, kind="stable")
         worst = ", ".join(f"{layer} ({count:,})" for layer, count in counts.head(5).items())
@@ -264,6 +267,6 @@ def settings(report: Report) -> list[tuple[str, str]]:
         rows.append(
             (f"replaced: {what.replace('_', '-')}", f"{counts.sum():,}: {worst}{others}" if len(counts) else "none")
         )
-    rows += [(f"left out: {layer}", reason) for layer, reason in report.prepared.dropped.items()]
-    rows += [(f"version: {name}", value) for name, value in report.versions.items()]
+    rows += [(f"left out: {layer}", reason) for layer, reason in analysis.prepared.dropped.items()]
+    rows += [(f"version: {name}", value) for name, value in versions().items()]
     return [(name, value if len(value) <= 600 else f"{value[:600]} …") for name, value in rows]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.measuring.meters.conftest import interpreted
 
+from tests.measuring.meters.conftest import interpreted
 from wstrack.measuring.meters import choose, cuda
 from wstrack.measuring.meters.meter import Meter
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from wstrack.analysis.findings import clusters, course, levels, oddities, runs
-from wstrack.analysis.findings.words import ALPHA, Finding
+from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
+from wstrack.analysis.thirds import early_and_late
 
 if TYPE_CHECKING:
     from wstrack.analysis.clustering import Clustering
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
     from wstrack.analysis.stability import Stability
 
-__all__ = ["ALPHA", "Finding", "findings"]
+__all__ = ["Finding", "collect_findings"]
 
 
-def findings(
+def collect_findings(
     series: pd.DataFrame,
     clustering: Clustering,
     stability: Stability | None,
     *,
     metric: str,
+    thirds: pd.DataFrame | None = None,
     intervals: pd.Series[int] | None = None,
     phases: Phases | None = None,
     groups: Groups | None = None,
@@ -46,6 +48,7 @@ def findings(
         clustering: of these layers.
         stability: of the clustering, or None where it could not be told.
         metric: its name; for the `rwc` metrics the texts say "change", for others "value".
+        thirds: late over early by layer (`early_and_late`) of the `comparable_steps`; None = told from `series`.
         intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). What is said of the course
             over time and of spikes is from `comparable_steps` alone.
         phases: of `comparable_steps` too.
@@ -55,7 +58,7 @@ def findings(
         >>> from wstrack.analysis import cluster, prepare
         >>> steps = np.arange(1, 31)
         >>> series = pd.DataFrame({f"layer{depth}": 10.0**depth / steps for depth in range(9)}, index=steps)
-        >>> found = findings(series, cluster(prepare(series).values, k=2), None, metric="rwc")
+        >>> found = collect_findings(series, cluster(prepare(series).values, k=2), None, metric="rwc")
         >>> [finding.kind for finding in found]
         ['clusters', 'depth', 'spread', 'course']
         >>> print(found[1].text.partition(":")[0])
@@ -67,7 +70,8 @@ def findings(
     noun = "change" if metric.startswith("rwc") else "value"
     positive = bool((values.min() >= 0).all())
     over_time = values.loc[comparable_steps(values.index, metric, intervals)] if positive else values[:0]
-    thirds = course.early_and_late(over_time)
+    known = early_and_late(over_time) if thirds is None else thirds.loc[values.columns]
+    thirds = known if len(over_time) // 3 >= course.SHORTEST_THIRD else None
     general = course.course(over_time, thirds, noun) if thirds is not None else None
     found = [
         clusters.clusters(values, thirds, clustering, stability, noun),

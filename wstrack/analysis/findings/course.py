@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wstrack.analysis.findings.levels import SMALLEST_RATIO
-from wstrack.analysis.findings.words import ALPHA, Finding, batches, chance, holm, names, number, times
+from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
+from wstrack.analysis.findings.words import Finding, batches, chance, holm, names, number, times
 
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
 
-__all__ = ["against", "course", "early_and_late", "phases", "stopped"]
+__all__ = ["SHORTEST_THIRD", "against", "course", "phases", "stopped"]
 
 SHORTEST_THIRD = 4  # samples; with fewer a layer seems to have stopped by chance
 _STOPPED = 0.01
@@ -28,7 +28,7 @@ def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | N
         return None
     difference = ((late - early) / (late + early)).dropna()  # of the same order as the ratio, and defined for zeros
     p = float(stats.wilcoxon(difference).pvalue)
-    if p >= ALPHA or not _trend(values, ratio):
+    if p >= FINDING_P or not _trend(values, ratio):
         return None
     falls, layers = ratio < 1, len(difference)
     count = int((difference < 0 if falls else difference > 0).sum())
@@ -72,7 +72,7 @@ def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None,
     candidate = (ratio >= SMALLEST_RATIO).to_numpy()
     tested = zip(values.columns, candidate, strict=True)
     p = holm(np.array([_larger(high[name], low[name]) if there else 1.0 for name, there in tested]))
-    other = (p < ALPHA) & candidate
+    other = (p < FINDING_P) & candidate
     if not other.any() or other.mean() > 0.5:
         return None
     found = [str(name) for name in values.columns[other]]
@@ -91,7 +91,7 @@ def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None,
 def phases(found: Phases, noun: str) -> Finding | None:
     """Where the courses of the layers break off."""
     p = found.table["p"].dropna()
-    if not len(p) or p.min() > ALPHA:
+    if not len(p) or p.min() > FINDING_P:
         return None
     steps = ", ".join(f"{step:,}" for step in found.breaks)
     return Finding(
@@ -147,12 +147,3 @@ def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | 
         tuple(str(name) for name in values.columns[small]),
         tuple(int(one) for one in step[small]),
     )
-
-
-def early_and_late(values: pd.DataFrame) -> pd.DataFrame | None:
-    """By layer, the median of the first and of the last third of the samples, and late / early; None if too few."""
-    third = len(values) // 3
-    if third < SHORTEST_THIRD:
-        return None
-    course = pd.DataFrame({"early": values.iloc[:third].median(), "late": values.iloc[-third:].median()})
-    return course.assign(ratio=course["late"] / course["early"])

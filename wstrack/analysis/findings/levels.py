@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wstrack.analysis.findings.words import ALPHA, Finding, Numbers, batches, chance, number
+from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
+from wstrack.analysis.findings.words import Finding, Numbers, batches, chance, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wstrack.analysis.groups import Groups
 
-__all__ = ["SMALLEST_RATIO", "depth", "groups", "spread"]
+__all__ = ["depth", "groups", "spread"]
 
-SMALLEST_RATIO = 1.2  # with a thousand layers a change of 2 % is beyond chance and still not worth a sentence
 _SMALLEST_RHO, _ORDERED = 0.3, 0.9  # of a tendency; of layers that are in order but for a few
 _EXACT_FROM = 20  # layers; below it the usual approximation of the p-value of a rank correlation is too bold
 
@@ -31,7 +31,7 @@ def depth(values: pd.DataFrame, noun: str) -> Finding | None:
     rho, p = (float(number) for number in stats.spearmanr(np.arange(layers), level))
     if layers < _EXACT_FROM:
         p = _permutation_p(level)
-    if p >= ALPHA or abs(rho) < _SMALLEST_RHO or _turns(level, rho):
+    if p >= FINDING_P or abs(rho) < _SMALLEST_RHO or _turns(level, rho):
         return None
     trend, size = ("grow", "larger") if rho > 0 else ("fall", "smaller")
     text = f"The {noun} tends to {trend} with depth: later layers more often than not have a {size} median {noun}"
@@ -52,7 +52,7 @@ def spread(values: pd.DataFrame, noun: str) -> Finding | None:
     if most == least or (least > 0 and most / least < SMALLEST_RATIO):
         return None
     p = float(stats.kruskal(*(column[~np.isnan(column)] for column in batches(values).to_numpy().T)).pvalue)
-    if p >= ALPHA:
+    if p >= FINDING_P:
         return None
     top, bottom = str(level.idxmax()), str(level.idxmin())
     numbers: Numbers = {"most": top, "most_median": most, "least": bottom, "least_median": least, "p": p}
@@ -72,7 +72,7 @@ def spread(values: pd.DataFrame, noun: str) -> Finding | None:
 def groups(found: Groups, noun: str) -> Finding | None:
     """Which group of layers has the highest and the lowest level."""
     level = found.table["median"].dropna()
-    if not found.p < ALPHA or len(level) < 2:
+    if not found.p < FINDING_P or len(level) < 2:
         return None
     most, least = level.max(), level.min()
     if least > 0 and most / least < SMALLEST_RATIO:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.ndimage import median_filter
 
-from wstrack.analysis.findings.words import ALPHA, Finding, above, batches, chance, holm, names, number
+from wstrack.analysis.cutoffs import FINDING_P
+from wstrack.analysis.findings.words import Finding, above, batches, chance, holm, names, number
 
 __all__ = ["missing", "rule", "spikes", "unstable"]
 
@@ -41,7 +42,7 @@ def rule(values: pd.DataFrame, intervals: pd.Series[int] | None, metric: str) ->
         known = per_step.notna().sum().to_numpy()
         p = holm(np.array([stats.binomtest(int(b), int(n), alternative="greater").pvalue if n else 1.0
                            for b, n in zip(beyond, known, strict=True)]))  # fmt: skip
-        those = [str(name) for name in values.columns[p < ALPHA]]
+        those = [str(name) for name in values.columns[p < FINDING_P]]
         if not those:
             continue
         level = per_step.median()
@@ -53,14 +54,14 @@ def rule(values: pd.DataFrame, intervals: pd.Series[int] | None, metric: str) ->
                 f"{len(those)} of {len(p)} layers {'changes' if len(those) == 1 else 'change'} too {too} by the rule "
                 f"of thumb (about {_HEALTHY:g} in one optimizer step; alarm {'above' if sign > 0 else 'below'} "
                 f"{limit:g}): {names(named)}, median{least} "
-                f"in one step (sign test, Holm over layers, {chance(float(p[p < ALPHA].max()))} at most).",
+                f"in one step (sign test, Holm over layers, {chance(float(p[p < FINDING_P].max()))} at most).",
                 "curves",
                 {
                     "too": too,
                     "limit": limit,
                     "layers_beyond": len(those),
                     "layers": len(p),
-                    "p": float(p[p < ALPHA].max()),
+                    "p": float(p[p < FINDING_P].max()),
                 },
                 tuple(those),
             )
@@ -85,7 +86,7 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     for place in candidates:
         p[place] = above(away[:, place], sample)
     p = holm(p)
-    those = p < ALPHA
+    those = p < FINDING_P
     if not 0 < those.sum() <= away.shape[1] / 2:
         return None
     found = [str(name) for name in values.columns[those]]
@@ -122,7 +123,7 @@ def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
     # What the noise of single layers lends to the top fifth at every sample is no rise.
     up, down = (one - max(float(np.median(one[np.isfinite(one)])), 0.0) for one in (rise, fall))
     p = 1 / (1 + (np.maximum(up, 0.0) / max(float(down.max()), 1e-12)) ** 4)
-    shared = (p < ALPHA) & (rise > _JUMP)
+    shared = (p < FINDING_P) & (rise > _JUMP)
     if not shared.any() or shared.mean() > 0.2:
         return None
     high = above_both > _JUMP
@@ -155,8 +156,8 @@ def missing(series: pd.DataFrame) -> Finding | None:
     named = [f"{name} ({share[name]:.0%})" for name in found]
     return Finding(
         "missing",
-        f"{len(found)} of {len(share)} layers {'lacks' if len(found) == 1 else 'lack'} a tenth or more of the values, "
-        f"which were read off between neighbouring samples: {names(named)}.",
+        f"{len(found)} of {len(share)} layers {'lacks' if len(found) == 1 else 'lack'} a tenth or more of the values; "
+        f"those were filled in from the samples before and after: {names(named)}.",
         "heatmap",
         {"layers_with_gaps": len(found), "layers": len(share), "share": float(1 - finite.mean())},
         tuple(found),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wstrack.analysis.findings.words import ALPHA, Finding, Numbers, chance, names, number, times
+from wstrack.analysis.cutoffs import FINDING_P
+from wstrack.analysis.findings.words import Finding, Numbers, chance, names, number, times
 
 if TYPE_CHECKING:
     from wstrack.analysis.comparison import Comparison
@@ -22,11 +23,11 @@ def differences(comparison: Comparison, noun: str) -> list[Finding]:
         rows = comparison.layers[comparison.layers["setting"] == setting].set_index("layer")
         differing = rows[rows["differs"]]
         whole = {name: float(column[setting]) for name, column in comparison.overall.items()}
-        if not len(differing) and not whole["p"] < ALPHA:
+        if not len(differing) and not whole["p"] < FINDING_P:
             continue
         numbers: Numbers = {"setting": setting, "reference": reference}
         text = f"In {setting} against {reference}"
-        if whole["p"] < ALPHA:
+        if whole["p"] < FINDING_P:
             text += (
                 f", the {noun} is {times(whole['ratio'])} over all layers (95 % interval of the ratio "
                 f"{number(whole['low'])} to {number(whole['high'])}, {chance(whole['p'])})"

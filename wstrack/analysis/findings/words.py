@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["ALPHA", "Figure", "Finding", "Numbers", "batches", "chance", "holm", "names", "number", "times"]
+__all__ = ["Figure", "Finding", "Numbers", "batches", "chance", "holm", "names", "number", "times"]
 
-# Of each kind of finding: ten kinds of test, together wrong on noise in at most one run of twenty (Bonferroni).
-ALPHA = 0.005
 MOST_NAMED = 8
 
 Figure = Literal["heatmap", "curves", "plane", "k"]

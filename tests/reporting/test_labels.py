@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from wstrack.reporting.marks import labels
+from wstrack.reporting.labels import labels
 
 LLAMA = [
     "model.embed_tokens.weight",
