@@ -65,7 +65,7 @@ def train(tracker: str, state: str) -> None:
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     watcher = wstrack.watch(model, every=1, to=_Nowhere() if tracker == "none" else tracker)
-    put, wall, cpu, steps = watcher._delivery.put, [], [], []
+    put, wall, cpu, steps = watcher._measured.delivery.put, [], [], []
 
     def timed(reading: Any) -> None:
         start, thread = time.perf_counter(), time.thread_time()
@@ -73,7 +73,7 @@ def train(tracker: str, state: str) -> None:
         wall.append(time.perf_counter() - start)
         cpu.append(time.thread_time() - thread)
 
-    watcher._delivery.put = timed  # type: ignore[method-assign]
+    watcher._measured.delivery.put = timed  # type: ignore[method-assign]
     work = torch.randn(700, 700)
     print("open", flush=True)
     sys.stdin.readline()  # until the server is as it should be

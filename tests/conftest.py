@@ -30,7 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _closed() -> Iterator[None]:
     """No watcher outlives its test."""
     yield
-    from wstrack.training.watcher import _watchers
+    from wstrack.training.watching import _watchers
 
     for watcher in list(_watchers.values()):
         watcher.close()

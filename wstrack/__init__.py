@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wstrack.trackers.references import pull as pull
     from wstrack.trackers.references import pull_many as pull_many
     from wstrack.training.watcher import Watcher as Watcher
-    from wstrack.training.watcher import watch as watch
+    from wstrack.training.watching import watch as watch
 
 __all__ = [
     "Report",
@@ -48,7 +48,7 @@ _LATER = {
     "push": "wstrack.trackers.pushing",
     "relative_weight_change": "wstrack.measuring.change",
     "report": "wstrack.reporting.report",
-    "watch": "wstrack.training.watcher",
+    "watch": "wstrack.training.watching",
 }
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from wstrack.reporting.report import report
 from wstrack.trackers.references import pull
-from wstrack.training.watcher import watch
+from wstrack.training.watching import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

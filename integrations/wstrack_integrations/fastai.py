@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wstrack.trackers.registry import tracker
-from wstrack.training.watcher import watch
+from wstrack.training.watching import watch
 
 try:
     from fastai.callback.core import Callback

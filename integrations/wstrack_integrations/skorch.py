@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.training.watcher import watch
+from wstrack.training.watching import watch
 
 try:
     from skorch.callbacks import Callback

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wstrack.trackers.registry import tracker
-from wstrack.training.watcher import watch
+from wstrack.training.watching import watch
 
 try:
     from transformers import TrainerCallback

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import wstrack
-from wstrack.training.watcher import _watchers
+from wstrack.training.watching import _watchers
 
 if TYPE_CHECKING:
     pass

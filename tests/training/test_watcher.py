@@ -22,7 +22,7 @@ from torch import nn
 
 import wstrack
 from wstrack.runs.recording import FOLDER, last_step
-from wstrack.training.watcher import _watchers
+from wstrack.training.watching import _watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

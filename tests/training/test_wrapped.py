@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 import wstrack
 from wstrack.measuring.layers import select
-from wstrack.training.watcher import _watchers
+from wstrack.training.watching import _watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -127,8 +127,8 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Loca
     selected: list[tuple[Layer, LocalShard]] = []
     for one in there:
         name, *aliases = (unwrapped(raw, model) for raw in one.names)
-        why = unmeasurable(one.share.parameter)
-        if not is_lazy(one.share.parameter) and not wanted(name, one.whole):
+        why = unmeasurable(one.shard.parameter)
+        if not is_lazy(one.shard.parameter) and not wanted(name, one.whole):
             continue
         if why:
             raise ValueError(f"model: {name} {why}")
@@ -139,7 +139,7 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Loca
             numel=one.whole.numel(),
             aliases=tuple(aliases),
         )
-        selected.append((layer, one.share))
+        selected.append((layer, one.shard))
     if not selected:
         some = ", ".join(unwrapped(one.names[0], model) for one in there[:5])
         wanting = "none has two or more dimensions; pass layers='all'" if layers is None else "none is selected"
@@ -156,7 +156,7 @@ class _Weight:
     module: nn.Module
     own: str
     whole: nn.Parameter
-    share: LocalShard
+    shard: LocalShard
 
 
 def _weights(model: nn.Module) -> list[_Weight]:
@@ -169,7 +169,7 @@ def _weights(model: nn.Module) -> list[_Weight]:
                 found[parameter][0].names.append(name)
         elif parameter in flat:
             found[parameter] = [
-                _Weight(one.names, one.module, one.own, _whole(one.shape, parameter), one.share)
+                _Weight(one.names, one.module, one.own, _whole(one.shape, parameter), one.shard)
                 for one in flat[parameter]
             ]
         elif getattr(parameter, "_fsdp_flattened", False):

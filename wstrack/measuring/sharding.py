@@ -24,13 +24,13 @@ class LocalShard:
 
     Attributes:
         parameter: what the model and its optimizer hold: the layer, a shard of it, or several flattened into one.
-        copy: the ranks that hold the layer between them; None if it is whole here.
-        counts: whether its elements count here, and not in another process that holds the same part of this copy.
+        ranks: those that hold the layer between them; None if it is whole here.
+        counts: whether its elements count here, and not in another process that holds the same part of this copy of it.
         begin, count: where it lies in a parameter that holds several layers; None if it is all of the parameter.
     """
 
     parameter: nn.Parameter
-    copy: tuple[int, ...] | None = None
+    ranks: tuple[int, ...] | None = None
     counts: bool = True
     begin: int | None = None
     count: int = 0
@@ -38,7 +38,7 @@ class LocalShard:
     @property
     def whole(self) -> bool:
         """Whether it is a layer by itself, and all of it."""
-        return self.copy is None and self.begin is None
+        return self.ranks is None and self.begin is None
 
     def local(self, known: torch.Tensor | None = None) -> torch.Tensor:
         """The elements that count here, in place, perhaps none; `known` if that is where they lie already."""
@@ -61,14 +61,14 @@ class Flattened:
         names: with all prefixes of wrappers; those of a tied weight after the first.
         module, own: the module that it belongs to, and its name there.
         shape: of the whole layer.
-        share: what this process holds of it.
+        shard: what this process holds of it.
     """
 
     names: list[str]
     module: nn.Module
     own: str
     shape: torch.Size
-    share: LocalShard
+    shard: LocalShard
 
 
 def local_shard(parameter: nn.Parameter) -> LocalShard:
@@ -93,9 +93,9 @@ def reshard(model: nn.Module) -> None:
 
 def holders(model: nn.Module) -> set[int]:
     """The ranks that hold the model's sharded weights between them; none if every weight is whole here."""
-    shares = [local_shard(parameter) for parameter in model.parameters() if hasattr(parameter, "device_mesh")]
-    shares += [layer.share for layers in flattened(model).values() for layer in layers]
-    return {rank for ranks in {share.copy for share in shares if share.copy is not None} for rank in ranks}
+    shards = [local_shard(parameter) for parameter in model.parameters() if hasattr(parameter, "device_mesh")]
+    shards += [layer.shard for layers in flattened(model).values() for layer in layers]
+    return {rank for ranks in {shard.ranks for shard in shards if shard.ranks is not None} for rank in ranks}
 
 
 def flattened(model: nn.Module) -> dict[nn.Parameter, list[Flattened]]:
@@ -124,12 +124,12 @@ def flattened(model: nn.Module) -> dict[nn.Parameter, list[Flattened]]:
         for index, (begin, count) in enumerate(_pieces(flat)):
             own, module_of, _ = flat._param_infos[index]
             if flat._params is None:  # use_orig_params=False: one parameter for them all
-                share = LocalShard(flat, ranks, begin=begin, count=count)
+                shard = LocalShard(flat, ranks, begin=begin, count=count)
             else:
-                share = LocalShard(flat._params[index], ranks)
+                shard = LocalShard(flat._params[index], ranks)
             names = [path + flat._fqns[index], *also.get((module_of, own), ())]
-            layer = Flattened(names, module_of, own, flat._shapes[index], share)
-            found.setdefault(share.parameter, []).append(layer)
+            layer = Flattened(names, module_of, own, flat._shapes[index], shard)
+            found.setdefault(shard.parameter, []).append(layer)
         for tied in flat._shared_params or ():
             found.setdefault(tied, [])  # a layer already, under its first name
     return found

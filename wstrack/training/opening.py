@@ -17,7 +17,8 @@ from wstrack.trackers.contract import Sink
 from wstrack.trackers.naming import run_folder
 from wstrack.trackers.registry import open_sinks
 from wstrack.training.delivery import Delivery
-from wstrack.training.ranks import Ranks, announce
+from wstrack.training.processes import announce
+from wstrack.training.ranks import Ranks
 
 __all__ = ["RUNS", "Opened", "open_delivery"]
 
@@ -52,7 +53,7 @@ def open_delivery(
     sums: Sequence[str],
     *,
     ranks: Ranks | None,
-    shares: Sequence[LocalShard],
+    shards: Sequence[LocalShard],
     settings: Mapping[str, object],
 ) -> Opened:
     """Open the trackers that `to` stands for (see `wstrack.watch`) and the recording; with ranks, on the first of them.
@@ -62,7 +63,7 @@ def open_delivery(
         manifest: with the layers of this rank; without a name, one is made up from `facts["model"]`.
         sums: names of the raw sums of a sample.
         ranks: those who open this together, see `wstrack.training.ranks`.
-        shares: what this process holds of the layers.
+        shards: what this process holds of the layers.
         settings: what `watch` was called with, and must be alike on all ranks.
 
     Raises:
@@ -87,7 +88,7 @@ def open_delivery(
         opened.append((whole, sinks, recorder))
         return {"name": whole.name, "folder": str(recorder.folder), "last": last}
 
-    ranks.offer(manifest.layers, shares, settings)
+    ranks.offer(manifest.layers, shards, settings)
     try:
         plan = ranks.plan(tell)
         ranks.connect(plan)

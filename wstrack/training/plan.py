@@ -18,7 +18,7 @@ __all__ = ["MAX_STEP_SKEW", "Plan", "disagreement", "format_ranks", "merged", "r
 
 SHARDS = "shards of rank "  # names a copy of a layer that several ranks hold between them
 MAX_STEP_SKEW = 50  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
-MAX_CLOCK_SKEW = 10.0  # and seconds
+MAX_CLOCK_SKEW = 10.0  # seconds by which it may do so
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,17 @@ class Plan:
     told: Mapping[str, Any]
 
 
-def replica_ids(shares: Sequence[LocalShard], whose: str = "") -> list[str]:
-    """Names for the copies that the shares are of, the same in each rank that holds a part of the same copy.
+def replica_ids(shards: Sequence[LocalShard], whose: str = "") -> list[str]:
+    """A name for the copy of a layer that each shard belongs to; ranks that hold parts of one copy give it one name.
 
     Args:
-        shares: what this process holds.
-        whose: names what is whole here as nobody else's; "" = whole weights are replicas of those that are as large.
+        shards: what this process holds.
+        whose: names layers that are whole here as this rank's own, which no other rank has. "" = they are replicas: two
+            ranks whose layer has the same sum of absolute values have the same copy of it.
     """
-    names = [whose if share.copy is None else f"{SHARDS}{min(share.copy)}" for share in shares]
-    whole = [number for number, share in enumerate(shares) if share.copy is None and not whose]
-    sizes = [OnHost(shares[number].local().detach().abs().sum(dtype=torch.float64)) for number in whole]
+    names = [whose if shard.ranks is None else f"{SHARDS}{min(shard.ranks)}" for shard in shards]
+    whole = [number for number, shard in enumerate(shards) if shard.ranks is None and not whose]
+    sizes = [OnHost(shards[number].local().detach().abs().sum(dtype=torch.float64)) for number in whole]
     for number, size in zip(whole, sizes, strict=True):
         names[number] = f"of size {size.numpy()}"
     return names

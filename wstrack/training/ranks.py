@@ -30,8 +30,9 @@ from wstrack.errors import WstrackError
 from wstrack.measuring.sharding import LocalShard, holders
 from wstrack.runs.run import Layer
 from wstrack.training.plan import MAX_STEP_SKEW, Plan, disagreement, format_ranks, merged, replica_ids
+from wstrack.training.processes import default_store
 
-__all__ = ["Ranks", "announce", "announced", "find_ranks", "measured_by_rank_0"]
+__all__ = ["Ranks", "find_ranks"]
 
 log = logging.getLogger("wstrack")
 
@@ -41,50 +42,32 @@ SAMPLE = timedelta(minutes=10)  # how long a sample waits for the slowest rank, 
 FAILED = "failed: "  # in the place of an offer
 
 
-def measured_by_rank_0() -> bool:
-    """Whether another rank, the first one, trains the same whole weights and measures them."""
-    return dist.is_available() and dist.is_initialized() and dist.get_rank() > 0
-
-
-def announce(layers: Sequence[Layer]) -> None:
-    """Let the other ranks know that this one measures these layers, as far as there are other ranks."""
-    if dist.is_available() and dist.is_initialized() and (store := _store()) is not None:
-        store.set(f"wstrack/measured/{_digest(layers)}", "")
-
-
-def announced(layers: Sequence[Layer]) -> bool:
-    """Whether another rank measures the very same layers, as far as can be told now."""
-    try:
-        store = _store()
-        return store is None or bool(store.check([f"wstrack/measured/{_digest(layers)}"]))
-    except (RuntimeError, ValueError):  # rank 0, which keeps the store, or the whole group is gone: others will say so
-        return True
-
-
-def find_ranks(group: dist.ProcessGroup | None, model: nn.Module) -> Ranks | None:
+def find_ranks(process_group: dist.ProcessGroup | None, model: nn.Module) -> Ranks | None:
     """The ranks that hold this model between them; None if this process has all of it.
 
     Args:
-        group: the ranks, where the user says so; None = all of them, if any weight is sharded.
+        process_group: the ranks, where the user says so; None = all of them, if any weight is sharded.
         model: what this process holds.
 
     Raises:
-        ValueError: `group` without `torch.distributed`, or one that not all who hold a part of the model are in.
+        ValueError: `process_group` without `torch.distributed`, or without one that holds a part of the model.
         WstrackError: the ranks have no store by which they could find each other.
     """
     there = dist.is_available() and dist.is_initialized()
-    if group is not None and not (there and dist.get_rank(group) >= 0):
-        raise ValueError("group: this process is not in it; pass one that `torch.distributed` made, on its ranks only")
+    if process_group is not None and not (there and dist.get_rank(process_group) >= 0):
+        raise ValueError(
+            "process_group: this process is not in it; pass one that `torch.distributed` made, on its ranks only"
+        )
     sharded = holders(model) if there else set()
-    if not there or (group is None and not sharded):
+    if not there or (process_group is None and not sharded):
         return None
-    ranks = tuple(dist.get_process_group_ranks(group or dist.group.WORLD))
+    ranks = tuple(dist.get_process_group_ranks(process_group or dist.group.WORLD))
     if not sharded <= set(ranks):
         raise ValueError(
-            f"group: the model is sharded over {format_ranks(sorted(sharded))}, which are not all in it; pass one with "
-            "all ranks that hold a part, as torch.distributed.group.WORLD is"
+            f"process_group: the model is sharded over {format_ranks(sorted(sharded))}, which are not all in it; pass "
+            "one with all ranks that hold a part, as torch.distributed.group.WORLD is"
         )
-    return Ranks(ranks, chosen=group is not None) if len(ranks) > 1 else None
+    return Ranks(ranks, chosen=process_group is not None) if len(ranks) > 1 else None
 
 
 class Ranks:
@@ -102,7 +85,7 @@ class Ranks:
         self.rank = dist.get_rank()
         self.writes = self.rank == ranks[0]
         self._chosen = chosen
-        shared = _store()
+        shared = default_store()
         if shared is None:
             raise WstrackError("torch.distributed has no store here (MPI), by which the ranks could find each other")
         # Waiting on a clone keeps nobody else waiting.
@@ -113,10 +96,10 @@ class Ranks:
         self._apart: str | None = None
         self._group: Any = None
 
-    def offer(self, layers: Sequence[Layer], shares: Sequence[LocalShard], settings: Mapping[str, object]) -> None:
+    def offer(self, layers: Sequence[Layer], shards: Sequence[LocalShard], settings: Mapping[str, object]) -> None:
         """Tell the others what this rank holds of which layers, and what `watch` was called with."""
         whose = f"rank {self.rank}" if self._chosen else ""
-        self._offered = list(zip([layer.name for layer in layers], replica_ids(shares, whose), shares, strict=True))
+        self._offered = list(zip([layer.name for layer in layers], replica_ids(shards, whose), shards, strict=True))
         names = [copy for _, copy, _ in self._offered]
         packed = _packed([dict(settings), [asdict(layer) for layer in layers], names])
         # By content: most ranks offer the same, and the first one reads it once.
@@ -168,14 +151,14 @@ class Ranks:
 
         index = {layer.name: number for number, layer in enumerate(plan.layers)}
         self._counted, self._where = [], []
-        for number, (name, copy, share) in enumerate(self._offered):
+        for number, (name, copy, shard) in enumerate(self._offered):
             owner = plan.owners[index[name]].get(copy)
-            if share.counts and owner in (-1, self.rank):
+            if shard.counts and owner in (-1, self.rank):
                 self._counted.append(number)
                 self._where.append(index[name])
         self._layers = len(plan.layers)
         self._moments: deque[tuple[int, NDArray[np.float64]]] = deque()  # when each rank took the latest samples
-        del self._offered  # the shares hold the weights
+        del self._offered  # the shards hold the weights
         try:
             self._group = dist.ProcessGroupGloo(
                 PrefixStore("gloo", self._store), self.ranks.index(self.rank), len(self.ranks), SAMPLE
@@ -298,20 +281,9 @@ class Ranks:
         return f"{format_ranks(late)} did not come to the sample of step {step} (last seen: {where})"
 
 
-def _store() -> Any:
-    """The store by which the ranks found each other; MPI has none."""
-    from torch.distributed.distributed_c10d import _get_default_store  # not there in a torch without distributed
-
-    return _get_default_store()
-
-
 def _packed(said: object) -> str:
     return base64.b64encode(zlib.compress(json.dumps(said, default=str).encode())).decode()
 
 
 def _unpacked(text: bytes) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(text)))
-
-
-def _digest(layers: Sequence[Layer]) -> str:
-    return hashlib.sha256(repr([(layer.name, layer.shape) for layer in layers]).encode(errors="replace")).hexdigest()

@@ -29,7 +29,7 @@ class _Turn:
     """What is known of an optimizer."""
 
     bits: int = 0  # the layers that it holds, a bit each
-    asked: int = -1  # when they were looked up
+    looked_up: int = -1  # when they were
     began: int = -1  # steps that were counted when it last began one
 
 
@@ -39,8 +39,8 @@ class Steps:
     Args:
         parameters: of each layer, what its optimizer holds; some layers may be held as one.
         only: follow this optimizer only; None = every one that holds a layer.
-        ask: called before an optimizer's parameters are looked up, which is done after each `ask_again()`.
-        strangers: called with those parameters of an optimizer that are no layers.
+        look_up: called before it is looked up what an optimizer holds, which is done after each `look_up_again()`.
+        newcomers: called with those parameters of an optimizer that are no layers.
         begins: called before the first optimizer steps in the round with which a sample is due; None = not.
         ended: called when a step has been counted with which a sample is due.
 
@@ -56,8 +56,8 @@ class Steps:
         parameters: Sequence[nn.Parameter],
         only: Optimizer | None,
         *,
-        ask: Callable[[], None],
-        strangers: Callable[[list[nn.Parameter]], None],
+        look_up: Callable[[], None],
+        newcomers: Callable[[list[nn.Parameter]], None],
         begins: Callable[[], None] | None,
         ended: Callable[[], None],
     ) -> None:
@@ -71,22 +71,18 @@ class Steps:
         self._all = self._whole = (1 << len(parameters)) - 1  # the layers that end a round
         self._only = only
         # A compiled optimizer step would trace into these, and compile anew with each step that is counted.
-        self._ask, self._strangers, self._ended = map(torch.compiler.disable, (ask, strangers, ended))
+        self._look_up, self._newcomers, self._ended = map(torch.compiler.disable, (look_up, newcomers, ended))
         self._begins = None if begins is None else torch.compiler.disable(begins)  # type: ignore[no-untyped-call]
-        self._asked = 0
+        self._looked_up = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
         self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
         self._round: set[Optimizer] = set()
         self._stepped = 0  # the layers that were stepped in this round
         self._found: torch.Tensor | None = None
 
-    def holds(self, optimizer: Optimizer) -> bool:
-        """Whether an optimizer holds any of the layers."""
-        return bool(self._turn_of(optimizer).bits)
-
-    def ask_again(self) -> None:
+    def look_up_again(self) -> None:
         """Look up what each optimizer holds before its next step: parameter groups may have been added."""
-        self._asked += 1
+        self._looked_up += 1
 
     def replace(self, index: int, parameter: nn.Parameter | None) -> None:
         """Follow another parameter in the place of a layer's, or none any more."""
@@ -103,7 +99,8 @@ class Steps:
         with _lock:
             _live = (*_live, self)
             if not _hooks:
-                # Hidden from compilation as well. What is hidden with all that it calls costs more to call than to run.
+                # Hidden from torch.compile as well, one function at a time: hiding one together with all that it calls
+                # (`recursive=True`) makes each call dearer than what the function does.
                 for each in (
                     _before_step,
                     _after_step,
@@ -158,18 +155,18 @@ class Steps:
                 known = self._turns[optimizer] = _Turn()
             turn = known
             self._last = weakref.ref(optimizer), turn  # at once: optimizers of other models step on other threads
-        if turn.asked != self._asked:
-            turn.asked, turn.bits = self._asked, 0
-            self._ask()
+        if turn.looked_up != self._looked_up:
+            turn.looked_up, turn.bits = self._looked_up, 0
+            self._look_up()
             if self._only is None or optimizer is self._only:
-                strangers = []
+                others = []
                 for group in optimizer.param_groups:
                     for parameter in group["params"]:
                         bits = self._bits.get(parameter, 0)
                         turn.bits |= bits
                         if not bits:
-                            strangers.append(parameter)
-                self._strangers(strangers)
+                            others.append(parameter)
+                self._newcomers(others)
         return turn
 
     def _before(self, optimizer: Optimizer) -> None:
@@ -187,18 +184,20 @@ class Steps:
     def _after(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
         bits = turn.bits
-        alone = bits == self._whole == self.seen and turn.began == self.count and bits and not self._round
-        if alone and "found_inf" not in optimizer.__dict__:  # the usual case in short: one optimizer steps all layers
+        whole_round = bits == self._whole == self.seen and turn.began == self.count and bits and not self._round
+        if (
+            whole_round and "found_inf" not in optimizer.__dict__
+        ):  # the usual case in short: one optimizer steps all layers
             self.one()
             return
         if not bits or (not self._round and -1 < turn.began < self.count):
             return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
-        settled = self._whole == self.seen
-        late = settled and not self._round and not bits & self.seen
+        all_known = self._whole == self.seen  # who steps which layers, since a round has come to its end
+        rarer = all_known and not self._round and not bits & self.seen
         self.seen |= bits
-        if settled:
+        if all_known:
             self._whole = self.seen
-        if late:
+        if rarer:
             return  # one that steps more rarely than the others, for the first time: it belongs to their last step
         if not self._round:
             self.count += 1

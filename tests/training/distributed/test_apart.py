@@ -104,7 +104,7 @@ def test_ranks_that_choose_other_layers(two: Processes, tmp_path: Path) -> None:
 
 
 def one_cannot_begin(rank: int) -> tuple[str, str]:
-    error = raised(nn.Linear(3, 3) if rank == 0 else nn.LayerNorm(3), group=dist.group.WORLD)
+    error = raised(nn.Linear(3, 3) if rank == 0 else nn.LayerNorm(3), process_group=dist.group.WORLD)
     return error, raised(to="runs/next")
 
 
@@ -122,8 +122,8 @@ def parts_that_do_not_fit(rank: int) -> list[str]:
     stage = nn.Sequential(nn.Linear(7, 12) if rank == 0 else nn.Linear(12, 3))
     inner = plain()
     FullyShardedDataParallel(inner, device_id=torch.device("cpu"), use_orig_params=True)
-    return [raised(stage, group=dist.group.WORLD), raised(inner), raised(group=dist.new_group([0, 1])),
-            raised(group=alone)]  # fmt: skip
+    return [raised(stage, process_group=dist.group.WORLD), raised(inner), raised(process_group=dist.new_group([0, 1])),
+            raised(process_group=alone)]  # fmt: skip
 
 
 def test_parts_that_do_not_fit_together_are_refused(two: Processes, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_parts_that_do_not_fit_together_are_refused(two: Processes, tmp_path: Pa
         assert "0.weight has the shape (3, 12) on rank 1 and (12, 7) on another; give each part" in stage
         assert "0.weight belongs to an FSDP wrapper outside of this model" in inner
         assert whole == "nothing"
-        assert alone.startswith("ValueError group: the model is sharded over ranks 0, 1, which are not all in it")
+        assert alone.startswith("ValueError process_group: the model is sharded over ranks 0, 1, which are not all in it")
 
 
 def tied(rank: int, *, original: bool) -> list[tuple[str, tuple[str, ...]]]:
@@ -163,7 +163,7 @@ def test_what_the_first_rank_cannot_open_is_raised_on_all(two: Processes, tmp_pa
 
 def test_a_group_that_is_none() -> None:
     with pytest.raises(ValueError, match="this process is not in it"):
-        wstrack.watch(plain(), group=object())  # type: ignore[arg-type]
+        wstrack.watch(plain(), process_group=object())  # type: ignore[arg-type]
 
 
 # ---- while training -------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_sample_that_fails_on_one_rank_is_missing_and_the_next_are_not(two: Pr
 def one_dies(rank: int) -> list[str]:
     torch.manual_seed(0)
     model = nn.Linear(4, 4)  # nothing that would make training itself wait for the dead
-    watcher = wstrack.watch(model, to="runs/it", every=1, group=dist.group.WORLD)
+    watcher = wstrack.watch(model, to="runs/it", every=1, process_group=dist.group.WORLD)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with said() as lines:
         for step in range(3):
@@ -320,7 +320,7 @@ def each_has_its_own(rank: int) -> tuple[list[str], list[int]]:
         optimizer.step()
         watcher.close()
         alone = [dist.new_group([one]) for one in range(2)][rank]
-        watcher = wstrack.watch(model, to=f"runs/{rank}", every=1, group=alone)
+        watcher = wstrack.watch(model, to=f"runs/{rank}", every=1, process_group=alone)
         optimizer.step()
         watcher.close()
     return lines, watcher.run().steps.tolist()
@@ -330,7 +330,7 @@ def test_ranks_with_models_of_their_own_are_told_and_may_watch_them(two: Process
     (first, steps), (second, others) = two(each_has_its_own, tmp_path)
     assert not first
     assert len(second) == 1
-    assert "pass group=torch.distributed.group.WORLD" in second[0]
+    assert "pass process_group=torch.distributed.group.WORLD" in second[0]
     assert steps == others == [1]
 
 

@@ -151,7 +151,7 @@ def together(
         watched, to="runs/it", every=EVERY, window=window, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm")
     )
     totals, collectives = spied(watcher)
-    held = [0 if tensor is None else tensor.numel() for tensor in watcher._held]
+    held = [0 if tensor is None else tensor.numel() for tensor in watcher._followed._tensors]
     for _ in range(STEPS):
         optimizer.zero_grad()
         model(inputs(part, share, dtype)).square().mean().backward()
@@ -169,7 +169,7 @@ def pipelined(rank: int) -> Seen:
     optimizer = torch.optim.AdamW(stage_module.parameters(), lr=LR)
     watcher = wstrack.watch(
         stage_module, to="runs/it", every=EVERY, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm"),
-        group=dist.group.WORLD,
+        process_group=dist.group.WORLD,
     )  # fmt: skip
     totals, collectives = spied(watcher)
     for _ in range(STEPS):
@@ -199,7 +199,7 @@ def experts(rank: int, *, alike: bool) -> tuple[Seen, NDArray[np.float64], NDArr
     The experts may begin `alike`, as they do where a trained layer is made into several.
     """
     model = Mixture(0 if alike else rank)
-    watcher = wstrack.watch(model, to="runs/it", every=1, metrics=("rwc", "norm"), group=dist.group.WORLD)
+    watcher = wstrack.watch(model, to="runs/it", every=1, metrics=("rwc", "norm"), process_group=dist.group.WORLD)
     totals, collectives = spied(watcher)
     before = model.expert.weight.detach().double().numpy().copy()
     with torch.no_grad():

@@ -1,0 +1,243 @@
+"""What a sample is made of: a meter that takes sums, and the delivery that they are handed to.
+
+`Measurement` measures here; `MeasuredByRank0` stands in its place where another process measures the same weights, and
+does nothing. A watcher is told which of the two it has, and never asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from wstrack.errors import WstrackError
+from wstrack.runs.recording import read_recording
+from wstrack.training.delivery import Reading
+from wstrack.training.processes import announced
+
+if TYPE_CHECKING:
+    from wstrack.measuring.meters.meter import Meter
+    from wstrack.runs.run import Layer, Run
+    from wstrack.training.opening import Opened
+    from wstrack.training.steps import Steps
+
+__all__ = ["CLOSE_TIMEOUT", "Measured", "MeasuredByRank0", "Measurement"]
+
+log = logging.getLogger("wstrack")
+
+CLOSE_TIMEOUT = 60.0  # seconds that close() waits for a tracker
+
+
+class Measured(Protocol):
+    """What a watcher needs of whoever measures."""
+
+    name: str
+    """Of the run."""
+
+    last_step: int
+    """The last step of which the run has a sample already."""
+
+    where: str
+    """Where the recording is, for people."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the recording is."""
+
+    def begin(self, step: int) -> None:
+        """Take the snapshot to be the weights at this step."""
+
+    def replace(self, tensors: Mapping[int, torch.Tensor | None]) -> None:
+        """Measure layers, by number, in other tensors from now on; None = one is not to be had."""
+
+    def before_step(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """Take the snapshot that the step which begins now is compared with; `look_up` finds the layers again."""
+
+    def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """Take a sample at the step that has just been counted, and hand it over. Never raises."""
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every sample so far has arrived; False if that takes longer."""
+
+    def run(self) -> Run:
+        """The run so far."""
+
+    def release(self) -> None:
+        """Let go of the weights and the snapshot."""
+
+    def close(self, steps: Steps) -> None:
+        """Deliver what is waiting, and say what did not come of it."""
+
+    def close_in_background(self) -> threading.Thread | None:
+        """Deliver what is waiting without keeping the caller; the thread that does it."""
+
+
+class Measurement:
+    """Measures here.
+
+    Args:
+        meter: has the snapshot from which the first sample is taken.
+        opened: what samples are delivered to.
+        shape: of the sums, (layers, sums).
+        single_step: whether the change of the sampled step alone is measured.
+        sharded: whether other ranks wait for this one's sums.
+    """
+
+    def __init__(
+        self, meter: Meter, opened: Opened, *, shape: tuple[int, int], single_step: bool, sharded: bool
+    ) -> None:
+        self.name, self.last_step, self.where = opened.name, opened.last, str(opened.folder)
+        self.folder: Path = opened.folder
+        self.delivery = opened.delivery
+        self._meter: Meter | None = meter
+        self._shape = shape
+        self._single_step = single_step
+        self._sharded = sharded
+        self._since = 0
+        self._skipped_since: torch.Tensor | None = None
+        self._taken = self._failed = 0
+
+    def begin(self, step: int) -> None:
+        """Take the snapshot to be the weights at this step."""
+        self._since = step
+
+    def replace(self, tensors: Mapping[int, torch.Tensor | None]) -> None:
+        """Measure layers, by number, in other tensors from now on; None = one is not to be had."""
+        if self._meter is not None:
+            for index, tensor in tensors.items():
+                self._meter.replace(index, tensor)
+
+    def before_step(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """Take the snapshot that the step which begins now is compared with."""
+        meter = self._meter
+        if meter is None:  # closed meanwhile, on another thread
+            return
+        self._since, self._skipped_since = steps.count, steps.skipped
+        try:
+            look_up()
+            meter.snapshot()
+        except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
+            self._fail(steps, error)
+
+    def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """Take a sample at the step that has just been counted, and hand it over. Never raises."""
+        step, skipped = steps.count, steps.skipped
+        self._taken += 1
+        meter = self._meter
+        if meter is None:  # closed meanwhile, on another thread or by a signal
+            return
+        try:
+            look_up()
+            sums = meter.sample()
+            if self._single_step:
+                meter.release()
+        except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
+            meter.release()  # some layers may have moved on: the next sample is missing and begins anew
+            self._fail(steps, error)
+            if not self._sharded:
+                return
+            sums = torch.full(self._shape, torch.nan)  # the other ranks have theirs, and must not be left waiting
+        try:
+            if step > self.last_step:  # or else it is trained again, from an older checkpoint
+                self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(steps, error)
+        self._since, self._skipped_since = step, skipped
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every sample so far has arrived; False if that takes longer."""
+        return self.delivery.flush(timeout)
+
+    def run(self) -> Run:
+        """The run so far, from its recording."""
+        run = read_recording(self.folder)
+        return replace(run, facts={**run.facts, "failed_samples": self._failed} if self._failed else run.facts)
+
+    def release(self) -> None:
+        """Let go of the weights and the snapshot."""
+        self._meter = None
+
+    def close(self, steps: Steps) -> None:
+        """Deliver what is waiting, and say if there was nothing."""
+        self.delivery.close(CLOSE_TIMEOUT)
+        if self._taken:
+            return
+        why = f"{steps.count} steps were counted and the first sample was due at step {steps.due}"
+        if not steps.seen and not steps.count:
+            why = "no optimizer stepped any of the layers that were watched"
+        log.warning("%s: no sample was taken: %s", self.name, why)
+
+    def close_in_background(self) -> threading.Thread:
+        """Deliver what is waiting without keeping the caller; the thread that does it."""
+        thread = threading.Thread(target=self.delivery.close, args=(CLOSE_TIMEOUT,), name="wstrack closing")
+        thread.start()
+        return thread
+
+    def _fail(self, steps: Steps, error: Exception) -> None:
+        if not self._failed:
+            log.warning("sample at step %d: %s: %s (said once)", steps.count, type(error).__name__, error)
+        self._failed += 1
+
+
+class MeasuredByRank0:
+    """Stands for the measurement on a rank whose weights rank 0 holds too, and measures."""
+
+    def __init__(self, name: str, layers: Sequence[Layer]) -> None:
+        self.name, self.last_step, self.where = name, 0, "measured by rank 0"
+        self._layers = tuple(layers)
+
+    @property
+    def folder(self) -> Path:
+        """Nowhere here.
+
+        Raises:
+            WstrackError: always.
+        """
+        raise WstrackError("rank 0 measures and records this model; ask its watcher")
+
+    def begin(self, step: int) -> None:
+        """Nothing."""
+
+    def replace(self, tensors: Mapping[int, torch.Tensor | None]) -> None:
+        """Nothing."""
+
+    def before_step(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """Nothing."""
+
+    def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """See once whether rank 0 does measure these layers: by now it has begun, if it ever does."""
+        steps.due = sys.maxsize
+        if not announced(self._layers):
+            log.warning(
+                "%s: this rank is not measured, and rank 0 watches no model with these layers. Where each rank holds a "
+                "part of one model, pass process_group=torch.distributed.group.WORLD to watch() on all of them; where "
+                "each trains its own, a group of its own",
+                self.name,
+            )
+
+    def flush(self, timeout: float) -> bool:
+        """Nothing is waiting here."""
+        return True
+
+    def run(self) -> Run:
+        """Not here.
+
+        Raises:
+            WstrackError: always.
+        """
+        return read_recording(self.folder)
+
+    def release(self) -> None:
+        """Nothing."""
+
+    def close(self, steps: Steps) -> None:
+        """Nothing."""
+
+    def close_in_background(self) -> None:
+        """Nothing."""

@@ -1,0 +1,123 @@
+"""What a watch was asked for, checked in one place."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from wstrack.measuring.layers import Selection
+from wstrack.metrics import sums_needed
+
+__all__ = ["Fact", "Settings", "Window"]
+
+Window = Literal["interval", "step"]
+Fact = str | float | bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `wstrack.watch` that say what is measured, when, and as what; made by `Settings.checked`.
+
+    Attributes:
+        every: steps between samples.
+        window: "interval" or "step".
+        metrics: names, each once.
+        layers: as in `wstrack.watch`.
+        name: of the run; None = one is found or made up.
+        facts: the user's own.
+        start: the steps that the model has seen; None = as many as the run has.
+        snapshot, meter: as in `wstrack.watch`.
+    """
+
+    every: int
+    window: Window
+    metrics: tuple[str, ...]
+    layers: Selection
+    name: str | None
+    facts: Mapping[str, Fact]
+    start: int | None
+    snapshot: str
+    meter: str | None
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        every: int,
+        window: str,
+        metrics: str | Sequence[str],
+        layers: Selection,
+        name: str | None,
+        facts: Mapping[str, Fact] | None,
+        start: int | None,
+        snapshot: str,
+        meter: str | None,
+    ) -> Settings:
+        """The settings, each in the one form that the rest of the room takes.
+
+        Raises:
+            ValueError, TypeError: one that cannot be. What only the model can tell (`layers`, `snapshot`, `meter`) is
+                checked where the model is looked at.
+
+        Example:
+            >>> ours = Settings.checked(every=10, window="step", metrics="rwc", layers=None, name=None, facts=None,
+            ...                         start=None, snapshot="device", meter=None)
+            >>> ours.metrics, ours.sums, ours.single_step
+            (('rwc',), ('abs_change', 'abs_previous'), True)
+        """
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        if name is not None and not name.strip():
+            raise ValueError("name is empty; leave it out to have one made")
+        if window not in get_args(Window):
+            raise ValueError(f"window={window!r} must be 'interval' or 'step'")
+        names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+        if not names:
+            raise ValueError("metrics is empty; name at least one, as in metrics=('rwc',)")
+        sums_needed(names)
+        return cls(
+            every=_steps("every", every, least=1),
+            window="step" if window == "step" else "interval",
+            metrics=names,
+            layers=layers,
+            name=name,
+            facts=_facts(facts or {}),
+            start=None if start is None else _steps("start", start, least=0),
+            snapshot=snapshot,
+            meter=meter,
+        )
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The raw sums that the metrics need."""
+        return sums_needed(self.metrics)
+
+    @property
+    def single_step(self) -> bool:
+        """Whether the change of the sampled step alone is measured."""
+        return self.window == "step"
+
+    def alike_on_all_ranks(self) -> dict[str, Any]:
+        """What ranks that measure one model together must have been asked alike; in types that JSON has."""
+        return {
+            "every": self.every,
+            "window": self.window,
+            "metrics": list(self.metrics),
+            "start": self.start,
+            "layers": "a callable" if callable(self.layers) else self.layers,
+        }
+
+
+def _steps(argument: str, value: int, *, least: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
+        raise ValueError(f"{argument}={value!r} must be a whole number of steps, at least {least}")
+    return operator.index(value)
+
+
+def _facts(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    for name, value in facts.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float | bool):
+            raise TypeError(f"facts: {name!r}: {value!r} is no name with a text, a number or a bool")
+    return dict(facts)

@@ -1,0 +1,187 @@
+"""watch(): puts together what watches a model, and keeps one watcher a model."""
+
+from __future__ import annotations
+
+import platform
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from wstrack._version import __version__
+from wstrack.measuring.layers import predicate, select
+from wstrack.measuring.meters import choose
+from wstrack.measuring.sharding import reshard
+from wstrack.runs.run import Manifest
+from wstrack.trackers.registry import name_in
+from wstrack.training.followed import Followed
+from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
+from wstrack.training.opening import open_delivery
+from wstrack.training.processes import measured_by_rank_0
+from wstrack.training.ranks import find_ranks
+from wstrack.training.settings import Fact, Settings
+from wstrack.training.watcher import Watcher
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from wstrack.measuring.layers import Selection
+    from wstrack.training.ranks import Ranks
+
+__all__ = ["watch"]
+
+_watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    *,
+    to: object = None,
+    every: int = 50,
+    window: str = "interval",
+    metrics: str | Sequence[str] = ("rwc",),
+    layers: Selection = None,
+    name: str | None = None,
+    facts: Mapping[str, Fact] | None = None,
+    start: int | None = None,
+    process_group: ProcessGroup | None = None,
+    snapshot: str = "device",
+    meter: str | None = None,
+) -> Watcher:
+    """Measure how much each layer changes while `model` trains, and log it.
+
+    One argument is enough: whichever torch optimizer steps this model's parameters is followed. A step is one real
+    optimizer step: not a micro-batch, and not one that loss scaling skipped. With several optimizers on one model (a
+    GAN, an optimizer per parameter) a step is a round: it ends when each layer's optimizer has stepped, or when one
+    that has already stepped is about to step again. Of an optimizer that wraps another (SAM, Lookahead) the step of
+    the inner one counts. The model is not touched and stays picklable.
+
+    Args:
+        model: what trains.
+        optimizer: follow this one only; None = every optimizer that holds one of the model's layers.
+        to: where samples go. None = every tracker active in this process, or else TensorBoard under `runs/`; or a
+            tracker's name, a folder, a tracker's own run or writer object, a Sink, or a list of these.
+        every: steps between samples. A sample reads the weights once; a step in between costs a few comparisons.
+        window: "interval" = the change since the previous sample, as in the paper; "step" = the change of the sampled
+            step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
+        metrics: one or several of `wstrack.metrics.METRICS`.
+        layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
+            several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
+            are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
+            then.
+        name: the run's name. A run that is there already is resumed: steps go on from its last one.
+        facts: what else is to be known of the run, as in {"data": "cifar10", "seed": 1}: kept with it in every tracker
+            and in `Run.facts`, for runs to be held against each other by (`wstrack.report(compare="data")`).
+        start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
+            `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
+            again. None = the last step that the run has.
+        process_group: the processes that hold this model between them, where the model does not show it: a pipeline
+            stage or experts in each. All of them call `watch`, and their layers make one run. None = all processes of
+            `torch.distributed` if any layer is sharded (FSDP, tensor parallel); otherwise rank 0 measures, and the
+            others do not.
+        snapshot: where the copy of the weights is kept: "device" = beside them; "cpu" = in the host's memory, for
+            training that leaves no room on the device. A sample then takes as long as the copies over the bus.
+        meter: "auto" = the fastest for each layer; "cuda", "cpu" or "portable" = this one; None = what the environment
+            variable WSTRACK_METER says, or else "auto". `wstrack doctor` tells which there are.
+
+    Returns:
+        A handle. It closes itself when the interpreter exits, when the model is gone, or when the model is watched
+        again (also if that then fails to open a tracker).
+
+    Raises:
+        ValueError: an argument that cannot be, or a model without layers.
+        TypeError: an argument of the wrong type.
+        WstrackError: a tracker or the recording cannot be opened. Later failures of a tracker never reach training.
+
+    Example:
+        >>> import tempfile, torch, wstrack
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with wstrack.watch(model, to=tempfile.mkdtemp(), every=2) as watcher:
+        ...     for _ in range(4):
+        ...         model(torch.randn(16, 8)).square().mean().backward()
+        ...         optimizer.step()
+        >>> watcher.run().series["rwc"].shape  # samples at steps 2 and 4, of two layers
+        (2, 2)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
+    reshard(model)
+    ranks = find_ranks(process_group, model)
+    elsewhere = ranks is None and process_group is None and measured_by_rank_0()
+    try:
+        settings = Settings.checked(
+            every=every, window=window, metrics=metrics, layers=layers, name=name, facts=facts, start=start,
+            snapshot=snapshot, meter=meter,
+        )  # fmt: skip
+        watcher = _begin(model, optimizer, to, settings, ranks, elsewhere=elsewhere)
+    except BaseException as error:
+        if ranks is not None:
+            ranks.withdraw(error)
+        raise
+    _watchers[model] = watcher
+    return watcher
+
+
+def _begin(
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    to: object,
+    settings: Settings,
+    ranks: Ranks | None,
+    *,
+    elsewhere: bool,
+) -> Watcher:
+    """A watcher that follows the model; the one that did before is closed, once nothing can be wrong any more."""
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
+    selected = select(model, settings.layers)
+    layers, shards = tuple(layer for layer, _ in selected), [shard for _, shard in selected]
+    # A callable has seen all there is; it may also hold the model, which must not live on for that.
+    missed = None if elsewhere or callable(settings.layers) else predicate(settings.layers)
+    followed = Followed(model, shards, missed)
+    tensors = [shard.local() for shard in shards]
+    meter = None if elsewhere else choose(tensors, settings.sums, meter=settings.meter, snapshot=settings.snapshot)
+    if optimizer is not None and not followed.held_by(optimizer):
+        raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
+
+    if model in _watchers:
+        _watchers.pop(model).close()
+    name = settings.name or name_in(to) or ""
+    measured: Measured = MeasuredByRank0(name or type(model).__name__, layers)
+    if meter is not None:
+        meter.snapshot()
+        meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
+        if settings.single_step:
+            meter.release()  # what is left is the start, for the distance
+        facts = {**_facts(model), "meter": meter.ways(), "snapshot": settings.snapshot, **settings.facts}
+        manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, facts)
+        opened = open_delivery(
+            to, manifest, settings.sums, ranks=ranks, shards=shards, settings=settings.alike_on_all_ranks()
+        )
+        measured = Measurement(
+            meter,
+            opened,
+            shape=(len(layers), len(settings.sums)),
+            single_step=settings.single_step,
+            sharded=ranks is not None,
+        )
+    return Watcher(model, optimizer, settings, followed, measured)
+
+
+def _facts(model: nn.Module) -> dict[str, Any]:
+    """What is known of a model's training when it begins."""
+    return {
+        "model": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
+        "dtypes": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {"wstrack": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
