@@ -26,7 +26,8 @@ def run(name: str, layers: int, samples: int, seed: int) -> Any:
     """A run with three planted clusters."""
     import numpy as np
 
-    from wstrack.runs.run import Layer, Manifest, Run
+    from wstrack.runs.manifest import Layer, Manifest
+    from wstrack.runs.run import Run
 
     rng = np.random.default_rng(seed)
     kind = np.arange(layers) * 3 // layers

@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from wstrack_integrations.mlflow import open_sink
 
 import wstrack
-from wstrack.runs.recording import FOLDER, Recorder
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integrations"))
@@ -43,8 +44,9 @@ def write(uri: str) -> str:
     values = sums[:, :, 0] / sums[:, :, 1]
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as scratch:
         sink = open_sink(run, manifest)
-        sink.recording_directory = sink.recording_directory or Path(scratch)
-        recorder = Recorder(sink.recording_directory / FOLDER, manifest, ("abs_change", "abs_previous"))
+        home = sink.recording_directory or Path(scratch)
+        sink.bind(home)
+        recorder = Recorder(home / FOLDER, manifest, ("abs_change", "abs_previous"))
         recorder.append(steps, [1] * STEPS, times, sums)
         recorder.close()
         sink.write([Sample(step, 1, when, {"rwc": row}) for step, when, row in zip(steps, times, values, strict=True)])

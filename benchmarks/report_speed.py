@@ -21,7 +21,8 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from wstrack.reporting.report import Report, report
-from wstrack.runs.run import Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Run
 
 SIZES = ((100, 500), (1000, 1000), (2000, 2000))
 REPEATS = 5

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 from wstrack_integrations.tensorboard import open_sink, open_source
 
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
 from wstrack.trackers.contract import Sample
 
 TAGS, STEPS, WIDE, REPEATS = 100, 2000, 1000, 5

@@ -39,6 +39,9 @@ class _Nowhere:
 
     name, reference, recording_directory = "none", None, None
 
+    def bind(self, directory: Path) -> None:
+        pass
+
     def write(self, samples: object) -> None:
         pass
 

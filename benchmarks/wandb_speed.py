@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 import wstrack
-from wstrack.runs.recording import FOLDER, Recorder
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
 from wstrack.trackers.naming import layer_keys
 
 LAYERS, OFFLINE_STEPS, ONLINE_STEPS, REPEATS = 1000, 200, 2000, 5

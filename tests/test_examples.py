@@ -74,7 +74,7 @@ def test_fsdp2_run(tmp_path: Path) -> None:
     found = wstrack.pull("tensorboard:runs/fsdp2")
     assert found.steps.tolist() == list(range(10, 101, 10))
     assert len(found.layers) == 19
-    assert found.facts["ranks"] == 2
+    assert found.origin["ranks"] == 2
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

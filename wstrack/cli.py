@@ -151,13 +151,8 @@ def pull(
               "[default: report.html]")  # fmt: skip
 @click.option("--metric", metavar="NAME", help="What to report on. [default: rwc]")
 @click.option("--reduce", default="pca", show_default=True, metavar="NAME", help="pca, svd, nmf, isomap, tsne or umap.")
-@click.option(
-    "--cluster",
-    default="kmeans",
-    show_default=True,
-    metavar="NAME",
-    help="kmeans, kmedoids, ward, gmm, spectral, dbscan, hdbscan or meanshift.",
-)
+@click.option("--cluster", default="kmeans", show_default=True, metavar="NAME",
+              help="kmeans, kmedoids, ward, gmm, spectral, dbscan, hdbscan or meanshift.")  # fmt: skip
 @click.option(
     "--k",
     default="auto",
@@ -270,7 +265,7 @@ def _tell(run: Run) -> None:
     steps = run.steps
     span = f"steps {steps[0]:,} to {steps[-1]:,}" if len(steps) else "no steps"
     click.echo(
-        f"{run.facts.get('reference', run.name)}: {', '.join(run.metrics)}; {len(run.layers):,} layers, "
+        f"{run.origin.get('reference', run.name)}: {', '.join(run.metrics)}; {len(run.layers):,} layers, "
         f"{len(steps):,} samples, {span}; {run.completeness}"
     )
     for note in run.completeness.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import wstrack
+from wstrack.trackers.registry import trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from wstrack.training.watcher import Watcher
 
 __all__ = ["watch"]
-
-TRACKERS = {"mlflow", "tensorboard", "wandb"}
 
 
 def watch(model: nn.Module, accelerator: Accelerator, **options: Any) -> Watcher:
@@ -41,5 +40,5 @@ def watch(model: nn.Module, accelerator: Accelerator, **options: Any) -> Watcher
         >>> watcher.close()
     """
     # In the other processes the trackers are there and have opened nothing.
-    trackers = [one for one in accelerator.trackers if one.name in TRACKERS] if accelerator.is_main_process else []
-    return wstrack.watch(model, **{"to": [one.tracker for one in trackers] or None, **options})
+    open_ones = [one for one in accelerator.trackers if one.name in trackers()] if accelerator.is_main_process else []
+    return wstrack.watch(model, **{"to": [one.tracker for one in open_ones] or None, **options})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.trackers.registry import tracker
+from wstrack.trackers.registry import active
 from wstrack.training.watching import watch
 
 try:
@@ -77,4 +77,4 @@ def _behind(learn: Any) -> list[object] | None:
     writers = [
         one.writer for one in learn.cbs if type(one).__name__ == "TensorBoardCallback" and hasattr(one, "writer")
     ]
-    return [*(name for name in ("mlflow", "wandb") if tracker(name).is_active()), *writers] or None
+    return [*active(), *writers] or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wstrack.trackers.registry import tracker
+from wstrack.trackers.registry import active
 from wstrack.training.watching import watch
 
 try:
@@ -77,4 +77,4 @@ def _behind(engine: Engine) -> list[object] | None:
     """What the loggers attached to an engine write to, as `to` of `watch`."""
     attached = [one for handlers in engine._event_handlers.values() for _, args, _ in handlers for one in args]
     boards = {id(one): one.writer for one in attached if type(one).__name__ == "TensorboardLogger"}
-    return [*(name for name in ("mlflow", "wandb") if tracker(name).is_active()), *boards.values()] or None
+    return [*active(), *boards.values()] or None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wstrack.trackers.registry import tracker
+from wstrack.trackers.registry import active
 from wstrack.training.watching import watch
 
 try:
@@ -72,7 +72,7 @@ class WeightChangeCallback(TrainerCallback):
 def _behind(args: TrainingArguments) -> dict[str, object]:
     """`to` and `name` of `watch`, by what the trainer's own callbacks report to."""
     reports = args.report_to or ()
-    to: list[object] = [one for one in ("mlflow", "wandb") if one in reports and tracker(one).is_active()]
+    to: list[object] = [one for one in active() if one in reports]
     name = args.run_name
     if "tensorboard" in reports:
         given = getattr(args, "logging_dir", None) or os.environ.get("TENSORBOARD_LOGGING_DIR")  # Transformers 4; 5

@@ -12,7 +12,8 @@ import pytest
 import wstrack
 from wstrack.analysis import Procedure, agreement, analyse, cluster_layers
 from wstrack.analysis.clustering import CLUSTERINGS
-from wstrack.runs.run import Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Run
 
 HOW = [
     {"cluster_on": on, "outliers": outliers, "preset": preset}

@@ -51,7 +51,7 @@ def tracked(reference: str, recordings: Path = Path()) -> Run:
     for recording in recordings.absolute().rglob(FOLDER):
         shutil.rmtree(recording)
     run = wstrack.pull(reference)
-    assert run.facts["source"] != "recording"
+    assert run.origin["source"] != "recording"
     return run
 
 

@@ -30,7 +30,8 @@ from wstrack_integrations.mlflow import server as rest
 
 import wstrack
 from wstrack.errors import WstrackError
-from wstrack.runs.run import Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Run
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.references import references
 
@@ -132,18 +133,18 @@ def test_same_run_from_recording_and_from_metrics(
     reference = f"mlflow:{active.info.run_id}"
     assert references(f"mlflow:experiment/{experiment}") == [reference]
     recorded = wstrack.pull(reference)
-    assert recorded.facts["source"] == "recording"
+    assert recorded.origin["source"] == "recording"
     same(recorded, watcher.run())
     assert recorded.completeness.notes == ()
     remove_recording(active.info.run_id, tmp_path_factory.getbasetemp())
     logged = wstrack.pull(reference)
-    assert logged.facts["source"] == "mlflow"
+    assert logged.origin["source"] == "mlflow"
     same(logged, recorded)
     assert (logged.completeness.expected, logged.completeness.missing, logged.completeness.notes) == (60, 0, ())
     kind = "file" if store.endswith("mlruns") else store.partition(":")[0].partition("+")[0]
     for run in (recorded, logged):
-        assert (run.name, run.facts["tracking_store"], run.facts["reference"]) == ("mine", kind, reference)
-        assert "planted-secret" not in repr(run.facts)
+        assert (run.name, run.origin["tracking_store"], run.origin["reference"]) == ("mine", kind, reference)
+        assert "planted-secret" not in repr(run.origin)
 
 
 def test_odd_names_and_numbers(store: str) -> None:
@@ -239,7 +240,7 @@ def test_samples_that_did_not_arrive(tmp_path: Path) -> None:
     assert np.isnan(run.series["rwc"].loc[30, "b"])
     unfinished = wstrack.pull(write(manifest, samples_of(manifest, [10]), close=False))
     assert unfinished.completeness.notes == ("the run was not closed (it is going on, or was killed)",)
-    assert unfinished.facts["closed"] is False
+    assert unfinished.origin["closed"] is False
 
 
 def test_a_recording_that_lacks_samples_is_not_used(
@@ -252,7 +253,7 @@ def test_a_recording_that_lacks_samples_is_not_used(
     sink.write(samples_of(manifest, [12, 14]))
     sink.close()
     run = wstrack.pull(f"mlflow:{active.info.run_id}")
-    assert run.facts["source"] == "mlflow"
+    assert run.origin["source"] == "mlflow"
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12, 14]
     assert "2 samples are not in it" in run.completeness.notes[0]
 
@@ -266,7 +267,7 @@ def test_resumed_run(model: nn.Sequential, train: Callable[..., None]) -> None:
     assert mlflow.get_run(active.info.run_id).info.status == "FINISHED"
     reference = f"mlflow:{active.info.run_id}"
     recorded = wstrack.pull(reference)
-    assert recorded.facts["source"] == "recording"
+    assert recorded.origin["source"] == "recording"
     assert recorded.steps.tolist() == [2, 4, 6, 8, 10]
     remove_recording(active.info.run_id, Path.cwd())
     same(wstrack.pull(reference), recorded)
@@ -305,10 +306,10 @@ def test_file_store_moved_elsewhere(tmp_path: Path, model: nn.Sequential, train:
     runs = wstrack.pull_many(moved)
     assert sorted(run.steps.tolist() for run in runs) == [[1, 2], [2, 4]]
     for run in runs:
-        assert wstrack.pull(run.facts["reference"]).steps.tolist() == run.steps.tolist()
+        assert wstrack.pull(run.origin["reference"]).steps.tolist() == run.steps.tolist()
     assert sorted(map(len, (references(f"mlflow:{moved}"), references(f"mlflow:{moved}/0")))) == [2, 2]
     for each in references(f"mlflow:{moved}"):
-        assert wstrack.pull(each).facts["reference"] == each
+        assert wstrack.pull(each).origin["reference"] == each
 
 
 def test_killed_while_training(tmp_path: Path) -> None:
@@ -331,7 +332,7 @@ with mlflow.start_run() as run:
         run_id = child.stdout.readline().strip()
         child.send_signal(signal.SIGKILL)
     recorded = wstrack.pull(f"mlflow:{run_id}")
-    assert recorded.facts["source"] == "recording"
+    assert recorded.origin["source"] == "recording"
     assert recorded.steps.tolist() == list(range(1, 21))
     assert "was not closed" in recorded.completeness.notes[0]
     remove_recording(run_id, tmp_path)
@@ -381,7 +382,7 @@ def test_a_server_that_dies_holds_up_nothing_and_gets_the_rest_later(
         assert "was not closed" in before.completeness.notes[0]
         assert [wstrack.push(watcher.recording, reference) for _ in range(2)] == [50, 0]
         after = wstrack.pull(reference)
-        assert after.facts["source"] == "recording"
+        assert after.origin["source"] == "recording"
         same(after, watcher.run())
         assert after.completeness.missing == 0
 
@@ -443,7 +444,7 @@ def test_secrets_are_in_nothing_that_is_stored(
     stored = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"wstrack" in stored
     assert b"planted-secret" not in stored
-    shown = repr(run) + repr(run.facts) + json.dumps(mlflow.get_run(active.info.run_id).data.tags)
+    shown = repr(run) + repr(run.origin) + json.dumps(mlflow.get_run(active.info.run_id).data.tags)
     assert "planted-secret" not in shown + caplog.text
 
 

@@ -21,8 +21,9 @@ from wstrack_integrations import wandb as wandb_tracker
 
 import wstrack
 from wstrack.cli import main
-from wstrack.runs.recording import FOLDER, Recorder
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
 from wstrack.trackers.pushing import _recorded
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def test_mlflow_gets_what_it_lacks_and_half_samples_whole(tmp_path: Path, mlflow
         database.execute("delete from metrics where step = 15")
         database.execute("delete from metrics where step = 60 and key = 'norm/a/weight'")
     assert [wstrack.push(recorded, f"mlflow:{run_id}") for _ in range(2)] == [2, 0]
-    assert wstrack.pull(f"mlflow:{run_id}").facts["source"] == "recording"
+    assert wstrack.pull(f"mlflow:{run_id}").origin["source"] == "recording"
     shutil.rmtree(next(tmp_path.rglob(f"{run_id}/artifacts/wstrack/{FOLDER}")))
     logged = wstrack.pull(f"mlflow:{run_id}")
-    assert (logged.facts["source"], logged.completeness.notes) == ("mlflow", ())
+    assert (logged.origin["source"], logged.completeness.notes) == ("mlflow", ())
     same(logged, wstrack.pull(recorded))
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         (points,) = database.execute("select count(*) from metrics").fetchone()
@@ -146,11 +147,11 @@ def test_wandb_gets_what_it_lacks_and_keeps_the_rest(
     assert [{"_step": row["_step"], "loss": row["loss"]} for row in stored.rows if "loss" in row] == mine
     assert not {"requirements.txt", "wandb-metadata.json"} & set(stored.files)  # those of the machine that trained
     recorded = wstrack.pull(reference)
-    assert recorded.facts["source"] == "recording"
+    assert recorded.origin["source"] == "recording"
     same(recorded, watcher.run())
     stored.files.clear()
     logged = wstrack.pull(reference)
-    assert (logged.facts["source"], logged.completeness.notes) == ("wandb", ())
+    assert (logged.origin["source"], logged.completeness.notes) == ("wandb", ())
     same(logged, watcher.run())
 
 

@@ -38,7 +38,7 @@ def trained(train: Callable[..., None]) -> Callable[[object], wstrack.Watcher]:
 
 
 def agree(run: Run, expected: Run, source: str, *, float32: bool = False) -> None:
-    assert run.facts["source"] == source
+    assert run.origin["source"] == source
     assert run.metrics == expected.metrics
     for metric in expected.metrics:
         values = expected.series[metric]

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from wstrack_integrations import tensorboard
 
 from wstrack.errors import WstrackError
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.naming import layer_keys
 
@@ -113,11 +113,11 @@ def test_round_trip_of_odd_names(tmp_path: Path) -> None:
     assert run.completeness.notes == ()
     assert run.intervals.to_dict() == {sample.step: 10 for sample in samples}
     assert run.layers.loc["fc.weight", "shape"] == (2, 4)
-    assert (run.name, run.facts["every"], run.facts["note"]) == ("demo", 10, "größe")
-    assert run.facts["reference"] == f"tensorboard:{tmp_path / 'other'}"
-    assert (run.facts["source"], run.facts["files"], run.facts["closed"]) == ("tensorboard", 1, True)
+    assert (run.name, run.origin["every"], run.facts["note"]) == ("demo", 10, "größe")
+    assert run.origin["reference"] == f"tensorboard:{tmp_path / 'other'}"
+    assert (run.origin["source"], run.origin["files"], run.origin["closed"]) == ("tensorboard", 1, True)
     unfinished = read(tmp_path / "run")
-    assert unfinished.facts["closed"] is False
+    assert unfinished.origin["closed"] is False
     np.testing.assert_array_equal(unfinished.series["norm"].to_numpy(), float32(samples[:7], "norm"))
 
 
@@ -192,7 +192,7 @@ def test_a_resumed_run_with_other_layers_is_joined(tmp_path: Path) -> None:
         "was not closed (the run is going on, or was killed)",
         "values were logged again at a step already there (a resumed run); the later ones stand",
     ]
-    assert (run.facts["files"], run.facts["closed"]) == (2, True)
+    assert (run.origin["files"], run.origin["closed"]) == (2, True)
 
 
 def test_files_are_ordered_by_their_first_event(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_beside_a_summary_writer(tmp_path: Path) -> None:
     assert reference == f"tensorboard:{tmp_path / 'exp1' / 'wstrack'}"
     for address in (reference, f"tensorboard:{tmp_path / 'exp1'}"):
         run = source.read(address)
-        assert run.facts["reference"] == reference
+        assert run.origin["reference"] == reference
         np.testing.assert_array_equal(run.series["rwc"].to_numpy(), float32(samples))
     (beside,) = source.references(match="^(?P<layer>loss)$")
     assert beside == f"tensorboard:{tmp_path / 'exp1'}"
@@ -272,8 +272,8 @@ def test_references_and_which_run_one_means(tmp_path: Path) -> None:
     source = tensorboard.open_source(str(tmp_path))
     assert source.references() == [f"tensorboard:{tmp_path / name}" for name in ("a", "a/sub", "b/run")]
     for reference in source.references():
-        assert source.read(reference).facts["reference"] == reference
-    assert read(tmp_path / "b").facts["reference"] == f"tensorboard:{tmp_path / 'b' / 'run'}"
+        assert source.read(reference).origin["reference"] == reference
+    assert read(tmp_path / "b").origin["reference"] == f"tensorboard:{tmp_path / 'b' / 'run'}"
     with pytest.raises(WstrackError, match=r"holds 3 runs \(tensorboard:.*/a, .*; name one of them, or use pull_many"):
         read(tmp_path)
     (path,) = event_files(tmp_path / "a" / "sub")
@@ -312,7 +312,7 @@ def test_match_reads_what_users_logged(tmp_path: Path) -> None:
     assert (frame.index.dtype, frame.index.name) == (np.dtype(np.int64), "step")
     np.testing.assert_array_equal(frame.to_numpy(), [[1, np.nan], [2, 4], [np.nan, 8], [np.nan, 0.5]])
     assert (run.completeness.expected, run.completeness.received) == (8, 5)
-    assert (run.name, run.facts["files"]) == (tmp_path.name, 3)
+    assert (run.name, run.origin["files"]) == (tmp_path.name, 3)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     again = second.steps.changes(EVERY)
     agree(run, pd.concat([first.steps.changes(EVERY), again[again.index > 8]]))
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12]
-    assert run.facts["name"] == "logs"
+    assert run.origin["name"] == "logs"
 
 
 @pytest.mark.usefixtures("_quiet")
@@ -91,7 +91,7 @@ def test_wandb_mlflow_and_tensorboard_get_the_same_run(mlflow_store: str, monkey
     (board,) = Path("out/runs").glob("*/wstrack")
     board = tracked(f"tensorboard:{board}")
     agree(board, expected)
-    assert board.facts["name"] == "mine"
+    assert board.origin["name"] == "mine"
 
 
 def test_the_line_alone_works_inside_in_mixed_precision() -> None:

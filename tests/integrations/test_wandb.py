@@ -25,8 +25,8 @@ from wstrack_integrations.wandb.pace import Pace
 import wstrack
 from tests.integrations.wandb_server import WANDB_KEY, Server
 from wstrack.errors import WstrackError
+from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recording import FOLDER
-from wstrack.runs.run import Layer, Manifest
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.references import references
 
@@ -286,7 +286,7 @@ def test_round_trip_through_the_file(offline: Callable[..., Any]) -> None:
     assert run.completeness.notes == ()
     assert run.intervals.to_dict() == {sample.step: 10 for sample in samples}
     assert run.layers.loc["fc.weight", "shape"] == (2, 2)
-    assert (run.name, run.facts["seed"], run.facts["source"]) == ("demo", 3, "wandb")
+    assert (run.name, run.facts["seed"], run.origin["source"]) == ("demo", 3, "wandb")
     assert tracker.recognises(folder)
     assert tracker.recognises(folder.parent)
     assert tracker.recognises(folder.parent.parent)
@@ -441,7 +441,7 @@ def test_the_same_run_whichever_way_it_comes(server: Server, model: nn.Module, t
 
     def same(source: str) -> None:
         pulled = wstrack.pull(reference)
-        assert pulled.facts["source"] == source
+        assert pulled.origin["source"] == source
         assert pulled.metrics == ["rwc", "norm"]
         for metric in pulled.metrics:
             assert pulled.series[metric].equals(local.series[metric])
@@ -477,7 +477,7 @@ def test_downloads_that_end_half_way_are_begun_again(
     stored = server.runs[run.id]
     server.interrupt = 2
     pulled = wstrack.pull(f"wandb:team/p/{run.id}")
-    assert (server.interrupt, pulled.facts["source"]) == (0, "recording")
+    assert (server.interrupt, pulled.origin["source"]) == (0, "recording")
     assert pulled.series["rwc"].equals(local.series["rwc"])
     stored.files.clear()
     stored.exported = len(stored.rows)
@@ -500,7 +500,7 @@ def test_the_recording_comes_while_the_run_goes_on(
         train(model, optimizer, 1)
         watcher.flush()
     pulled = wstrack.pull(f"wandb:team/p/{run.id}")
-    assert pulled.facts["source"] == "recording"
+    assert pulled.origin["source"] == "recording"
     assert len(pulled.steps) > 0
     watcher.close()
 
@@ -519,7 +519,7 @@ def test_a_resumed_run_goes_on(server: Server, model: nn.Module, train: Callable
     assert recorded.steps.tolist() == list(range(1, 61))
     stored.files = {}
     logged = wstrack.pull("wandb:team/p/again")
-    assert logged.facts["source"] == "wandb"
+    assert logged.origin["source"] == "wandb"
     assert logged.series["rwc"].equals(recorded.series["rwc"])
     assert logged.completeness.missing == 0
 
@@ -580,7 +580,7 @@ def test_nobody_learns_the_key(
     with pytest.raises(WstrackError) as missing:
         wstrack.pull("wandb:team/p/none")
     stored = server.runs[run.id]
-    said = [json.dumps(stored.config), repr(pulled.facts), str(missing.value), caplog.text, *server.heard]
+    said = [json.dumps(stored.config), repr(pulled.origin), str(missing.value), caplog.text, *server.heard]
     assert not any(WANDB_KEY in text for text in said)
     assert not any(WANDB_KEY.encode() in data for data in stored.files.values())
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from wstrack.runs.run import Completeness, Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Completeness, Run
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -53,7 +55,6 @@ def make_run() -> Callable[..., Run]:
 def hostile_run(make_run: Callable[..., Run]) -> Run:
     run = make_run(HOSTILE, name="</title><script>alert('run')</script>", note=NOTE)
     run.layers["kind"] = "<b>kind</b>"
-    run.facts["reference"] = "tensorboard:<script>alert(6)</script>"
+    run.origin["reference"] = "tensorboard:<script>alert(6)</script>"
     size = run.series["rwc"].size
-    run.completeness = Completeness(size + 1, size, ("<script>alert('note')</script>",))
-    return run
+    return replace(run, completeness=Completeness(size + 1, size, ("<script>alert('note')</script>",)))

@@ -10,7 +10,8 @@ from sklearn.cluster import DBSCAN, AgglomerativeClustering
 
 from wstrack.reporting.page import render_page
 from wstrack.reporting.report import report
-from wstrack.runs.run import Completeness, Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Completeness, Run
 
 MakeRun = Callable[..., Run]
 

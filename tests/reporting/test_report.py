@@ -16,20 +16,23 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import sums_needed
 from wstrack.reporting.page import render_page
 from wstrack.reporting.report import Report, report
-from wstrack.runs.recording import FOLDER, Recorder
-from wstrack.runs.run import Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
+from wstrack.runs.run import Run
 
 MakeRun = Callable[..., Run]
 
 
 def test_json_holds_what_was_found(make_run: MakeRun) -> None:
-    run = make_run(reference="runs/a")
+    run = make_run(data="easy").with_origin(reference="runs/a")
     found = report(run, k=3).to_dict()
     names = list(run.series["rwc"].columns)
     assert [cluster["layers"] for cluster in found["clusters"]] == [names[:4], names[4:8], names[8:]]
     assert [cluster["id"] for cluster in found["clusters"]] == [1, 2, 3]
     assert found["runs"][0]["name"] == "a run"
-    assert found["runs"][0]["reference"] == "runs/a"
+    assert found["runs"][0]["reference"] == found["runs"][0]["origin"]["reference"] == "runs/a"
+    assert found["runs"][0]["facts"] == {"data": "easy"}
     assert found["runs"][0]["completeness"] == {"expected": 360, "received": 360, "missing": 0, "notes": []}
     assert [layer["layer"] for layer in found["layers"]] == names
     assert found["layers"][0]["shape"] == [8, 4, 3, 3]
@@ -46,12 +49,8 @@ def test_json_is_strict_whatever_the_values(make_run: MakeRun, tmp_path: Path) -
     frame.iloc[:, 3] = np.nan
     frame.iloc[5, 4] = np.inf
     frame.iloc[7, 5] = np.nan
-    run.facts |= {
-        "loss": float("nan"),
-        "lr": np.float32(0.5),
-        "when": pd.Timestamp("2024-01-01"),
-        "betas": (0.9, np.inf),
-    }
+    odd = {"loss": float("nan"), "lr": np.float32(0.5), "when": pd.Timestamp("2024-01-01"), "betas": (0.9, np.inf)}
+    run.facts.update(odd)
     found = report(run)
     found.save(tmp_path / "a.json")
     read = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)

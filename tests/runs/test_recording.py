@@ -9,8 +9,9 @@ from torch import nn
 
 import wstrack
 from wstrack.errors import WstrackError
-from wstrack.runs.recording import FOLDER, Recorder, find_recordings, last_step, read_recording
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER, find_recordings, last_step, read_recording
 
 LAYERS = tuple(Layer(f"{name}.weight", "linear", (2, 3), 6) for name in "abc")
 MANIFEST = Manifest("one", LAYERS, ("rwc",), every=10, facts={"model": "Net"})
@@ -40,7 +41,7 @@ def test_what_was_recorded_comes_back_bit_for_bit_open_and_closed(tmp_path: Path
         assert run.series["rwc"].index.tolist() == [10, 20, 30]
         assert run.intervals.tolist() == [10, 10, 10]
         assert run.layers["shape"].tolist() == [(2, 3)] * 3
-        assert run.facts["model"] == "Net"
+        assert run.origin["model"] == "Net"
     assert "not closed" in open_run.completeness.notes[0]
     assert closed_run.completeness.notes == ()
     assert [part.name for part in folder.iterdir()] == ["0001.arrow"]

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wstrack.runs.run import Completeness, Layer, Manifest, Run, block_of
+from wstrack.runs.manifest import Layer, Manifest, block_of
+from wstrack.runs.run import Completeness, Run
 
 LAYERS = (Layer("a.0.weight", "conv", (4, 3, 3, 3), 108), Layer("b.weight", "linear", (2, 4), 8, ("c.weight",)))
 MANIFEST = Manifest("one", LAYERS, ("rwc", "norm"), every=10, window="step", facts={"model": "Net"})

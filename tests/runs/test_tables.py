@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import wstrack
-from wstrack.runs.run import Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Run
 from wstrack.runs.tables import save_run
 
 LAYERS = (Layer("a.weight", "conv", (4, 3, 3, 3), 108), Layer('odd, "name"\n', "linear", (2, 4), 8))

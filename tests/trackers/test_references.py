@@ -27,7 +27,7 @@ def test_a_path_reads_the_recording_and_a_reference_the_tracker(
 ) -> None:
     watched(tmp_path / "exp", model, train)
     recorded, logged = wstrack.pull(tmp_path / "exp"), wstrack.pull(f"tensorboard:{tmp_path / 'exp'}")
-    assert (recorded.facts["source"], logged.facts["source"]) == ("recording", "tensorboard")
+    assert (recorded.origin["source"], logged.origin["source"]) == ("recording", "tensorboard")
     float32 = recorded.series["rwc"].astype("float32").astype("float64")
     assert float32.equals(logged.series["rwc"])
     assert recorded.series["rwc"].to_numpy().tolist() != logged.series["rwc"].to_numpy().tolist()
@@ -65,7 +65,7 @@ def test_a_run_is_where_it_was_named_wherever_it_was_logged_to(
     monkeypatch.chdir(tmp_path)
     run = wstrack.pull("moved")
     assert homes_of(run) == [("tensorboard", str(moved))]
-    run.facts["references"] = ["wandb:team/project/id", *run.facts["references"]]
+    run.origin["references"] = ["wandb:team/project/id", *run.origin["references"]]
     assert homes_of(run) == [("wandb", "team/project/id"), ("tensorboard", str(moved))]
 
 

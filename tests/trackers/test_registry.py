@@ -99,6 +99,7 @@ def test_a_third_partys_tracker_is_found_by_its_entry_point(
         "def recognises(path): return False\n"
         "class Sink:\n"
         "    name, recording_directory, reference = 'other', None, None\n"
+        "    def bind(self, directory): self.home = directory\n"
         "    def write(self, samples): LOG.extend(samples)\n"
         "    def close(self): pass\n"
         "def open_sink(target, manifest): return Sink()\n"
@@ -119,12 +120,14 @@ def test_a_sink_opened_before_one_that_fails_is_closed_again(tmp_path: Path) -> 
     class Sink:
         name, recording_directory, reference, closed = "mine", None, None, False
 
+        def bind(self, directory: Path) -> None: ...
+
         def write(self, samples: object) -> None: ...
 
         def close(self) -> None:
             self.closed = True
 
-    from wstrack.runs.run import Layer, Manifest
+    from wstrack.runs.manifest import Layer, Manifest
 
     sink = Sink()
     with pytest.raises(ValueError, match="is no tracker"):

@@ -156,4 +156,4 @@ def test_the_wrapper_may_be_let_go_of_and_stands_for_its_model() -> None:
     gc.collect()
     training.run()
     assert second.steps == STEPS
-    assert second.run().facts["model"] == "Net"
+    assert second.run().origin["model"] == "Net"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from wstrack.runs.recording import FOLDER, Recorder, read_recording
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER, read_recording
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.training.delivery import WAITING, Delivery, Reading
 
@@ -26,6 +27,9 @@ class Collecting:
         self.go = threading.Event()
         self.go.set()
         self.closed = False
+
+    def bind(self, directory: Path) -> None:
+        self.recording = directory
 
     def write(self, samples: list[Sample]) -> None:
         self.go.wait()

@@ -79,7 +79,7 @@ def test_the_window_of_one_step_is_the_change_of_the_sampled_step_alone(model: n
     run = watcher.run()
     np.testing.assert_allclose(run.series["rwc"].to_numpy(), [oracle[4], oracle[8], oracle[12]], rtol=1e-6)
     assert set(run.intervals) == {1}
-    assert run.facts["window"] == "step"
+    assert run.origin["window"] == "step"
 
 
 def test_the_distance_of_single_steps_is_from_where_watching_began(model: nn.Sequential, train: Train) -> None:
@@ -464,10 +464,12 @@ def test_a_run_that_is_resumed_by_name_goes_on(model: nn.Sequential, train: Trai
 def test_facts_are_what_runs_are_held_against_each_other_by(model: nn.Sequential, train: Train, tmp_path: Path) -> None:
     for data in ("easy", "hard"):
         with wstrack.watch(
-            model, to=tmp_path / data, every=1, facts={"data": data, "seed": 1, "warm": True}
+            model, to=tmp_path / data, every=1, facts={"data": data, "seed": 1, "warm": True, "model": "mine"}
         ) as watcher:
             train(model, torch.optim.SGD(model.parameters(), lr=0.1 if data == "easy" else 0.2), 8)
-        assert watcher.run().facts["seed"] == 1
+        run = watcher.run()
+        assert run.facts == {"data": data, "seed": 1, "warm": True, "model": "mine"}
+        assert run.origin["model"] == "Sequential"  # what wstrack saw keeps a place of its own
         shutil.rmtree(watcher.recording)  # the tracker keeps them as well
     runs = wstrack.pull_many(tmp_path)
     assert [(run.facts["data"], run.facts["warm"]) for run in runs] == [("easy", True), ("hard", True)]
@@ -476,9 +478,6 @@ def test_facts_are_what_runs_are_held_against_each_other_by(model: nn.Sequential
     assert compared.settings == ("easy", "hard")
     with pytest.raises(TypeError, match=r"facts: 'data': .'a'. is no name with a text, a number or a bool"):
         wstrack.watch(model, to=tmp_path / "no", facts={"data": ["a"]})  # type: ignore[dict-item]
-    for name in ("model", "every", "meter", "group"):
-        with pytest.raises(ValueError, match=f"facts: {name!r} is one that wstrack keeps itself"):
-            wstrack.watch(model, to=tmp_path / "no", facts={name: "mine"})
 
 
 def test_names_and_folders(model: nn.Sequential) -> None:
@@ -493,7 +492,7 @@ def test_names_and_folders(model: nn.Sequential) -> None:
 def test_an_end_without_a_sample_is_said(model: nn.Sequential, train: Train, caplog: pytest.LogCaptureFixture) -> None:
     with wstrack.watch(model):
         train(model, torch.optim.SGD(model.parameters(), lr=0.1), 7)
-    assert "no sample was taken: 7 steps were counted and every=50" in caplog.text
+    assert "no sample was taken: 7 steps were counted and the first sample was due at step 50" in caplog.text
     with wstrack.watch(model):
         other = copy.deepcopy(model)
         train(other, torch.optim.SGD(other.parameters(), lr=0.1), 7)
@@ -534,6 +533,9 @@ class Sink:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
+    def bind(self, directory: Path) -> None:
+        self.recording = directory
+
     def write(self, samples: list) -> None:
         self.steps += [sample.step for sample in samples]
 
@@ -546,6 +548,7 @@ def test_a_sink_of_ones_own(model: nn.Sequential, train: Train) -> None:
     with wstrack.watch(model, to=sink, every=2) as watcher:
         train(model, torch.optim.SGD(model.parameters(), lr=0.1), 6)
     assert sink.steps == [2, 4, 6]
+    assert sink.recording == watcher.recording.parent
     assert watcher.recording.parent.parent == Path("runs").absolute()
 
 
@@ -579,7 +582,7 @@ def test_a_meter_that_fails_does_not_end_training(
     train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)
     assert watcher.steps == 3
     assert caplog.text.count("no memory left") == 1
-    assert watcher.run().facts["failed_samples"] == 3
+    assert watcher.run().origin["failed_samples"] == 3
 
 
 def test_watches_that_come_and_go_on_other_threads_and_in_garbage_collection_disturb_nobody() -> None:

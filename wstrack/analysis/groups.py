@@ -16,7 +16,7 @@ from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.stability import measure_stability
 from wstrack.analysis.thirds import early_and_late
 from wstrack.metrics import METRICS, compute
-from wstrack.runs.run import block_of
+from wstrack.runs.manifest import block_of
 
 __all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped"]
 

@@ -50,7 +50,7 @@ def aggregated(run: Run, by: str, metric: str) -> Run:
     """
     needed = METRICS[metric].sums if metric in METRICS else ()
     if not needed or not set(needed) <= set(run.sums):
-        came = run.facts.get("source", "a table or a tracker's series")
+        came = run.origin.get("source", "a table or a tracker's series")
         raise ValueError(
             f"aggregate={by!r} adds up the raw sums behind {metric}, and the run {run.name!r}, read from {came}, has "
             "none; pull the run's recording, or leave out aggregate= (--aggregate); group= (--group) takes any run"
@@ -127,10 +127,10 @@ def settings_of(
             name = str(by(run))
         elif by == "run":
             name = run.name if [other.name for other in runs].count(run.name) == 1 else f"{run.name} ({place + 1})"
-        elif by in run.facts:
-            name = str(run.facts[by])
+        elif by in run.facts or by in run.origin:
+            name = str(run.facts.get(by, run.origin.get(by)))
         else:
-            known = ", ".join(str(fact) for fact in run.facts)
+            known = ", ".join(dict.fromkeys([*run.facts, *run.origin]))
             raise ValueError(f"compare={by!r} is no fact of {run.name!r}; pass compare= (--compare) run, or: {known}")
         settings.setdefault(name, []).append(frame)
     if len(settings) < 2:
@@ -170,6 +170,7 @@ def encodable(run: Run) -> Run:
         run,
         layers=layers,
         facts=dict(zip(run.facts, escaped(run.facts.values()), strict=True)),
+        origin=dict(zip(run.origin, escaped(run.origin.values()), strict=True)),
         series={metric: renamed(frame, "columns") for metric, frame in run.series.items()},
         sums={name: renamed(frame, "columns") for name, frame in run.sums.items()},
     )

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from wstrack.measuring.sharding import LocalShard, flattened, local_shard, refused
-from wstrack.runs.run import Layer
+from wstrack.runs.manifest import Layer
 
 __all__ = ["Selection", "kind_of", "predicate", "select", "unmeasurable", "unwrapped"]
 

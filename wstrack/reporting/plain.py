@@ -27,8 +27,9 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "runs": [
             {
                 "name": run.name,
-                "reference": run.facts.get("reference"),
+                "reference": run.origin.get("reference"),
                 "facts": run.facts,
+                "origin": run.origin,
                 "completeness": {**asdict(run.completeness), "missing": run.completeness.missing},
             }
             for run in analysis.runs

@@ -53,9 +53,10 @@ def report(
         aggregate: report on blocks instead of layers: likewise "block", "stage", "kind" or a regular expression. What
             changed in all layers of a block over what they all were, exactly, from the raw sums of the recording;
             runs without one are refused.
-        compare: also hold the runs against each other: by the name of a fact (`Run.facts`), such as a data set; by
-            "run", each by itself; or by a function of the run that names its setting. The first run's setting is the
-            reference; runs of one setting are its seeds. Layers that not all runs have are left out, and named.
+        compare: also hold the runs against each other: by the name of a fact (`Run.facts`), such as a data set, or of
+            something in `Run.origin`; by "run", each by itself; or by a function of the run that names its setting. The
+            first run's setting is the reference; runs of one setting are its seeds. Layers that not all runs have are
+            left out, and named.
         align: "step", or "share" stretches runs of different length onto the longest (`wstrack.analysis.align`).
         scale: "log10" or "linear"; by default log10 where the metric allows it and no preset is asked for.
         outliers: "2sd" replaces what is further than two standard deviations from its layer's mean, "spikes" single
@@ -71,7 +72,8 @@ def report(
 
     Example:
         >>> import numpy as np
-        >>> from wstrack.runs.run import Layer, Manifest, Run
+        >>> from wstrack.runs.manifest import Layer, Manifest
+        >>> from wstrack.runs.run import Run
         >>> layers = tuple(Layer(f"{name}.weight") for name in "abcdef")
         >>> values = np.geomspace(1e-3, 1e-1, 6) * np.linspace(2, 1, 20)[:, None]
         >>> run = Run.from_values(Manifest("demo", layers, ("rwc",), every=10), range(10, 210, 10), {"rwc": values})
@@ -154,8 +156,9 @@ class Report(Analysis):
         from wstrack.reporting.pictures import pictures
         from wstrack.trackers.contract import Attachment
         from wstrack.trackers.references import homes_of
-        from wstrack.trackers.registry import tracker
+        from wstrack.trackers.registry import writer
 
         homes = dict.fromkeys(home for run in self.runs for home in homes_of(run))
+        places = [(writer(scheme), address) for scheme, address in homes]
         attachment = Attachment(render_page(self), render_markdown(self), self.table, pictures(self))
-        return [tracker(scheme).attach(address, attachment) for scheme, address in homes]
+        return [home.attach(address, attachment) for home, address in places]

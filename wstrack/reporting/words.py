@@ -45,8 +45,8 @@ def measured(analysis: Analysis) -> str:
     formula = _FORMULAS.get(analysis.metric, "as it was logged under this name")
     steps, layers = analysis.series.shape
     window = ""
-    if analysis.metric in _CHANGES and "window" in run.facts:
-        window = "; of one optimizer step" if run.facts["window"] == "step" else f"; {_span(run)}"
+    if analysis.metric in _CHANGES and "window" in run.origin:
+        window = "; of one optimizer step" if run.origin["window"] == "step" else f"; {_span(run)}"
     scale = " 0.01 is a change of 1 %." if analysis.metric in _CHANGES else ""
     mean = f" The mean of {len(analysis.runs)} runs, step by step." if len(analysis.runs) > 1 else ""
     first, last = analysis.series.index[0], analysis.series.index[-1]
@@ -258,7 +258,7 @@ def settings(analysis: Analysis) -> list[tuple[str, str]]:
     for run in analysis.runs:
         rows += [("run", run.name), ("completeness", str(run.completeness))]
         rows += [("note", note) for note in run.completeness.notes]
-        rows += [(f"run: {name}", str(value)) for name, value in run.facts.items() if name != "name"]
+        rows += [(f"run: {name}", str(value)) for name, value in {**run.origin, **run.facts}.items() if name != "name"]
     replaced = analysis.prepared.replaced
     for what in replaced.columns:
         counts = replaced[what][replaced[what] > 0].sort_values(ascending=False, kind="stable")

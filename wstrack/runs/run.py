@@ -1,87 +1,18 @@
-"""A run: its series, its table of layers, its facts, and how whole it is."""
+"""A run: its series, its table of layers, what is known of it, and how whole it is."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["Completeness", "Layer", "Manifest", "Run", "block_of", "layer_table"]
+from wstrack.runs.manifest import Manifest, layer_table
 
-
-@dataclass(frozen=True)
-class Layer:
-    """What is known of one weight tensor without the tensor.
-
-    `kind` is a word of `wstrack.measuring.layers` ("conv", "linear", ...), or "" where only the name is known;
-    `aliases` are the other names of a tied weight.
-    """
-
-    name: str
-    kind: str = ""
-    shape: tuple[int, ...] = ()
-    numel: int = 0
-    aliases: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Layer:
-        """The layer that `dataclasses.asdict` made into this, by way of JSON perhaps.
-
-        Raises:
-            KeyError, TypeError, ValueError: `data` is not such a layer.
-        """
-        return cls(
-            name=str(data["name"]),
-            kind=str(data["kind"]),
-            shape=tuple(int(size) for size in data["shape"]),
-            numel=int(data["numel"]),
-            aliases=tuple(str(alias) for alias in data["aliases"]),
-        )
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a run must carry beside its numbers to be read back whole; travels as JSON inside every tracker.
-
-    `metrics` are logged in this order, `layers` are in model order; `window` is "interval" or "step".
-    """
-
-    name: str
-    layers: tuple[Layer, ...]
-    metrics: tuple[str, ...]
-    every: int
-    window: str = "interval"
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The manifest as one line of JSON, in ASCII: a name may hold what UTF-8 cannot (half a surrogate pair)."""
-        return json.dumps({"wstrack": 1, **asdict(self)}, default=str)
-
-    @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """The manifest that `to_json` wrote.
-
-        Raises:
-            ValueError: `text` is not such a manifest.
-        """
-        try:
-            data = json.loads(text)
-            return cls(
-                name=str(data["name"]),
-                layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
-                metrics=tuple(str(metric) for metric in data["metrics"]),
-                every=int(data["every"]),
-                window=str(data["window"]),
-                facts=dict(data["facts"]),
-            )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not a wstrack manifest: {error!r}") from error
+__all__ = ["Completeness", "Run"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +37,7 @@ class Completeness:
         return f"{self.received:,} of {self.expected:,} values ({self.missing:,} missing)"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """One training run, as a tracker, a recording or a table holds it.
 
@@ -114,9 +45,12 @@ class Run:
         series: by metric, a frame of float64: index = step (int64, ascending), columns = layer names in model order,
             NaN = not logged (or logged as NaN).
         layers: by layer name, in model order: kind, shape, numel, depth (0 = nearest the input), block, aliases.
-        facts: what else is known: name, reference, every, window, versions, ...
+        facts: what the user gave (`watch(facts=...)`), by the user's names.
         completeness: what was expected and what came.
         intervals: by step, how many optimizer steps its change spans; empty where nobody recorded it.
+        origin: where the run is from and how it was trained, by names of wstrack's own: `name`, `reference`, `source`
+            ("recording", "tensorboard", "table", ...), `every`, `window`, `model`, `started`, `versions`, ..., and what
+            its tracker calls it by (`id`, `project`, `tags`, ...).
         sums: by name (`wstrack.metrics`), the raw sums of each layer in frames like those of `series`; only a recording
             has them.
     """
@@ -126,12 +60,13 @@ class Run:
     facts: dict[str, Any]
     completeness: Completeness
     intervals: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype="int64"))
+    origin: dict[str, Any] = field(default_factory=dict)
     sums: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The run's name, for people."""
-        return str(self.facts.get("name", "run"))
+        return str(self.origin.get("name", "run"))
 
     @property
     def metrics(self) -> list[str]:
@@ -150,6 +85,15 @@ class Run:
             f"{self.completeness}>"
         )
 
+    def with_origin(self, **more: Any) -> Run:
+        """The same run, with more known of where it is from."""
+        return replace(self, origin={**self.origin, **more})
+
+    def with_notes(self, *notes: str) -> Run:
+        """The same run, with notes on how whole it is."""
+        whole = self.completeness
+        return replace(self, completeness=replace(whole, notes=(*whole.notes, *notes)))
+
     @classmethod
     def from_values(
         cls,
@@ -157,14 +101,15 @@ class Run:
         steps: Sequence[int] | NDArray[np.int64],
         values: Mapping[str, NDArray[np.float64]],
         *,
-        intervals: Sequence[int] | NDArray[np.int64] | None = None,
+        intervals: Sequence[int] | NDArray[np.int64] | pd.Series[int] | None = None,
         completeness: Completeness | None = None,
-        facts: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
         sums: Mapping[str, NDArray[np.float64]] | None = None,
     ) -> Run:
         """A run from arrays (samples x layers), one per metric (and raw sum), which become its series without a copy.
 
-        `completeness` is by default that every value came.
+        `intervals` are one a sample, or a Series by step; of a step that it has twice the later stands. `completeness`
+        is by default that every value came; `origin` is what is known beside what the manifest says.
 
         Example:
             >>> manifest = Manifest("demo", (Layer("a.weight"), Layer("b.weight")), ("rwc",), every=1)
@@ -183,14 +128,17 @@ class Run:
 
         series = {metric: frame(values[metric]) for metric in manifest.metrics if metric in values}
         spans = pd.Series(dtype="int64")
-        if intervals is not None:
+        if isinstance(intervals, pd.Series):
+            spans = intervals[~intervals.index.duplicated(keep="last")].sort_index().rename("interval")
+        elif intervals is not None:
             spans = pd.Series(np.asarray(intervals, dtype=np.int64), index=index, name="interval")
         size = sum(frame.size for frame in series.values())
         about = {"name": manifest.name, "every": manifest.every, "window": manifest.window}
         run = cls(
             series=series,
             layers=layer_table(manifest.layers),
-            facts={**about, **manifest.facts, **(facts or {})},
+            facts=dict(manifest.facts),
+            origin={**about, **manifest.origin, **(origin or {})},
             completeness=completeness or Completeness(size, size),
             intervals=spans,
             sums={name: frame(array) for name, array in (sums or {}).items()},
@@ -202,7 +150,8 @@ class Run:
     def joined(cls, parts: Sequence[Run]) -> Run:
         """One run from the parts in which it was logged, by ascending step: an outer join over steps and layers.
 
-        Of a step that was logged twice (a run resumed from an older checkpoint) the later stands, and a note says so.
+        Of a step that was logged twice (a run resumed from an older checkpoint) the later values stand, and a note says
+        so.
         """
         layers = pd.concat([part.layers for part in parts])
         names = pd.Index(list(dict.fromkeys(layers.index)), dtype=object, name=layers.index.name)
@@ -226,6 +175,7 @@ class Run:
             series=series,
             layers=layers,
             facts={key: value for part in parts for key, value in part.facts.items()},
+            origin={key: value for part in parts for key, value in part.origin.items()},
             completeness=Completeness(
                 sum(part.completeness.expected for part in parts) - superseded,
                 sum(part.completeness.received for part in parts) - superseded,
@@ -237,7 +187,7 @@ class Run:
 
 
 def _of_a_size(sums: dict[str, pd.DataFrame], others: pd.Index[Any]) -> dict[str, pd.DataFrame]:
-    """Without the sizes of layers that had another number of elements then: a mean over them could not be had."""
+    """Without the sizes of layers that had another number of elements then, by which they could not be divided."""
     if not len(others) or "abs_current" not in sums:
         return sums
     return {**sums, "abs_current": sums["abs_current"].assign(**dict.fromkeys(others, np.nan))}
@@ -259,37 +209,3 @@ def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) 
             values[cells], written[cells] = frame.to_numpy()[last], True
         joined[name] = pd.DataFrame(values, index=index, columns=layers.rename(None))
     return joined, superseded
-
-
-def layer_table(layers: Sequence[Layer]) -> pd.DataFrame:
-    """The frame of `Run.layers` for layers in model order."""
-    return pd.DataFrame(
-        {
-            "kind": pd.Series([layer.kind for layer in layers], dtype=object),
-            "shape": pd.Series([layer.shape for layer in layers], dtype=object),
-            "numel": np.array([layer.numel for layer in layers], dtype=np.int64),
-            "depth": np.arange(len(layers), dtype=np.int64),
-            "block": pd.Series([block_of(layer.name) for layer in layers], dtype=object),
-            "aliases": pd.Series([layer.aliases for layer in layers], dtype=object),
-        }
-    ).set_axis(pd.Index([layer.name for layer in layers], name="layer", dtype=object))
-
-
-def block_of(layer: str) -> str:
-    """The block that a layer belongs to, by its name alone: what people chart and compare together.
-
-    The name up to its first numbered module, unless that module is the layer itself; "" for a layer that stands
-    alone at the top of the model.
-
-    Example:
-        >>> block_of("layer1.0.conv1.weight"), block_of("transformer.h.11.attn.c_attn.weight")
-        ('layer1.0', 'transformer.h.11')
-        >>> block_of("features.3.weight"), block_of("encoder.proj.weight"), block_of("fc.weight")
-        ('features', 'encoder', '')
-    """
-    modules = layer.split(".")[:-1]
-    for position, module in enumerate(modules):
-        if re.fullmatch(r"\d+", module):
-            last = position if position == len(modules) - 1 else position + 1
-            return ".".join(modules[:last])
-    return modules[0] if len(modules) > 1 else ""

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from wstrack.errors import WstrackError
 from wstrack.runs.files import write_whole
-from wstrack.runs.run import Completeness, Layer, Manifest, Run
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Completeness, Run
 
 __all__ = ["read_table", "run_dict", "save_run"]
 
@@ -60,14 +61,16 @@ def read_table(path: Path, *, metrics: Sequence[str] | None = None) -> Run:
         for name, layer in ((name, known.get(name, {})) for name in names)
     )
     steps = _steps(path, list(header[1:]))
-    facts = about.get("facts", {})
+    facts, origin = about.get("facts", {}), about.get("origin", {})
     missing = int(np.isnan(values).sum())
     return Run.from_values(
-        Manifest(str(facts.get("name", path.stem)), layers, (metric,), 1, str(facts.get("window", "interval"))),
+        Manifest(
+            str(origin.get("name", path.stem)), layers, (metric,), 1, str(origin.get("window", "interval")), facts
+        ),
         steps,
         {metric: values.T},
         completeness=Completeness(values.size, values.size - missing),
-        facts={**facts, "reference": str(path), "source": "table", "every": facts.get("every")},
+        origin={**origin, "reference": str(path), "source": "table", "every": origin.get("every")},
     )
 
 
@@ -117,6 +120,7 @@ def run_dict(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "facts": run.facts,
+        "origin": run.origin,
         "completeness": {
             "expected": run.completeness.expected,
             "received": run.completeness.received,
@@ -146,7 +150,7 @@ def _layer_dicts(run: Run) -> list[dict[str, Any]]:
 def save_run(run: Run, path: str | Path, *, metric: str | None = None) -> None:
     """Write a run: `.csv` and `.parquet` hold one metric, a row a layer and a column a step; `.json` everything.
 
-    A Parquet table also carries the layers' kinds and shapes and the run's facts, and reads back with them.
+    A Parquet table also carries the layers' kinds and shapes and the run's facts and origin, and reads back with them.
 
     Raises:
         ValueError: the ending is none of these, or the run has no such metric.
@@ -169,7 +173,7 @@ def save_run(run: Run, path: str | Path, *, metric: str | None = None) -> None:
         write_whole(path, table.to_csv(float_format=None, lineterminator="\n"))
         return
     arrow = pa.Table.from_pandas(table.reset_index(), preserve_index=False)
-    about = {"metric": metric, "layers": _layer_dicts(run), "facts": run.facts}
+    about = {"metric": metric, "layers": _layer_dicts(run), "facts": run.facts, "origin": run.origin}
     buffer = io.BytesIO()
     pq.write_table(arrow.replace_schema_metadata({_ABOUT: json.dumps(about, default=str).encode()}), buffer)
     write_whole(path, buffer.getvalue())

@@ -1,7 +1,8 @@
 """What a tracker must offer, and what it is handed.
 
 A tracker is a module named by an entry point of the group `wstrack.trackers`; the name of the entry point is the
-scheme of its run references. The built-in ones register exactly as a third party's would.
+scheme of its run references. The built-in ones register exactly as a third party's would. `wstrack.testing` holds a
+tracker to this contract.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from wstrack.runs.run import Manifest, Run
+    from wstrack.runs.manifest import Manifest
+    from wstrack.runs.run import Run
 
-__all__ = ["Attachment", "Recorded", "Sample", "Sink", "Source", "Tracker"]
+__all__ = ["Attachment", "Recorded", "Sample", "Sink", "Source", "Tracker", "WritingTracker"]
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,13 @@ class Sink(Protocol):
     """When opened: how the run is named in a run reference; None if it cannot be read back."""
 
     recording_directory: Path | None
-    """When opened: where this tracker's run keeps local files, for the recording to lie beside them; None if nowhere.
-    `watch` then sets it to the folder in which the recording (`wstrack.runs.recording.FOLDER`) really lies, for a sink
-    that uploads it; at `close()` the recording is finished."""
+    """When opened: where this tracker's run keeps local files, to have the recording beside them; None if nowhere."""
+
+    def bind(self, directory: Path) -> None:
+        """Learn in which folder the recording (`wstrack.runs.recording.FOLDER`) really lies, to send it along.
+
+        Called once, before the first sample. At `close()` the recording is finished.
+        """
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take over these samples, in the order of their steps, and make them durable before returning."""
@@ -113,6 +119,16 @@ class Source(Protocol):
 class Tracker(Protocol):
     """What the module named by an entry point must offer. Importing it must not import the tracker itself."""
 
+    def recognises(self, path: Path) -> bool:
+        """Whether the file or folder holds runs of this tracker."""
+
+    def open_source(self, address: str) -> Source:
+        """The source at an address: what follows the scheme in a run reference."""
+
+
+class WritingTracker(Tracker, Protocol):
+    """What such a module offers as well if runs can be logged to the tracker; one that only reads has none of it."""
+
     def is_active(self) -> bool:
         """Whether the user has a run of this tracker open in this process."""
 
@@ -121,12 +137,6 @@ class Tracker(Protocol):
 
     def open_sink(self, target: object, manifest: Manifest) -> Sink:
         """A sink for `target`: None (the active run, or a new one), an address, or an object that it accepts."""
-
-    def recognises(self, path: Path) -> bool:
-        """Whether the file or folder holds runs of this tracker."""
-
-    def open_source(self, address: str) -> Source:
-        """The source at an address: what follows the scheme in a run reference."""
 
     def push(self, address: str, recorded: Recorded) -> int:
         """Send to the run at an address what it lacks of a recording, nothing twice; how many samples were sent."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["compiled", "layer_of", "wanted"]
+from wstrack.errors import WstrackError
+
+__all__ = ["assigned", "compiled", "layer_of", "wanted"]
 
 
 def compiled(match: str) -> re.Pattern[str]:
@@ -43,6 +45,41 @@ def layer_of(pattern: re.Pattern[str], key: str) -> tuple[str, str] | None:
         return found["metric"], found["layer"]
     around = (key[: found.start("layer")].strip("/."), key[found.end("layer") :].strip("/."))
     return "/".join(filter(None, around)) or "value", found["layer"]
+
+
+def assigned(pattern: re.Pattern[str], keys: Iterable[str], what: str = "keys") -> dict[str, dict[str, str]]:
+    """The key behind each layer of each metric: layer and key by metric, all in the order of the keys.
+
+    Args:
+        pattern: what was asked for, see `compiled`.
+        keys: what the tracker has.
+        what: it calls them, in messages.
+
+    Raises:
+        ValueError: two keys would be the same layer.
+        WstrackError: no key fits.
+
+    Example:
+        >>> assigned(compiled("(?P<metric>grad|upd)/(?P<layer>.+)"), ["grad/a", "upd/a", "grad/b", "loss"])
+        {'grad': {'a': 'grad/a', 'b': 'grad/b'}, 'upd': {'a': 'upd/a'}}
+    """
+    found: dict[str, dict[str, str]] = {}
+    held = list(keys)
+    for key in held:
+        parts = layer_of(pattern, key)
+        if parts is None:
+            continue
+        metric, layer = parts
+        other = found.setdefault(metric, {}).setdefault(layer, key)
+        if other != key:
+            raise ValueError(
+                f"match={pattern.pattern!r} takes both {other!r} and {key!r} for metric {metric!r} of layer {layer!r}; "
+                "make match= (--match) tell them apart, for example by a group 'metric'"
+            )
+    if not found:
+        some = ", ".join(map(repr, sorted(held)[:5])) or "none"
+        raise WstrackError(f"match={pattern.pattern!r} (--match) fits none of the {len(held)} {what}: {some}")
+    return found
 
 
 def wanted(metrics: Sequence[str] | None, there: Iterable[str]) -> list[str]:

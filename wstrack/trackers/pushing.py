@@ -45,18 +45,19 @@ def push(recording: str | Path, reference: str) -> int:
     from wstrack.errors import WstrackError
     from wstrack.runs.recording import find_recordings
     from wstrack.trackers.references import split
-    from wstrack.trackers.registry import tracker, trackers
+    from wstrack.trackers.registry import trackers, writer
 
     scheme, address = split(reference)
     if not scheme:
         raise ValueError(f"reference={reference!r} names no tracker; write {'|'.join(trackers())}:<its run>")
+    target = writer(scheme)
     if not Path(recording).exists():
         raise WstrackError(f"{recording}: there is no such recording")
     folders = find_recordings(Path(recording))
     if len(folders) != 1:
         some = "".join(f"; {folder.parent}" for folder in folders[:5])
         raise WstrackError(f"{recording} holds {len(folders)} recordings{some}")
-    return sum(tracker(scheme).push(address, recorded) for recorded in _recorded(folders[0]))
+    return sum(target.push(address, recorded) for recorded in _recorded(folders[0]))
 
 
 def lacking(recorded: Recorded, logged: Run | None) -> list[Sample]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +49,7 @@ def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: 
         return pull(found[0], metrics=metrics, match=match)
     from wstrack.runs.recording import find_recordings, read_recording
     from wstrack.runs.tables import read_table
+    from wstrack.runs.wholer import wholer
 
     path = Path(found[0])
     recorded = find_recordings(path)
@@ -57,16 +57,9 @@ def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: 
         if match is not None:
             raise ValueError(f"match={match!r} (--match) is for trackers; {path} is a table")
         return read_table(path, metrics=metrics)
-    try:
-        return read_recording(recorded[0], metrics=metrics)
-    except WstrackError as error:
-        run = _from_tracker(path, metrics)
-        if run is None:
-            raise
-        whole = run.completeness
-        note = f"the recording cannot be read ({error}); this is what the tracker has"
-        run.completeness = replace(whole, notes=(*whole.notes, note))
-        return run
+    run = wholer(lambda: read_recording(recorded[0], metrics=metrics), lambda: _from_tracker(path, metrics))
+    assert run is not None
+    return run
 
 
 def _from_tracker(path: Path, metrics: Sequence[str] | None) -> Run | None:
@@ -138,13 +131,13 @@ def homes_of(run: Run) -> list[tuple[str, str]]:
     """
     from wstrack.runs.recording import FOLDER
 
-    reference = str(run.facts.get("reference", run.name))
+    reference = str(run.origin.get("reference", run.name))
     scheme, address = split(reference)
     if scheme:
         return [(scheme, address)]
     place = Path(reference).parent if Path(reference).name == FOLDER else Path(reference)
     here = [(name, str(place.absolute())) for name in trackers() if place.is_dir() and tracker(name).recognises(place)]
-    logged = [split(each) for each in run.facts.get("references", ())]
+    logged = [split(each) for each in run.origin.get("references", ())]
     if not set(here).intersection(logged):  # it was copied or moved, and is meant where it was named
         found = dict(here)
         logged = [(name, found.get(name, to) if Path(to).is_absolute() else to) for name, to in logged]

@@ -9,12 +9,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from wstrack.trackers.contract import Sink, Tracker
+from wstrack.trackers.contract import Sink, Tracker, WritingTracker
 
 if TYPE_CHECKING:
-    from wstrack.runs.run import Manifest
+    from wstrack.runs.manifest import Manifest
 
-__all__ = ["name_in", "open_sinks", "tracker", "trackers"]
+__all__ = ["active", "name_in", "open_sinks", "tracker", "trackers", "writer"]
 
 DEFAULT = "tensorboard"  # writes and reads plain files, so it is there when no other tracker is
 GROUP = "wstrack.trackers"
@@ -37,6 +37,30 @@ def tracker(name: str) -> Tracker:
     return cast(Tracker, importlib.import_module(trackers()[name]))
 
 
+def writer(name: str) -> WritingTracker:
+    """The tracker of that name, to log to.
+
+    Raises:
+        ValueError: there is no such tracker, or it only reads.
+    """
+    module = tracker(name)
+    if not hasattr(module, "open_sink"):
+        raise ValueError(
+            f"{name!r} only reads: nothing can be logged, pushed or attached to it; name one of: {', '.join(writers())}"
+        )
+    return cast(WritingTracker, module)
+
+
+def writers() -> list[str]:
+    """The installed trackers that can be logged to."""
+    return [name for name in trackers() if hasattr(tracker(name), "open_sink")]
+
+
+def active() -> list[str]:
+    """The trackers of which a run is open in this process."""
+    return [name for name in writers() if writer(name).is_active()]
+
+
 def open_sinks(to: object, manifest: Manifest) -> list[Sink]:
     """The sinks that `to` stands for, opened; see `wstrack.watch`.
 
@@ -46,7 +70,7 @@ def open_sinks(to: object, manifest: Manifest) -> list[Sink]:
         WstrackError: a tracker cannot be opened; those opened before it are closed again.
     """
     if to is None:
-        to = [name for name in trackers() if tracker(name).is_active()] or [DEFAULT]
+        to = active() or [DEFAULT]
     sinks: list[Sink] = []
     try:
         for target in to if isinstance(to, list | tuple) else [to]:
@@ -73,9 +97,9 @@ def _open_sink(target: object, manifest: Manifest) -> Sink:
         if not target.strip():
             raise ValueError("to is empty; leave it out, or name a tracker or a folder")
         if target in trackers():
-            return tracker(target).open_sink(None, manifest)
+            return writer(target).open_sink(None, manifest)
         if colon and scheme in trackers():
-            return tracker(scheme).open_sink(address, manifest)
+            return writer(scheme).open_sink(address, manifest)
         if not _looks_like_path(target) or address.startswith("//"):
             there = ", ".join(trackers())
             raise ValueError(
@@ -83,10 +107,10 @@ def _open_sink(target: object, manifest: Manifest) -> Sink:
             )
         target = Path(target)
     if isinstance(target, Path):
-        return tracker(DEFAULT).open_sink(target.expanduser(), manifest)
-    for name in trackers():
-        if tracker(name).accepts(target):
-            return tracker(name).open_sink(target, manifest)
+        return writer(DEFAULT).open_sink(target.expanduser(), manifest)
+    for name in writers():
+        if writer(name).accepts(target):
+            return writer(name).open_sink(target, manifest)
     if isinstance(target, Sink):
         return target
     raise TypeError(

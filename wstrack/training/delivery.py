@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
 from wstrack.metrics import compute
-from wstrack.runs.recording import Recorder
-from wstrack.runs.run import Manifest
+from wstrack.runs.manifest import Manifest
+from wstrack.runs.recorder import Recorder
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.training.host import OnHost
 

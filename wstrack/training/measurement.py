@@ -10,7 +10,6 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +22,8 @@ from wstrack.training.processes import announced
 
 if TYPE_CHECKING:
     from wstrack.measuring.meters.meter import Meter
-    from wstrack.runs.run import Layer, Run
+    from wstrack.runs.manifest import Layer
+    from wstrack.runs.run import Run
     from wstrack.training.opening import Opened
     from wstrack.training.steps import Steps
 
@@ -157,7 +157,7 @@ class Measurement:
     def run(self) -> Run:
         """The run so far, from its recording."""
         run = read_recording(self.folder)
-        return replace(run, facts={**run.facts, "failed_samples": self._failed} if self._failed else run.facts)
+        return run.with_origin(failed_samples=self._failed) if self._failed else run
 
     def release(self) -> None:
         """Let go of the weights and the snapshot."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from wstrack.measuring.sharding import LocalShard
-from wstrack.runs.recording import FOLDER, Recorder, last_step
-from wstrack.runs.run import Layer, Manifest
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER, last_step
 from wstrack.trackers.contract import Sink
 from wstrack.trackers.naming import run_folder
 from wstrack.trackers.registry import open_sinks
@@ -60,7 +61,7 @@ def open_delivery(
 
     Args:
         to: see `wstrack.watch`.
-        manifest: with the layers of this rank; without a name, one is made up from `facts["model"]`.
+        manifest: with the layers of this rank; without a name, one is made up from `origin["model"]`.
         sums: names of the raw sums of a sample.
         ranks: those who open this together, see `wstrack.training.ranks`.
         shards: what this process holds of the layers.
@@ -70,7 +71,7 @@ def open_delivery(
         ValueError, TypeError, WstrackError: as `open_sinks`, `Recorder` and `Ranks`; what was opened is closed again.
     """
     if ranks is None:
-        manifest = replace(manifest, name=manifest.name or _fresh_name(str(manifest.facts["model"])))
+        manifest = replace(manifest, name=manifest.name or _fresh_name(str(manifest.origin["model"])))
         sinks, recorder, last = _open(to, manifest, sums)
         announce(manifest.layers)
         return Opened(Delivery(manifest, sums, recorder, sinks), manifest.name, recorder.folder, last)
@@ -80,9 +81,9 @@ def open_delivery(
     def tell(layers: tuple[Layer, ...]) -> Mapping[str, Any]:
         whole = replace(
             manifest,
-            name=manifest.name or _fresh_name(str(manifest.facts["model"])),
+            name=manifest.name or _fresh_name(str(manifest.origin["model"])),
             layers=layers,
-            facts={**manifest.facts, "ranks": len(ranks.ranks)},
+            origin={**manifest.origin, "ranks": len(ranks.ranks)},
         )
         sinks, recorder, last = _open(to, whole, sums)
         opened.append((whole, sinks, recorder))
@@ -107,14 +108,14 @@ def _open(to: object, manifest: Manifest, sums: Sequence[str]) -> tuple[list[Sin
     home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
     folder = (home or RUNS / run_folder(manifest.name)).absolute() / FOLDER
     for sink in sinks:
-        sink.recording_directory = folder.parent
+        sink.bind(folder.parent)
     # What is read from the recording can then still name the run as its trackers do.
     references = [sink.reference for sink in sinks if sink.reference]
     last = last_step(folder)
     if last:
         log.warning("%s is there already: it goes on after step %d", folder.parent, last)
     try:
-        recorder = Recorder(folder, replace(manifest, facts={**manifest.facts, "references": references}), sums)
+        recorder = Recorder(folder, replace(manifest, origin={**manifest.origin, "references": references}), sums)
     except BaseException:
         _close(sinks, None)
         raise

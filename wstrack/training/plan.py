@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from wstrack.measuring.sharding import LocalShard
-from wstrack.runs.run import Layer
+from wstrack.runs.manifest import Layer
 from wstrack.training.host import OnHost
 
 __all__ = ["MAX_STEP_SKEW", "Plan", "disagreement", "format_ranks", "merged", "replica_ids"]

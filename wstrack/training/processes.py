@@ -8,7 +8,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from wstrack.runs.run import Layer
+from wstrack.runs.manifest import Layer
 
 __all__ = ["announce", "announced", "default_store", "measured_by_rank_0"]
 

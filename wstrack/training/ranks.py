@@ -28,7 +28,7 @@ from torch import nn
 
 from wstrack.errors import WstrackError
 from wstrack.measuring.sharding import LocalShard, holders
-from wstrack.runs.run import Layer
+from wstrack.runs.manifest import Layer
 from wstrack.training.plan import MAX_STEP_SKEW, Plan, disagreement, format_ranks, merged, replica_ids
 from wstrack.training.processes import default_store
 

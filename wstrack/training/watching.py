@@ -16,7 +16,7 @@ from wstrack._version import __version__
 from wstrack.measuring.layers import predicate, select
 from wstrack.measuring.meters import choose
 from wstrack.measuring.sharding import reshard
-from wstrack.runs.run import Manifest
+from wstrack.runs.manifest import Manifest
 from wstrack.trackers.registry import name_in
 from wstrack.training.followed import Followed
 from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
@@ -160,8 +160,8 @@ def _begin(
         meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
         if settings.single_step:
             meter.release()  # what is left is the start, for the distance
-        facts = {**_facts(model), "meter": meter.ways(), "snapshot": settings.snapshot, **settings.facts}
-        manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, facts)
+        origin = {**_origin(model), "meter": meter.ways(), "snapshot": settings.snapshot}
+        manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, settings.facts, origin)
         opened = open_delivery(
             to, manifest, settings.sums, ranks=ranks, shards=shards, settings=settings.alike_on_all_ranks()
         )
@@ -175,7 +175,7 @@ def _begin(
     return Watcher(model, optimizer, settings, followed, measured)
 
 
-def _facts(model: nn.Module) -> dict[str, Any]:
+def _origin(model: nn.Module) -> dict[str, Any]:
     """What is known of a model's training when it begins."""
     return {
         "model": type(model).__name__,

@@ -18,7 +18,7 @@ from wstrack_integrations.mlflow.source import MlflowSource
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wstrack.runs.run import Manifest
+    from wstrack.runs.manifest import Manifest
 
 __all__ = [
     "MlflowSink",

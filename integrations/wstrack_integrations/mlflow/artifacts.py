@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack.runs.run import Manifest
+from wstrack.runs.manifest import Manifest
 from wstrack_integrations.mlflow.address import local_path, redacted, required
 from wstrack_integrations.mlflow.server import Server
 

@@ -20,7 +20,7 @@ from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, SAMPLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from wstrack.runs.run import Manifest
+    from wstrack.runs.manifest import Manifest
     from wstrack.trackers.contract import Sample
 
 __all__ = ["MlflowSink"]
@@ -56,8 +56,13 @@ class MlflowSink:
         self._samples, self._before = 0, before
         self._own = run_id is None
         self.recording_directory: Path | None = None
+        self._recording: Path | None = None
         self._within("opened", lambda: self._open(run_id, manifest))
         self.reference = f"{SCHEME}{self._run}"
+
+    def bind(self, directory: Path) -> None:
+        """Upload the recording in this folder, unless it is among the run's artifacts already."""
+        self._recording = directory
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Log these samples, the values as float64; an infinity becomes the largest float64.
@@ -98,7 +103,7 @@ class MlflowSink:
         self._log(tags={METRICS: ",".join(manifest.metrics), CLOSED: "false"})
         # Where the artifacts are files of this machine, the recording is one of them from the start.
         local = local_path(artifacts)
-        self._home = self.recording_directory = local / FOLDER if local else None
+        self.recording_directory = local / FOLDER if local else None
 
     def _new_run(self, name: str) -> str:
         from mlflow.tracking.fluent import _get_experiment_id  # the one that `mlflow.set_experiment` chose
@@ -133,8 +138,8 @@ class MlflowSink:
 
     def _close(self) -> None:
         self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
-        folder = self.recording_directory and self.recording_directory / RECORDING
-        if folder and folder.is_dir() and self.recording_directory != self._home:
+        folder = self._recording and self._recording / RECORDING
+        if folder and folder.is_dir() and self._recording != self.recording_directory:
             self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
         if not self._own:
             return

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
+from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.runs.recording import find_recordings, read_recording
-from wstrack.runs.run import Completeness, Layer, Manifest, Run, layer_table
-from wstrack.trackers.matching import compiled, layer_of, wanted
+from wstrack.runs.run import Completeness, Run
+from wstrack.runs.wholer import wholer
+from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest
@@ -74,8 +76,9 @@ class MlflowSource:
         else:
             run = _watched_run(store, stored, address.uri, metrics)
         kind = re.split(r"[:+]", address.uri)[0] if not isinstance(store, Folder) else "file"
-        run.facts |= {"reference": _reference(address, store, stored.id), "tracking_store": kind, "name": stored.name}
-        return run
+        return run.with_origin(
+            reference=_reference(address, store, stored.id), tracking_store=kind, name=stored.name, id=stored.id
+        )
 
 
 def open_store(uri: str) -> Store:
@@ -131,13 +134,16 @@ def the_run(address: Address, store: Store, match: str | None = None) -> StoredR
 
 
 def _watched_run(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run:
-    found = _from_recording(store, stored, uri, metrics)
-    return found if isinstance(found, Run) else logged_run(store, stored, uri, metrics=metrics, note=found)
+    run = wholer(
+        lambda: _recording(store, stored, uri, metrics),
+        lambda: logged_run(store, stored, uri, metrics=metrics),
+        lacks=lambda recorded: _not_recorded(recorded, store, stored),
+    )
+    assert run is not None
+    return run
 
 
-def logged_run(
-    store: Store, stored: StoredRun, uri: str, *, metrics: Sequence[str] | None = None, note: str | None = None
-) -> Run:
+def logged_run(store: Store, stored: StoredRun, uri: str, *, metrics: Sequence[str] | None = None) -> Run:
     """A watched run from MLflow's metrics alone, whatever recording lies beside them.
 
     Raises:
@@ -153,32 +159,24 @@ def logged_run(
             f"{error}; without it pass match= (--match) to read the metrics by their keys, such as "
             f"'{first}/(?P<layer>.+)'"
         ) from error
-    return _from_metrics(store.history(stored.id), manifest, stored, metrics, note)
+    return _from_metrics(store.history(stored.id), manifest, stored, metrics)
 
 
-def _from_recording(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run | str | None:
-    """The run in the recording; or why that will not do; None if there is none."""
-    try:
-        with artifact(RECORDING, stored, uri, store) as folder:
-            if not folder.is_dir():
-                return None
-            run = read_recording(folder, metrics=metrics)
-    except WstrackError as error:
-        return f"the recording will not do, this is from MLflow's metrics: {error}"
-    samples = run.completeness.received // max(1, len(run.layers) * len(run.metrics))
-    missing = run.completeness.missing // max(1, len(run.layers) * len(run.metrics))
+def _recording(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str] | None) -> Run | None:
+    with artifact(RECORDING, stored, uri, store) as folder:
+        return read_recording(folder, metrics=metrics) if folder.is_dir() else None
+
+
+def _not_recorded(recorded: Run, store: Store, stored: StoredRun) -> str | None:
+    """What MLflow knows of samples that a recording lacks: by the count of a closed run, or by the intervals."""
     if stored.tags.get(CLOSED) == "true":
-        missing = max(missing, int(stored.tags.get(SAMPLES, 0)) - samples)
+        missing = int(stored.tags.get(SAMPLES, 0)) - len(recorded.steps)
     else:
-        missing = max(missing, len(np.setdiff1d(store.history(stored.id, [INTERVAL]).steps, run.steps)))
-    if missing:
-        return f"the recording will not do, this is from MLflow's metrics: {missing} samples are not in it"
-    return run
+        missing = len(np.setdiff1d(store.history(stored.id, [INTERVAL]).steps, recorded.steps))
+    return f"{missing} samples are not in it" if missing > 0 else None
 
 
-def _from_metrics(
-    history: History, manifest: Manifest, stored: StoredRun, metrics: Sequence[str] | None, note: str | None
-) -> Run:
+def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metrics: Sequence[str] | None) -> Run:
     names = [layer.name for layer in manifest.layers]
     keys = layer_keys(names)
     chosen = wanted(metrics, manifest.metrics)
@@ -186,7 +184,7 @@ def _from_metrics(
     table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
     # Where there is an interval, every layer was logged.
     expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
-    notes = [note] if note else []
+    notes = []
     ours = {INTERVAL, *(f"{metric}/{key}" for metric, key in product(manifest.metrics, keys))}
     starts = tuple(f"{metric}/" for metric in manifest.metrics)
     others = sum(key not in ours and key.startswith(starts) for key in history.keys)
@@ -201,49 +199,37 @@ def _from_metrics(
     if table.again:
         notes.append(f"{table.again} values were logged again at a step already there (a resumed run); the later stand")
     width = len(names)
-    run = Run.from_values(
+    steps = pd.Index(samples.steps, name="step")
+    return Run.from_values(
         replace(manifest, metrics=tuple(chosen)),
         table.steps,
         {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
         completeness=Completeness(expected + lost * width * len(chosen), int(table.logged.sum()), tuple(notes)),
-        facts={"source": "mlflow", "closed": closed},
+        intervals=pd.Series(samples.numbers[:, 0], index=steps, dtype="int64"),
+        origin={"source": "mlflow", "closed": closed},
     )
-    steps = pd.Index(samples.steps, name="step")
-    run.intervals = pd.Series(samples.numbers[:, 0], index=steps, name="interval", dtype="int64")
-    return run
 
 
 def _matched_run(store: Store, stored: StoredRun, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:
     """The run whose series are the metrics that `pattern` fits, layers and metrics in the order of their names."""
-    there = store.keys(stored.id)
-    origin: dict[tuple[str, str], str] = {}
-    for key in there:
-        parts = layer_of(pattern, key)
-        if parts in origin:
-            raise ValueError(
-                f"match={pattern.pattern!r} takes both {origin[parts]!r} and {key!r} for metric {parts[0]!r} of layer "
-                f"{parts[1]!r}; make match= (--match) tell them apart, for example by a group 'metric'"
-            )
-        if parts is not None:
-            origin[parts] = key
-    if not origin:
-        some = ", ".join(map(repr, there[:5])) or "none"
-        raise WstrackError(f"match={pattern.pattern!r} (--match) fits none of the run's {len(there)} metrics: {some}")
-    chosen = wanted(metrics, dict.fromkeys(metric for metric, _ in origin))
-    history = store.history(stored.id, [key for (metric, _), key in origin.items() if metric in chosen])
+    keys = assigned(pattern, store.keys(stored.id), "metrics of the run")
+    chosen = wanted(metrics, keys)
+    history = store.history(stored.id, [key for metric in chosen for key in keys[metric].values()])
     series, expected, received, again = {}, 0, 0, 0
     for metric in chosen:
-        layers = [layer for each, layer in origin if each == metric]
-        table = history.table([origin[metric, layer] for layer in layers])
-        series[metric] = pd.DataFrame(table.numbers, index=pd.Index(table.steps, name="step"), columns=layers)
+        table = history.table(list(keys[metric].values()))
+        series[metric] = pd.DataFrame(
+            table.numbers, index=pd.Index(table.steps, name="step"), columns=list(keys[metric])
+        )
         expected += table.logged.size
         received += int(table.logged.sum())
         again += table.again
     note = f"{again} values were logged again at a step already there; the later ones stand"
-    names = dict.fromkeys(layer for metric, layer in origin if metric in chosen)
+    names = dict.fromkeys(layer for metric in chosen for layer in keys[metric])
     return Run(
         series=series,
         layers=layer_table([Layer(name) for name in names]),
-        facts={"source": "mlflow", "match": pattern.pattern},
+        facts={},
+        origin={"source": "mlflow", "match": pattern.pattern},
         completeness=Completeness(expected, received, (note,) if again else ()),
     )

@@ -17,7 +17,7 @@ from wstrack_integrations.tensorboard.sink import TensorBoardSink
 from wstrack_integrations.tensorboard.source import MANIFEST, TensorBoardSource
 
 if TYPE_CHECKING:
-    from wstrack.runs.run import Manifest
+    from wstrack.runs.manifest import Manifest
     from wstrack.trackers.contract import Recorded
 
 __all__ = [
@@ -59,7 +59,7 @@ def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> from wstrack.runs.run import Layer, Manifest
+        >>> from wstrack.runs.manifest import Layer, Manifest
         >>> from wstrack.trackers.contract import Sample
         >>> directory = tempfile.mkdtemp()
         >>> sink = open_sink(directory, Manifest("demo", (Layer("fc.weight"),), ("rwc",), every=1))

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack.runs.run import Manifest, block_of
+from wstrack.runs.manifest import Manifest, block_of
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.tensorboard.files import SCHEME
@@ -62,6 +62,9 @@ class TensorBoardSink:
         about = [text(MANIFEST, "wstrack", content), text("custom_scalars__config__", "custom_scalars", layout)]
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._add(Event(wall_time=time.time(), summary=Summary(value=about)))
+
+    def bind(self, directory: Path) -> None:
+        """Nothing: what lies in this run's directory needs no sending."""
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Write and flush these samples; values are rounded to float32.

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
-from wstrack.runs.run import Completeness, Layer, Manifest, Run, layer_table
-from wstrack.trackers.matching import compiled, layer_of, wanted
+from wstrack.runs.manifest import Layer, Manifest, layer_table
+from wstrack.runs.run import Completeness, Run
+from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, holds, load, only, places_at
 from wstrack_integrations.tensorboard.points import Points, Table, joined
@@ -161,53 +162,43 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
     for steps, numbers in due:
         expected[np.ix_(np.searchsorted(table.steps, steps), numbers)] = True
     width = len(layers)
-    run = Run.from_values(
+    index = pd.Index(intervals.steps, name="step")
+    return Run.from_values(
         replace(sessions[-1].manifest, layers=tuple(layers.values()), metrics=tuple(chosen)),
         table.steps,
         {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
         completeness=Completeness(int(expected.sum()) + lost, int(table.logged.sum()), (*files.notes, *table.notes)),
-        facts=_facts(place, files) | {"closed": sessions[-1].written is not None},
+        intervals=pd.Series(intervals.numbers, index=index, dtype="int64"),
+        origin=_origin(place, files) | {"closed": sessions[-1].written is not None},
     )
-    index = pd.Index(intervals.steps, name="step")
-    spans: pd.Series[int] = pd.Series(intervals.numbers, index=index, name="interval", dtype="int64")
-    run.intervals = spans[~index.duplicated(keep="last")].sort_index()
-    return run
 
 
 def _matched_run(place: Path, files: EventFiles, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:
     """The run of all scalars in `files` whose tags fit."""
-    pieces: dict[str, dict[str, list[Points]]] = {}
-    origin: dict[tuple[str, str], str] = {}
-    for tag in files.tags():
-        parts = layer_of(pattern, tag)
-        if parts is None:
-            continue
-        if parts in origin:
-            raise ValueError(
-                f"match={pattern.pattern!r} takes both {origin[parts]!r} and {tag!r} for metric {parts[0]!r} of layer "
-                f"{parts[1]!r}; make match= (--match) tell them apart, for example by a group 'metric'"
-            )
-        origin[parts] = tag
-        found = [content.scalars[tag] for content in files.contents.values() if tag in content.scalars]
-        metric, layer = parts
-        pieces.setdefault(metric, {})[layer] = found
-    chosen = wanted(metrics, pieces)
+    tags = assigned(pattern, files.tags(), f"scalar tags in {place}")
+    chosen = wanted(metrics, tags)
     series, notes, expected, received = {}, files.notes, 0, 0
     for metric in chosen:
-        table = Table.of([joined(found) for found in pieces[metric].values()])
+        table = Table.of(
+            [
+                joined([content.scalars[tag] for content in files.contents.values() if tag in content.scalars])
+                for tag in tags[metric].values()
+            ]
+        )
         index = pd.Index(table.steps, name="step")
-        series[metric] = pd.DataFrame(table.numbers, index=index, columns=list(pieces[metric]))
+        series[metric] = pd.DataFrame(table.numbers, index=index, columns=list(tags[metric]))
         expected += table.logged.size
         received += int(table.logged.sum())
         notes = [*notes, *table.notes]
-    names = dict.fromkeys(layer for metric in chosen for layer in pieces[metric])
+    names = dict.fromkeys(layer for metric in chosen for layer in tags[metric])
     return Run(
         series=series,
         layers=layer_table([Layer(name) for name in names]),
-        facts={"name": place.resolve().name} | _facts(place, files) | {"match": pattern.pattern},
+        facts={},
+        origin={"name": place.resolve().name} | _origin(place, files) | {"match": pattern.pattern},
         completeness=Completeness(expected, received, tuple(notes)),
     )
 
 
-def _facts(place: Path, files: EventFiles) -> dict[str, object]:
+def _origin(place: Path, files: EventFiles) -> dict[str, object]:
     return {"reference": f"{SCHEME}{place}", "source": "tensorboard", "files": len(files.contents)}

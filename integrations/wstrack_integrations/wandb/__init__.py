@@ -21,7 +21,7 @@ from wstrack_integrations.wandb.source import WandbSource
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wstrack.runs.run import Manifest
+    from wstrack.runs.manifest import Manifest
 
 __all__ = [
     "WandbSink",

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
-from wstrack.runs.run import Completeness, Layer, Manifest, Run, layer_table
-from wstrack.trackers.matching import compiled, layer_of, wanted
+from wstrack.runs.manifest import Layer, Manifest, layer_table
+from wstrack.runs.run import Completeness, Run
+from wstrack.trackers.matching import assigned, compiled, wanted
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.wandb.sink import CONFIG, INTERVAL, STEP
 
@@ -44,7 +45,7 @@ class History:
         steps: W&B's own step of each row, (rows,).
         columns: by key, what was logged as a number.
         config: the run's config.
-        facts: the run's name, id, project, ...
+        origin: the run's name, id, project, ...
         finished: whether the run came to its end.
         notes: what could not be read.
     """
@@ -52,7 +53,7 @@ class History:
     steps: NDArray[np.int64]
     columns: dict[str, Column]
     config: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = True
     notes: Sequence[str] = ()
 
@@ -109,16 +110,15 @@ def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | 
     expected, notes = _expected(
         sessions, len(steps.rows), len(names) * len(chosen), len(chosen) / len(manifest.metrics)
     )
-    run = Run.from_values(
+    index = pd.Index(steps.values.astype(np.int64), name="step")
+    return Run.from_values(
         replace(manifest, metrics=tuple(chosen)),
         steps.values.astype(np.int64),
         values,
         completeness=Completeness(max(expected, received), received, (*history.notes, *notes)),
-        facts={**history.facts, "closed": all(sessions)},
+        intervals=pd.Series(intervals.ravel(), index=index).dropna().astype("int64"),
+        origin={**history.origin, "closed": all(sessions)},
     )
-    spans = pd.Series(intervals.ravel(), index=pd.Index(steps.values.astype(np.int64), name="step"), name="interval")
-    run.intervals = spans[~spans.index.duplicated(keep="last")].sort_index().dropna().astype("int64")
-    return run
 
 
 def _expected(sessions: Sequence[Mapping[str, int]], rows: int, width: int, share: float) -> tuple[int, list[str]]:
@@ -141,22 +141,7 @@ def _expected(sessions: Sequence[Mapping[str, int]], rows: int, width: int, shar
 
 def _matched_run(history: History, match: str, metrics: Sequence[str] | None) -> Run:
     """The run of all numbers under keys that fit, by W&B's own step."""
-    pattern = compiled(match)
-    found: dict[str, dict[str, str]] = {}
-    for key in history.columns:
-        parts = None if key.startswith("_") else layer_of(pattern, key)
-        if parts is None:
-            continue
-        metric, layer = parts
-        if layer in found.setdefault(metric, {}):
-            raise ValueError(
-                f"match={match!r} takes both {found[metric][layer]!r} and {key!r} for metric {metric!r} of layer "
-                f"{layer!r}; make match= (--match) tell them apart, for example by a group 'metric'"
-            )
-        found[metric][layer] = key
-    if not found:
-        some = ", ".join(map(repr, sorted(history.columns)[:5])) or "none"
-        raise WstrackError(f"match={match!r} (--match) fits none of the {len(history.columns)} keys: {some}")
+    found = assigned(compiled(match), (key for key in history.columns if not key.startswith("_")))
     series, received, expected = {}, 0, 0
     for metric in wanted(metrics, found):
         columns = [history.columns[key] for key in found[metric].values()]
@@ -170,7 +155,8 @@ def _matched_run(history: History, match: str, metrics: Sequence[str] | None) ->
     part = Run(
         series=series,
         layers=layer_table([Layer(layer) for layer in layers]),
-        facts={"name": history.facts.get("display_name", "run"), **history.facts, "match": match},
+        facts={},
+        origin={"name": history.origin.get("display_name", "run"), **history.origin, "match": match},
         completeness=Completeness(expected, received, tuple(history.notes)),
     )
     return Run.joined([part])

@@ -23,7 +23,7 @@ _HISTORY, _CONFIG, _RUN, _EXIT = 18, 42, 138, 146  # of a record
 _ITEM, _STEP = 10, 18  # of a history record
 _KEY, _NESTED, _BOOLEAN, _INTEGER, _NUMBER, _JSON = 10, 18, 32, 40, 49, 130  # of an item of history or config
 _RUN_CONFIG, _UPDATE = 34, 10
-_RUN_FACTS = {10: "id", 18: "entity", 26: "project", 50: "group", 66: "display_name"}
+_RUN_ORIGIN = {10: "id", 18: "entity", 26: "project", 50: "group", 66: "display_name"}
 
 SETTLING = 2.0  # seconds: run.finish() may return while the last records are still on their way to the file
 
@@ -70,7 +70,7 @@ def _parse(data: bytes, path: Path, *, rows: bool) -> History:
     steps: list[int] = []
     columns = _Columns()
     config: dict[str, Any] = {}
-    facts: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
     finished = False
     notes: list[str] = []
     for record in records(data, notes):
@@ -81,7 +81,7 @@ def _parse(data: bytes, path: Path, *, rows: bool) -> History:
                 elif key == _CONFIG:
                     _update(record, at, stop, config)
                 elif key == _RUN:
-                    _run(record, at, stop, config, facts)
+                    _run(record, at, stop, config, origin)
                 elif key == _EXIT:
                     finished = True
         except (ValueError, IndexError, struct.error) as error:
@@ -96,7 +96,7 @@ def _parse(data: bytes, path: Path, *, rows: bool) -> History:
             if values
         },
         config=config,
-        facts=facts,
+        origin=origin,
         finished=finished,
         notes=notes,
     )
@@ -202,9 +202,9 @@ def _update(data: bytes, at: int, end: int, config: dict[str, Any]) -> None:
             place[names[-1]] = value
 
 
-def _run(data: bytes, at: int, end: int, config: dict[str, Any], facts: dict[str, Any]) -> None:
+def _run(data: bytes, at: int, end: int, config: dict[str, Any], origin: dict[str, Any]) -> None:
     for key, start, stop in fields(data, at, end):
-        if key in _RUN_FACTS:
-            facts[_RUN_FACTS[key]] = data[start:stop].decode(errors="replace")
+        if key in _RUN_ORIGIN:
+            origin[_RUN_ORIGIN[key]] = data[start:stop].decode(errors="replace")
         elif key == _RUN_CONFIG:
             _update(data, start, stop, config)

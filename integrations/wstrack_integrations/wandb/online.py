@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from wstrack.errors import WstrackError
 from wstrack.runs.recording import FOLDER, read_recording
+from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import layer_of
 from wstrack.trackers.progress import progress
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
@@ -61,19 +62,16 @@ def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> R
     reference = f"wandb:{'/'.join(parts)}"
     with client(address) as api:
         run = api.run("/".join(parts))
-        recorded = None
-        if match is None:
-            recorded, whole = _recording(run, metrics)
-            if recorded is not None:
-                recorded.facts.update(_facts(run), reference=reference)
-                if whole:
-                    return recorded
-        history = _history(run)
-        history.facts = {**_facts(run), "reference": reference, "source": "wandb"}
-        logged = run_of(history, metrics, match, address)
-    if recorded is not None and recorded.completeness.received >= logged.completeness.received:
-        return recorded
-    return logged
+        open_parts: list[str] = []
+        found = wholer(
+            lambda: _recording(run, metrics, open_parts) if match is None else None,
+            lambda: run_of(_history(run), metrics, match, address).with_origin(source="wandb"),
+            lacks=lambda recorded: (
+                f"{', '.join(open_parts)} was not closed when it was uploaded" if open_parts else None
+            ),
+        )
+        assert found is not None
+        return found.with_origin(**_origin(run), reference=reference)
 
 
 def logged_run(address: str) -> Run | None:
@@ -154,7 +152,7 @@ def _without_secrets(text: str) -> str:
     return re.sub(r"[\w-]{40,}", "***", re.sub(r"(?<=://)[^/@\s]+@", "", text))
 
 
-def _facts(run: Any) -> dict[str, Any]:
+def _origin(run: Any) -> dict[str, Any]:
     return {
         "display_name": run.name,
         "id": run.id,
@@ -170,18 +168,15 @@ def _any_fits(run: Any, pattern: re.Pattern[str]) -> bool:
     return any(layer_of(pattern, key) for key in run.history_keys.get("keys", {}) if not key.startswith("_"))
 
 
-def _recording(run: Any, metrics: Sequence[str] | None) -> tuple[Run | None, bool]:
-    """The recording among a run's files, if it can be read, and whether every part of it was finished."""
+def _recording(run: Any, metrics: Sequence[str] | None, open_parts: list[str]) -> Run | None:
+    """The recording among a run's files; the parts of it that nobody closed are added to `open_parts`."""
     files = {Path(file.name): file for file in run.files() if Path(file.name).parent == Path(FOLDER)}
     parts = [name for name in files if name.suffix == ".arrow" or name.with_suffix(".arrow") not in files]
     with tempfile.TemporaryDirectory() as folder:
         for name in progress(parts, f"files of the recording of {run.id}", len(parts)):
             _download(files[name], Path(folder))
-        try:
-            recorded = read_recording(Path(folder) / FOLDER, metrics=metrics)
-        except WstrackError:
-            return None, False
-    return recorded, all(name.suffix == ".arrow" for name in parts)
+        open_parts += [name.name for name in parts if name.suffix != ".arrow"]
+        return read_recording(Path(folder) / FOLDER, metrics=metrics) if parts else None
 
 
 def _download(file: Any, folder: Path) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
 from wstrack.runs.files import write_whole
+from wstrack.runs.manifest import Manifest
 from wstrack.runs.recording import FOLDER
-from wstrack.runs.run import Manifest
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.wandb.pace import ROWS_PER_MINUTE, VALUES_PER_MINUTE, Pace
@@ -57,8 +57,8 @@ class WandbSink:
         if getattr(run, "_is_finished", False):
             raise WstrackError(f"W&B run {run.id} is finished; call wandb.init() again, with resume= to go on with it")
         self._run = run
-        self.recording_directory: Path | None = Path(run.dir).absolute()
-        self._files = self.recording_directory
+        self._recording = self._files = Path(run.dir).absolute()
+        self.recording_directory: Path | None = self._files
         self.reference = f"wandb:{self._files if run.offline else f'{run.entity}/{run.project}/{run.id}'}"
         if run.resumed and not run.offline and session is None:
             _fetch_recording(run, self._files)
@@ -83,6 +83,10 @@ class WandbSink:
         shared = getattr(run.settings, "mode", None) == "shared"
         self._rows = Rows(run, commit=commit or shared)
         self._told_of_end = _at_finish(run, self._finish)
+
+    def bind(self, directory: Path) -> None:
+        """Upload the recording in this folder."""
+        self._recording = directory
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Have these samples logged, each in a row of history.
@@ -129,8 +133,7 @@ class WandbSink:
             log.warning("W&B: waiting samples cannot be logged: %s; the recording has them", type(error).__name__)
 
     def _upload(self, pattern: str, policy: str) -> None:
-        assert self.recording_directory is not None
-        base = self.recording_directory
+        base = self._recording
         self._uploading = True
         for part in sorted((base / FOLDER).glob(pattern)):
             self._run.save(str(part), base_path=str(base), policy=policy, glob=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
 from wstrack.runs.recording import FOLDER, find_recordings, read_recording
+from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import compiled, layer_of
 from wstrack_integrations.wandb import online
 from wstrack_integrations.wandb.history import manifest_in, run_of
@@ -88,14 +89,15 @@ def _address_of(run: Path) -> Path:
 def _read_local(path: Path, metrics: Sequence[str] | None, match: str | None) -> Run:
     reference = f"{SCHEME}{_address_of(path)}"
     folder = path.parent / "files" / FOLDER
-    if match is None and find_recordings(folder):
-        try:
-            run = read_recording(folder, metrics=metrics)
-        except WstrackError:
-            pass  # it cannot be read; the history can
-        else:
-            run.facts.update(reference=reference)
-            return run
-    history = read_history(path)
-    history = replace(history, facts={**history.facts, "reference": reference, "source": "wandb"})
-    return run_of(history, metrics, match, path)
+
+    def logged() -> Run:
+        history = read_history(path)
+        return run_of(replace(history, origin={**history.origin, "source": "wandb"}), metrics, match, path)
+
+    def recording() -> Run | None:
+        there = match is None and find_recordings(folder)
+        return read_recording(folder, metrics=metrics) if there else None
+
+    run = wholer(recording, logged)
+    assert run is not None
+    return run.with_origin(reference=reference)

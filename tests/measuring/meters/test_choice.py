@@ -69,7 +69,7 @@ def test_a_wrong_name_says_what_there_is(monkeypatch: pytest.MonkeyPatch, model:
 def test_the_run_says_how_it_was_measured(model: nn.Sequential, train: Callable, meter: str) -> None:
     with wstrack.watch(model, every=1, meter=meter, snapshot="cpu") as watcher:
         train(model, torch.optim.SGD(model.parameters(), lr=0.1), 1)
-    facts = watcher.run().facts
+    facts = watcher.run().origin
     assert facts["meter"] == {"portable" if meter == "portable" or cpu.unavailable() else "cpu": 3}
     assert facts["snapshot"] == "cpu"
 

@@ -131,7 +131,7 @@ def test_parts_that_do_not_fit_together_are_refused(two: Processes, tmp_path: Pa
         assert "0.weight has the shape (3, 12) on rank 1 and (12, 7) on another; give each part" in stage
         assert "0.weight belongs to an FSDP wrapper outside of this model" in inner
         assert whole == "nothing"
-        assert alone.startswith("ValueError process_group: the model is sharded over ranks 0, 1, which are not all in it")
+        assert alone.startswith("ValueError process_group: the model is sharded over ranks 0, 1, which are not all")
 
 
 def tied(rank: int, *, original: bool) -> list[tuple[str, tuple[str, ...]]]:
@@ -143,7 +143,7 @@ def tied(rank: int, *, original: bool) -> list[tuple[str, tuple[str, ...]]]:
 
     model = FullyShardedDataParallel(Tied(), device_id=torch.device("cpu"), use_orig_params=original)
     with wstrack.watch(model, to="runs/it") as watcher:
-        return [(layer.name, layer.aliases) for layer in watcher._about]
+        return [(layer.name, layer.aliases) for layer in watcher._measured.delivery._manifest.layers]
 
 
 @pytest.mark.parametrize("original", [False, True])

@@ -214,7 +214,7 @@ def spied(watcher: wstrack.Watcher) -> tuple[list[NDArray[np.float64]], list[Non
     """The totals that this rank gets from now on, and an entry for each collective."""
     totals: list[NDArray[np.float64]] = []
     collectives: list[None] = []
-    ranks = watcher._ranks
+    ranks = watcher._measured.delivery._ranks
     if ranks is None:
         return totals, collectives
     total, group = ranks.total, ranks._group

@@ -1,0 +1,135 @@
+"""What is known of a run's layers and of the run beside its numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Layer", "Manifest", "block_of", "layer_table"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is known of one weight tensor without the tensor.
+
+    `kind` is a word of `wstrack.measuring.layers` ("conv", "linear", ...), or "" where only the name is known;
+    `aliases` are the other names of a tied weight.
+    """
+
+    name: str
+    kind: str = ""
+    shape: tuple[int, ...] = ()
+    numel: int = 0
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layer:
+        """The layer that `dataclasses.asdict` made into this, by way of JSON perhaps.
+
+        Raises:
+            KeyError, TypeError, ValueError: `data` is not such a layer.
+        """
+        return cls(
+            name=str(data["name"]),
+            kind=str(data["kind"]),
+            shape=tuple(int(size) for size in data["shape"]),
+            numel=int(data["numel"]),
+            aliases=tuple(str(alias) for alias in data["aliases"]),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run must carry beside its numbers to be read back whole; travels as JSON inside every tracker.
+
+    `metrics` are logged in this order, `layers` are in model order; `window` is "interval" or "step". `facts` are what
+    the user gave, `origin` what wstrack saw of the training, by names of its own.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    metrics: tuple[str, ...]
+    every: int
+    window: str = "interval"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The manifest as one line of JSON, in ASCII: a name may hold what UTF-8 cannot (half a surrogate pair)."""
+        return json.dumps({"wstrack": 2, **asdict(self)}, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest that `to_json` wrote.
+
+        Raises:
+            ValueError: `text` is not such a manifest.
+        """
+        try:
+            data = json.loads(text)
+            facts, origin = _apart(data)
+            return cls(
+                name=str(data["name"]),
+                layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
+                metrics=tuple(str(metric) for metric in data["metrics"]),
+                every=int(data["every"]),
+                window=str(data["window"]),
+                facts=facts,
+                origin=origin,
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a wstrack manifest: {error!r}") from error
+
+
+_IN_FACTS_OF_VERSION_1 = (
+    "model", "parameters", "devices", "dtypes", "started", "versions", "meter", "snapshot", "ranks", "references",
+)  # fmt: skip
+
+
+def _apart(manifest: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The facts and the origin in a manifest; its first version had both in one, and refused facts of these names."""
+    facts = dict(manifest["facts"])
+    if manifest.get("wstrack", 1) != 1:
+        return facts, dict(manifest["origin"])
+    ours = {name: value for name, value in facts.items() if name in _IN_FACTS_OF_VERSION_1}
+    return {name: value for name, value in facts.items() if name not in ours}, ours
+
+
+def layer_table(layers: Sequence[Layer]) -> pd.DataFrame:
+    """The frame of `Run.layers` for layers in model order."""
+    return pd.DataFrame(
+        {
+            "kind": pd.Series([layer.kind for layer in layers], dtype=object),
+            "shape": pd.Series([layer.shape for layer in layers], dtype=object),
+            "numel": np.array([layer.numel for layer in layers], dtype=np.int64),
+            "depth": np.arange(len(layers), dtype=np.int64),
+            "block": pd.Series([block_of(layer.name) for layer in layers], dtype=object),
+            "aliases": pd.Series([layer.aliases for layer in layers], dtype=object),
+        }
+    ).set_axis(pd.Index([layer.name for layer in layers], name="layer", dtype=object))
+
+
+def block_of(layer: str) -> str:
+    """The block that a layer belongs to, by its name alone: what people chart and compare together.
+
+    The name up to its first numbered module, unless that module is the layer itself; "" for a layer that stands
+    alone at the top of the model.
+
+    Example:
+        >>> block_of("layer1.0.conv1.weight"), block_of("transformer.h.11.attn.c_attn.weight")
+        ('layer1.0', 'transformer.h.11')
+        >>> block_of("features.3.weight"), block_of("encoder.proj.weight"), block_of("fc.weight")
+        ('features', 'encoder', '')
+    """
+    modules = layer.split(".")[:-1]
+    for position, module in enumerate(modules):
+        if re.fullmatch(r"\d+", module):
+            last = position if position == len(modules) - 1 else position + 1
+            return ".".join(modules[:last])
+    return modules[0] if len(modules) > 1 else ""
