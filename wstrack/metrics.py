@@ -1,36 +1,57 @@
-"""Each metric as a pure formula over raw sums.
+"""What is measured: the raw sums that meters take, and each metric as a pure formula over them.
 
 A meter takes raw sums of each layer; a metric turns them into one number a layer. Sums come first because they add up
-over the shards of a layer and over the layers of a block; ratios do not. Let w be a layer now, p the same layer at the
-previous sample, u its change before that, and s the layer when watching began:
-
-| sum                | of                                  |
-|--------------------|-------------------------------------|
-| `abs_change`       | abs(w - p)                          |
-| `abs_previous`     | abs(p)                              |
-| `sq_change`        | abs(w - p)^2                        |
-| `sq_previous`      | abs(p)^2                            |
-| `ratio`            | abs(w - p) / abs(p), where p != 0   |
-| `nonzero`          | 1, where p != 0                     |
-| `abs_current`      | abs(w)                              |
-| `dot`              | (w - p) * u                         |
-| `sq_last_change`   | abs(u)^2                            |
-| `abs_from_start`   | abs(w - s)                          |
-| `abs_start`        | abs(s)                              |
+over the shards of a layer and over the layers of a block; ratios do not. `SUMS` is the one table of them; the columns
+of the fused kernels are in its order. Measures that are no sum over the elements of a layer (sums of rows and columns,
+Gram matrices) have shapes of their own, and would stand in a table of their own beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Metric", "compute", "sums_needed"]
+__all__ = ["METRICS", "SUMS", "Metric", "Sum", "compute", "memories_needed", "sums_needed"]
 
 Array = NDArray[np.float64]
 Sums = Mapping[str, Array]
+Memory = Literal["previous", "change", "start"]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A number for each element of a layer, added up over all of them.
+
+    Let w be a layer now, p the same layer at the previous sample, u its change before that, and s the layer when
+    watching began. Numbers are added in float32 over blocks of at most 1024 elements, and blocks in float64: so a count
+    of elements is exact.
+
+    Attributes:
+        of: what is added up, for people.
+        memory: what it compares w with, and a meter must keep: "previous" is p, "change" u as well, "start" s as well.
+    """
+
+    of: str
+    memory: Memory = "previous"
+
+
+SUMS: dict[str, Sum] = {
+    "abs_change": Sum("abs(w - p)"),
+    "abs_previous": Sum("abs(p)"),
+    "sq_change": Sum("abs(w - p)^2"),
+    "sq_previous": Sum("abs(p)^2"),
+    "ratio": Sum("abs(w - p) / abs(p), where p != 0"),
+    "nonzero": Sum("1, where p != 0"),
+    "abs_current": Sum("abs(w)"),
+    "dot": Sum("(w - p) * u", memory="change"),
+    "sq_last_change": Sum("abs(u)^2", memory="change"),
+    "abs_from_start": Sum("abs(w - s)", memory="start"),
+    "abs_start": Sum("abs(s)", memory="start"),
+}
 
 
 def _share(part: Array, whole: Array) -> Array:
@@ -55,13 +76,15 @@ class Metric:
     """A number for each layer, from raw sums.
 
     Attributes:
-        formula: for people, in the notation of the table above.
+        formula: in the notation of `Sum`.
+        words: the same in words, for a page.
         sums: the raw sums that it needs.
         value: (sums by name, number of elements) -> value; all of shape (..., layers), float64.
         log: whether its values are positive and best seen on a log scale.
     """
 
     formula: str
+    words: str
     sums: tuple[str, ...]
     value: Callable[[Sums, Array], Array]
     log: bool = True
@@ -70,17 +93,20 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "rwc": Metric(
         "sum abs(w - p) / sum abs(p)",
+        "relative weight change: the sum of |new − old| over a layer's weights, divided by the sum of |old|",
         ("abs_change", "abs_previous"),
         lambda sums, numel: _share(sums["abs_change"], sums["abs_previous"]),
     ),
     "rwc_l2": Metric(
         "norm2(w - p) / norm2(p)",
+        "relative weight change in the Euclidean norm: ‖new − old‖ of a layer's weights, divided by ‖old‖",
         ("sq_change", "sq_previous"),
         lambda sums, numel: _share(np.sqrt(sums["sq_change"]), np.sqrt(sums["sq_previous"])),
     ),
     # Where every p is 0 the mean is over nothing: 0 if nothing changed, +inf otherwise, as for the other ratios.
     "rwc_elementwise": Metric(
         "mean of abs(w - p) / abs(p) over elements with p != 0",
+        "elementwise relative weight change: the mean of |new − old| / |old| over a layer's weights",
         ("ratio", "nonzero", "abs_change"),
         lambda sums, numel: np.where(
             sums["nonzero"] > 0,
@@ -90,13 +116,21 @@ METRICS: dict[str, Metric] = {
     ),
     "norm": Metric(
         "sum abs(w) / numel",
+        "size: the mean of |weight| over a layer's weights",
         ("abs_current",),
         lambda sums, numel: np.divide(sums["abs_current"], np.maximum(numel, 1.0)),
     ),
     # A direction is not defined where either change is zero: NaN.
-    "cosine": Metric("cos(w - p, previous w - p)", ("dot", "sq_change", "sq_last_change"), value=_cosine, log=False),
+    "cosine": Metric(
+        "cos(w - p, previous w - p)",
+        "direction: the cosine of a layer's change with the one before: −1 turns, 1 keeps on",
+        ("dot", "sq_change", "sq_last_change"),
+        value=_cosine,
+        log=False,
+    ),
     "distance": Metric(
         "sum abs(w - s) / sum abs(s), s = w when watching began",
+        "distance from the start: the sum of |new − first| over a layer's weights, by the sum of |first|",
         ("abs_from_start", "abs_start"),
         lambda sums, numel: _share(sums["abs_from_start"], sums["abs_start"]),
     ),
@@ -119,6 +153,16 @@ def sums_needed(metrics: Iterable[str]) -> tuple[str, ...]:
             raise ValueError(f"metrics: unknown metric {name!r}; there are {', '.join(METRICS)}")
         needed.update(dict.fromkeys(METRICS[name].sums))
     return tuple(needed)
+
+
+def memories_needed(sums: Iterable[str]) -> set[Memory]:
+    """What a meter must keep of a layer for these raw sums.
+
+    Example:
+        >>> sorted(memories_needed(["abs_change", "dot"]))
+        ['change', 'previous']
+    """
+    return {"previous", *(SUMS[name].memory for name in sums)}
 
 
 def compute(metrics: Iterable[str], sums: Sums, numel: Array) -> dict[str, Array]:

@@ -41,7 +41,7 @@ def test_what_was_recorded_comes_back_bit_for_bit_open_and_closed(tmp_path: Path
         assert run.series["rwc"].index.tolist() == [10, 20, 30]
         assert run.intervals.tolist() == [10, 10, 10]
         assert run.layers["shape"].tolist() == [(2, 3)] * 3
-        assert run.origin["model"] == "Net"
+        assert run.facts["model"] == "Net"
     assert "not closed" in open_run.completeness.notes[0]
     assert closed_run.completeness.notes == ()
     assert [part.name for part in folder.iterdir()] == ["0001.arrow"]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -13,6 +16,24 @@ MANIFEST = Manifest("one", LAYERS, ("rwc", "norm"), every=10, window="step", fac
 def run(steps: list[int], first: float = 0.0, **more: object) -> Run:
     values = first + np.arange(2.0 * len(steps)).reshape(-1, 2)
     return Run.from_values(MANIFEST, steps, {"rwc": values, "norm": values + 100}, **more)  # type: ignore[arg-type]
+
+
+def test_a_run_stays_as_it_was_read() -> None:
+    found = run([10])
+    with pytest.raises(FrozenInstanceError):
+        found.completeness = Completeness(1, 1)  # type: ignore[misc]
+    more = found.with_notes("cut off").with_origin(reference="a/b")
+    assert (more.completeness.notes, more.origin["reference"]) == (("cut off",), "a/b")
+    assert (found.completeness.notes, found.origin.get("reference")) == ((), None)
+
+
+def test_facts_of_the_first_version_are_told_apart() -> None:
+    """Its manifests had the user's facts and wstrack's own in one, and refused the user these names."""
+    data = {**json.loads(MANIFEST.to_json()), "wstrack": 1, "facts": {"model": "Net", "seed": 1, "versions": {}}}
+    del data["origin"]
+    old = Manifest.from_json(json.dumps(data))
+    assert old.facts == {"seed": 1}
+    assert old.origin == {"model": "Net", "versions": {}}
 
 
 def test_a_manifest_comes_back_whole() -> None:
@@ -34,7 +55,8 @@ def test_a_run_has_the_layers_in_model_order_and_the_facts() -> None:
     assert found.layers.loc["b.weight"].to_dict() == {
         "kind": "linear", "shape": (2, 4), "numel": 8, "depth": 1, "block": "", "aliases": ("c.weight",)
     }  # fmt: skip
-    assert found.facts == {"name": "one", "every": 10, "window": "step", "model": "Net"}
+    assert found.facts == {"model": "Net"}
+    assert found.origin == {"name": "one", "every": 10, "window": "step"}
     assert str(found.completeness) == "all 8 values"
     assert found.intervals.to_dict() == {10: 10, 20: 10}
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from wstrack.trackers.matching import compiled, layer_of, wanted
+from wstrack.errors import WstrackError
+from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,14 @@ def test_metrics_are_picked_in_the_runs_order() -> None:
     assert wanted(["a", "b"], iter(["b", "a", "c"])) == ["b", "a"]
     with pytest.raises(ValueError, match=r"metrics=\['x'\] \(--metric\) are not in the run; it has b, a"):
         wanted(["x"], iter(["b", "a"]))
+
+
+def test_each_layer_of_each_metric_has_one_key() -> None:
+    keys = ["grad/b", "grad/a", "loss", "upd/a"]
+    found = assigned(compiled("(?P<metric>grad|upd)/(?P<layer>.+)"), keys)
+    assert found == {"grad": {"b": "grad/b", "a": "grad/a"}, "upd": {"a": "upd/a"}}
+    assert list(found["grad"]) == ["b", "a"]  # the tracker's order
+    with pytest.raises(ValueError, match=r"takes both 'grad/a' and 'upd/a' for metric 'value' of layer 'a'"):
+        assigned(compiled("(?:grad|upd)/(?P<layer>.+)(?P<metric>)"), ["grad/a", "upd/a"])
+    with pytest.raises(WstrackError, match=r"fits none of the 4 scalars: 'grad/a', 'grad/b', 'loss', 'upd/a'"):
+        assigned(compiled("none/(?P<layer>.+)"), keys, "scalars")

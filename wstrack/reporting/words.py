@@ -8,6 +8,7 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.clustering import NOISE
 from wstrack.analysis.cutoffs import HOLDS_FROM, SHAKY_FROM
 from wstrack.analysis.groups import GROUPINGS
+from wstrack.metrics import METRICS
 from wstrack.reporting.figures import FEW
 from wstrack.reporting.plain import versions
 from wstrack.reporting.thin import Tiles
@@ -28,21 +29,13 @@ __all__ = [
 ]
 
 
-_FORMULAS = {
-    "rwc": "relative weight change: the sum of |new − old| over a layer's weights, divided by the sum of |old|",
-    "rwc_l2": "relative weight change in the Euclidean norm: ‖new − old‖ of a layer's weights, divided by ‖old‖",
-    "rwc_elementwise": "elementwise relative weight change: the mean of |new − old| / |old| over a layer's weights",
-    "norm": "size: the mean of |weight| over a layer's weights",
-    "cosine": "direction: the cosine of a layer's change with the one before: −1 turns, 1 keeps on",
-    "distance": "distance from the start: the sum of |new − first| over a layer's weights, by the sum of |first|",
-}
 _CHANGES = ("rwc", "rwc_l2", "rwc_elementwise")
 
 
 def measured(analysis: Analysis) -> str:
     """What was measured, in one paragraph."""
     run = analysis.runs[0]
-    formula = _FORMULAS.get(analysis.metric, "as it was logged under this name")
+    formula = METRICS[analysis.metric].words if analysis.metric in METRICS else "as it was logged under this name"
     steps, layers = analysis.series.shape
     window = ""
     if analysis.metric in _CHANGES and "window" in run.origin:

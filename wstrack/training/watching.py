@@ -160,7 +160,7 @@ def _begin(
         meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
         if settings.single_step:
             meter.release()  # what is left is the start, for the distance
-        origin = {**_origin(model), "meter": meter.ways(), "snapshot": settings.snapshot}
+        origin = {**_origin(model), "meter": meter.backends(), "snapshot": settings.snapshot}
         manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, settings.facts, origin)
         opened = open_delivery(
             to, manifest, settings.sums, ranks=ranks, shards=shards, settings=settings.alike_on_all_ranks()

@@ -100,7 +100,7 @@ def test_without_a_kernel_the_portable_meter_measures_and_says_so_once(
             for _ in range(2):
                 w = torch.ones(3)
                 meter = choose([w], ("abs_change", "abs_previous"))
-                assert meter.ways() == {"portable": 1}
+                assert meter.backends() == {"portable": 1}
                 meter.snapshot()
                 w.add_(1)
                 assert meter.sample().tolist() == [[3.0, 3.0]]

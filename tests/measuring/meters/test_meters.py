@@ -247,7 +247,7 @@ def test_mixed_ways_in_one_model_keep_the_order_of_the_layers() -> None:
     layers = [torch.randn(9, 7), torch.randn(8, 8, dtype=torch.complex64), torch.randn(60)[::3], torch.randn(5)]
     meter = choose(layers, ("abs_change",))
     if cpu.unavailable() is None:
-        assert meter.ways() == {"cpu": 2, "portable": 2}
+        assert meter.backends() == {"cpu": 2, "portable": 2}
     meter.snapshot()
     for index, layer in enumerate(layers):
         layer.add_(index + 1)

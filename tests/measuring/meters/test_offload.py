@@ -11,7 +11,7 @@ from oracle import SUMS
 
 import wstrack
 from wstrack.measuring.meters import cpu, offload, portable
-from wstrack.measuring.meters.memory import Kept
+from wstrack.measuring.meters.memory import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_in_batches_the_sums_are_the_same(way: object, batch: int) -> None:
         torch.randn(30, 21), torch.randn(0, 2), torch.randn(700).bfloat16(), torch.randn(20, 30).t(), torch.randn(()),
         torch.randn(900).double(), torch.randn(3), torch.randn(0),
     ]  # fmt: skip
-    kept = [Kept() for _ in layers]
+    kept = [Snapshot() for _ in layers]
     for one, layer in zip(kept, layers, strict=True):
         one.look(layer)
         one.remember(layer, SUMS)

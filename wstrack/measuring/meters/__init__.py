@@ -1,7 +1,8 @@
-"""How raw sums are taken from the weights: one file per way, and the choice between them.
+"""How raw sums are taken from the weights: one file a backend, and the choice between them.
 
-A `Meter` keeps a snapshot of the layers and has each measured in a way that is right for it: `cuda` and `cpu` read each
-weight once in a fused kernel, `portable` is plain torch and measures whatever they refuse. All give the same numbers.
+A `Meter` keeps a snapshot of the layers and has each measured by the backend that is right for it: `cuda` and `cpu`
+read each weight once in a fused kernel, `portable` is plain torch and measures whatever they refuse. All give the same
+numbers.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def choose(
         raise ValueError(f"snapshot={snapshot!r} must be 'device' or 'cpu'")
     only = named(meter)
     if only is not None:
-        way = BACKENDS[only]
-        refused = [way.refuses(parameter) for parameter in parameters]
-        because = way.unavailable() or (refused[0] if all(refused) else None)
+        backend = BACKENDS[only]
+        refused = [backend.refuses(parameter) for parameter in parameters]
+        because = backend.unavailable() or (refused[0] if all(refused) else None)
         if because:
             said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={only}"
             raise ValueError(f"{said} cannot measure these layers: {because}; leave it 'auto', or see `wstrack doctor`")

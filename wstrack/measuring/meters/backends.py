@@ -1,4 +1,4 @@
-"""The ways to take raw sums, fastest first, and which of them is right for a weight."""
+"""What can take raw sums, fastest first, and which of it is right for a weight."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ __all__ = ["BACKENDS", "Backend", "backend_for"]
 class Backend(Protocol):
     """A module that can take raw sums."""
 
+    TAKES: frozenset[str]
+    """Which of `wstrack.metrics.SUMS` it takes; layers of which others are wanted go to the portable one."""
+
     def unavailable(self) -> str | None:
-        """Why nothing can be measured this way on this machine; None if it can."""
+        """Why nothing can be measured by it on this machine; None if it can."""
 
     def refuses(self, weight: torch.Tensor) -> str | None:
-        """Why this way cannot measure a weight; None if it can."""
+        """Why it cannot measure a weight; None if it can."""
 
     def plan(self, pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
         """A function that takes the raw sums of layers on one device, (layers, sums), and moves their snapshots on."""
@@ -29,25 +32,29 @@ class Backend(Protocol):
 BACKENDS: dict[str, Backend] = {"cuda": cuda, "cpu": cpu, "portable": portable}
 
 
-def backend_for(weight: torch.Tensor, only: str | None = None) -> tuple[str, str]:
-    """The name of the fastest way that is right for a weight, and why none faster is.
+def backend_for(weight: torch.Tensor, sums: Sequence[str], only: str | None = None) -> tuple[str, str]:
+    """The name of the fastest backend that is right for a weight, and why none faster is.
 
     Args:
         weight: on any device, of any dtype.
-        only: the one way to consider besides "portable"; None = all.
+        sums: the raw sums that are wanted of it.
+        only: the one backend to consider besides "portable"; None = all.
 
     Example:
-        >>> backend_for(torch.ones(4, dtype=torch.complex64))
+        >>> backend_for(torch.ones(4, dtype=torch.complex64), ("abs_change",))
         ('portable', 'cpu: its dtype is torch.complex64')
     """
     why: list[str] = []
-    for name, way in BACKENDS.items():
+    for name, backend in BACKENDS.items():
         if only not in (None, name) and name != "portable":
             continue
-        because = way.refuses(weight)
+        because = backend.refuses(weight)
         if because is None and name != "portable" and not dense(weight):
             because = "it has gaps in memory"
-        because = because or way.unavailable()
+        lacking = [wanted for wanted in sums if wanted not in backend.TAKES]
+        if because is None and lacking:
+            because = f"it does not take {', '.join(lacking)}"
+        because = because or backend.unavailable()
         if because is None:
             return name, "; ".join(why)
         if name == weight.device.type:

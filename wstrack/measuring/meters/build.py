@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def cache_folder() -> Path:
     return folder
 
 
-def build(source: Path) -> Path:
-    """The shared library made of `source`, compiled now if this source, compiler and CPU are new.
+def build(source: Path, defines: Mapping[str, int] | None = None) -> Path:
+    """The shared library made of `source` with these macros, compiled now if they, the compiler or the CPU are new.
 
     Processes that start at once may all compile; each puts its own result in place whole.
 
@@ -65,10 +66,11 @@ def build(source: Path) -> Path:
     """
     if os.name != "posix":
         raise CannotBuildError(f"not on {platform.system()}")
+    flags = [*FLAGS, *(f"-D{name}={value}" for name, value in (defines or {}).items())]
     program = compiler()
     folder = cache_folder()
     try:
-        key = "\0".join((source.read_text(), program, compiler_version(program), *FLAGS, _cpu()))
+        key = "\0".join((source.read_text(), program, compiler_version(program), *flags, _cpu()))
         library = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
         if library.exists():
             return library
@@ -76,7 +78,7 @@ def build(source: Path) -> Path:
         os.close(handle)
         try:
             subprocess.run(  # noqa: S603  the user's own compiler
-                [program, *FLAGS, str(source), "-o", unfinished],
+                [program, *flags, str(source), "-o", unfinished],
                 check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=COMPILE_TIMEOUT,
             )  # fmt: skip
             Path(unfinished).replace(library)

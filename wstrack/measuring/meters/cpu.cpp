@@ -20,7 +20,7 @@ constexpr int64_t REGISTER = 32;
 constexpr int64_t REGISTER = 16;
 #endif
 constexpr int64_t BLOCK = 512;
-constexpr int64_t SUMS = 11;    // columns, see `add`
+// SUMS, and the column of each sum (ABS_CHANGE, ...), are defined where this is compiled: wstrack/metrics.py has them.
 constexpr int64_t CHANGE = 1, START = 2;
 
 struct Chunk {
@@ -98,26 +98,26 @@ inline __attribute__((always_inline)) void add(
     const Lanes<Wide> w = Type::widen(raw_weight), p = Type::widen(raw_previous), d = w - p;
     const Lanes<Wide> size_d = size_of<Wide>(d), size_p = size_of<Wide>(p), one = Lanes<Wide>{} + Wide{1};
     const Lanes<Bits<Wide>> nonzero = p != Wide{0};
-    sums[0] += size_d;
-    sums[1] += size_p;
-    sums[2] += d * d;
-    sums[3] += p * p;
-    sums[4] += where<Wide>(nonzero, size_d / (size_p + where<Wide>(~nonzero, one)));
-    sums[5] += where<Wide>(nonzero, one);
-    sums[6] += size_of<Wide>(w);
+    sums[ABS_CHANGE] += size_d;
+    sums[ABS_PREVIOUS] += size_p;
+    sums[SQ_CHANGE] += d * d;
+    sums[SQ_PREVIOUS] += p * p;
+    sums[RATIO] += where<Wide>(nonzero, size_d / (size_p + where<Wide>(~nonzero, one)));
+    sums[NONZERO] += where<Wide>(nonzero, one);
+    sums[ABS_CURRENT] += size_of<Wide>(w);
     if constexpr (MODE & CHANGE) {
         Lanes<Wide> last;
         std::memcpy(&last, change, sizeof last);
-        sums[7] += d * last;
-        sums[8] += last * last;
+        sums[DOT] += d * last;
+        sums[SQ_LAST_CHANGE] += last * last;
         std::memcpy(change, &d, sizeof d);
     }
     if constexpr (MODE & START) {
         Lanes<typename Type::Stored, Wide> raw_start;
         std::memcpy(&raw_start, start, sizeof raw_start);
         const Lanes<Wide> s = Type::widen(raw_start);
-        sums[9] += size_of<Wide>(w - s);
-        sums[10] += size_of<Wide>(s);
+        sums[ABS_FROM_START] += size_of<Wide>(w - s);
+        sums[ABS_START] += size_of<Wide>(s);
     }
     std::memcpy(previous, &raw_weight, sizeof raw_weight);
 }

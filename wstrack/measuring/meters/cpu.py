@@ -20,17 +20,17 @@ import torch
 from wstrack.measuring.meters.build import CannotBuildError, build
 from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut
+from wstrack.metrics import SUMS
 
-__all__ = ["COLUMNS", "Places", "plan", "refuses", "unavailable"]
+__all__ = ["TAKES", "Places", "plan", "refuses", "unavailable"]
 
 log = logging.getLogger("wstrack")
 
 CHUNK = 65_536  # elements; also about what a thread takes at a time
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # numbered as in cpu.cpp
-COLUMNS = (
-    "abs_change", "abs_previous", "sq_change", "sq_previous", "ratio", "nonzero", "abs_current",
-    "dot", "sq_last_change", "abs_from_start", "abs_start",
-)  # fmt: skip
+SOURCE = Path(__file__).with_name("cpu.cpp")
+COLUMNS = {name.upper(): column for column, name in enumerate(SUMS)}  # what the kernel calls them; compiled into it
+TAKES = frozenset(name for name in SUMS if f"sums[{name.upper()}]" in SOURCE.read_text("utf-8"))
 CHANGE, START = 1, 2  # modes, as in cpu.cpp
 SHIMS = ("get_data_ptr", "get_storage_size", "get_device_type", "get_dtype", "get_dim", "get_sizes", "get_strides")
 IMPLEMENTATION = operator.attrgetter("_cdata")  # its address; another one once two tensors have been swapped
@@ -62,14 +62,14 @@ class _Library:
 def _load() -> _Library | str:
     """The library, or why there is none."""
     try:
-        return _Library(build(Path(__file__).with_name("cpu.cpp")))
+        return _Library(build(SOURCE, {**COLUMNS, "SUMS": len(SUMS)}))
     except (CannotBuildError, OSError, AttributeError, StopIteration) as error:  # as for a torch that is laid out anew
         log.info("weights on the CPU are measured by the portable meter, for the compiled one cannot be had: %s", error)
         return str(error) or type(error).__name__
 
 
 def unavailable() -> str | None:
-    """Why nothing can be measured this way on this machine; None if it can. Compiles the kernel at the first call."""
+    """Why nothing can be measured by it on this machine; None if it can. Compiles the kernel at the first call."""
     library = _load()
     return library if isinstance(library, str) else None
 
@@ -105,9 +105,9 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
     )
     shares = np.cumsum(chunks.count) // CHUNK
     tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(shares)), [len(table)])).astype(np.int64)
-    partial = np.empty((len(table), len(COLUMNS)))
+    partial = np.empty((len(table), len(SUMS)))
     mode = CHANGE * needs_change(sums) + START * needs_start(sums)
-    columns = np.array([COLUMNS.index(name) for name in sums], dtype=np.int64)
+    columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     memory = tuple((pair.previous, pair.change, pair.start) for pair in pairs)  # what the table points to
 
     def sample() -> torch.Tensor:

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from wstrack.measuring.meters import portable
-from wstrack.measuring.meters.cpu import COLUMNS
 from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut, upload
+from wstrack.metrics import SUMS
 
-__all__ = ["DTYPES", "plan", "refuses", "unavailable"]
+__all__ = ["DTYPES", "TAKES", "plan", "refuses", "unavailable"]
 
+# What kernels.py takes, which can be imported only where Triton is.
+TAKES = frozenset(
+    name for name in SUMS if f"out + {name.upper()}" in Path(__file__).with_name("kernels.py").read_text("utf-8")
+)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 WARPS, LAYER_WARPS = 8, 4
 
 
 @cache
 def unavailable() -> str | None:
-    """Why nothing can be measured this way on this machine; None if it can."""
+    """Why nothing can be measured by it on this machine; None if it can."""
     if not torch.cuda.is_available():
         return "PyTorch sees no CUDA device"
     if torch.version.hip is not None:
@@ -46,11 +51,11 @@ def disagreement(device: torch.device) -> str | None:
     Waits for the device. Compilers and drivers are many, and a wrong kernel would tell wrong numbers without a sign.
     """
     weights = [torch.linspace(-1, 1, count, device=device, dtype=dtype) for count in (20_000, 3) for dtype in DTYPES]
-    sums = COLUMNS[:7]
+    sums = [name for name, one in SUMS.items() if one.memory == "previous"]
     taken = []
     try:
-        for way in (plan, portable.plan):
-            sample = way([Pair(weight, weight * 0.75) for weight in weights], sums)
+        for measure in (plan, portable.plan):
+            sample = measure([Pair(weight, weight * 0.75) for weight in weights], sums)
             taken.append((sample(), sample()))  # once more: the snapshots have moved on
     except Exception as error:  # noqa: BLE001  whatever a compiler or a driver raises, plain torch measures as well
         return f"its kernels do not run here ({type(error).__name__}: {error})"
@@ -86,7 +91,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
     table, begins = upload(rows, device), upload(chunks.first, device)
     partial = torch.zeros(len(rows), kernels.COLUMNS, dtype=torch.float64, device=device)
     back = upload(np.argsort(order), device)
-    columns = upload(np.array([COLUMNS.index(name) for name in sums]), device)
+    columns = upload(np.array([list(SUMS).index(name) for name in sums]), device)
     launches: list[tuple[int, int, Any, bool]] = []  # first chunk, chunks, dtype, aligned
     for kind in sorted(set(kinds)):
         members = [position for position, index in enumerate(order) if kinds[index] == kind]

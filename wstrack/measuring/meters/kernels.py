@@ -9,12 +9,26 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from wstrack.metrics import SUMS
+
 __all__ = ["CHUNK", "COLUMNS", "FIELDS", "ROWS", "chunk_sums", "layer_sums"]
 
 CHUNK = 16_384  # elements
 FIELDS = 5  # of a row of the table: addresses of weight, previous, change, start; number of elements
 ROWS = 128  # chunks that a program of `layer_sums` adds at a time: the largest layer of a 7B model has 8,000
-COLUMNS = 16  # of a row of sums: the eleven of cpu.py in their order, and zeros up to a power of two
+COLUMNS = triton.next_power_of_2(len(SUMS))  # of a row of sums: zeros up to a power of two
+# The column of each sum, by name; a kernel sees globals of this kind alone.
+ABS_CHANGE = tl.constexpr(list(SUMS).index("abs_change"))
+ABS_PREVIOUS = tl.constexpr(list(SUMS).index("abs_previous"))
+SQ_CHANGE = tl.constexpr(list(SUMS).index("sq_change"))
+SQ_PREVIOUS = tl.constexpr(list(SUMS).index("sq_previous"))
+RATIO = tl.constexpr(list(SUMS).index("ratio"))
+NONZERO = tl.constexpr(list(SUMS).index("nonzero"))
+ABS_CURRENT = tl.constexpr(list(SUMS).index("abs_current"))
+DOT = tl.constexpr(list(SUMS).index("dot"))
+SQ_LAST_CHANGE = tl.constexpr(list(SUMS).index("sq_last_change"))
+ABS_FROM_START = tl.constexpr(list(SUMS).index("abs_from_start"))
+ABS_START = tl.constexpr(list(SUMS).index("abs_start"))
 
 
 @triton.jit
@@ -73,19 +87,19 @@ def _walk(
         else:
             tl.store(previous + at, raw)
     # Each lane has added at most 16 numbers in float32; lanes and chunks are added in float64.
-    tl.store(out, tl.sum(abs_change.to(tl.float64)))
-    tl.store(out + 1, tl.sum(abs_previous.to(tl.float64)))
-    tl.store(out + 2, tl.sum(sq_change.to(tl.float64)))
-    tl.store(out + 3, tl.sum(sq_previous.to(tl.float64)))
-    tl.store(out + 4, tl.sum(ratio.to(tl.float64)))
-    tl.store(out + 5, tl.sum(nonzero.to(tl.float64)))
-    tl.store(out + 6, tl.sum(abs_current.to(tl.float64)))
+    tl.store(out + ABS_CHANGE, tl.sum(abs_change.to(tl.float64)))
+    tl.store(out + ABS_PREVIOUS, tl.sum(abs_previous.to(tl.float64)))
+    tl.store(out + SQ_CHANGE, tl.sum(sq_change.to(tl.float64)))
+    tl.store(out + SQ_PREVIOUS, tl.sum(sq_previous.to(tl.float64)))
+    tl.store(out + RATIO, tl.sum(ratio.to(tl.float64)))
+    tl.store(out + NONZERO, tl.sum(nonzero.to(tl.float64)))
+    tl.store(out + ABS_CURRENT, tl.sum(abs_current.to(tl.float64)))
     if CHANGE:
-        tl.store(out + 7, tl.sum(dot.to(tl.float64)))
-        tl.store(out + 8, tl.sum(sq_last_change.to(tl.float64)))
+        tl.store(out + DOT, tl.sum(dot.to(tl.float64)))
+        tl.store(out + SQ_LAST_CHANGE, tl.sum(sq_last_change.to(tl.float64)))
     if START:
-        tl.store(out + 9, tl.sum(abs_from_start.to(tl.float64)))
-        tl.store(out + 10, tl.sum(abs_start.to(tl.float64)))
+        tl.store(out + ABS_FROM_START, tl.sum(abs_from_start.to(tl.float64)))
+        tl.store(out + ABS_START, tl.sum(abs_start.to(tl.float64)))
 
 
 @triton.jit(do_not_specialize=["first"])

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Kept", "Pair", "dense", "needs_change", "needs_start", "working_dtype"]
+from wstrack.metrics import memories_needed
+
+__all__ = ["Pair", "Snapshot", "dense", "needs_change", "needs_start", "working_dtype"]
 
 _EXACT = (torch.float32, torch.float64, torch.complex64, torch.complex128)  # the others are widened before arithmetic
 
 
 def needs_change(sums: Iterable[str]) -> bool:
     """Whether these sums compare a change with the one before it."""
-    return not {"dot", "sq_last_change"}.isdisjoint(sums)
+    return "change" in memories_needed(sums)
 
 
 def needs_start(sums: Iterable[str]) -> bool:
     """Whether these sums compare a layer with what it was when watching began."""
-    return not {"abs_from_start", "abs_start"}.isdisjoint(sums)
+    return "start" in memories_needed(sums)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -62,7 +64,7 @@ class Pair:
 
 
 @dataclass
-class Kept:
+class Snapshot:
     """The snapshot of one layer.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The meter: keeps a snapshot of the layers, and has each measured in the fastest way that is right for it."""
+"""The meter: keeps a snapshot of the layers, and has each measured by the fastest backend that is right for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from wstrack.measuring.meters import cpu, offload
 from wstrack.measuring.meters.backends import BACKENDS, backend_for
-from wstrack.measuring.meters.memory import Kept, Pair, dense
+from wstrack.measuring.meters.memory import Pair, Snapshot, dense
 from wstrack.measuring.meters.table import upload
 
 __all__ = ["Meter"]
@@ -29,7 +29,7 @@ class Meter:
     Args:
         parameters: what to measure.
         sums: names of raw sums.
-        only: the one way to use besides the portable one; None = the fastest for each parameter.
+        only: the one backend to use besides the portable one; None = the fastest for each parameter.
         on_host: whether the snapshots of parameters on accelerators are kept in the host's memory.
 
     Example:
@@ -48,7 +48,7 @@ class Meter:
         self._sums = tuple(sums)
         self._only = only
         self._on_host = on_host
-        self._kept = [Kept() for _ in self._parameters]
+        self._kept = [Snapshot() for _ in self._parameters]
         plain = all(type(one) in PLAIN for one in self._parameters)
         self._places = cpu.Places() if plain and only != "portable" and cpu.unavailable() is None else None
         self._known: object = None
@@ -61,9 +61,11 @@ class Meter:
         if type(self._parameters[index]) not in PLAIN:
             self._places = None
 
-    def ways(self) -> dict[str, int]:
-        """How many layers are measured in which way."""
-        return dict(Counter(backend_for(parameter.detach(), self._only)[0] for parameter in self._parameters))
+    def backends(self) -> dict[str, int]:
+        """How many layers each backend measures."""
+        return dict(
+            Counter(backend_for(parameter.detach(), self._sums, self._only)[0] for parameter in self._parameters)
+        )
 
     @torch.no_grad()
     def snapshot(self) -> None:
@@ -122,7 +124,7 @@ class Meter:
         ]
         return known != self._known
 
-    def _remember(self, kept: Kept, parameter: torch.Tensor) -> None:
+    def _remember(self, kept: Snapshot, parameter: torch.Tensor) -> None:
         host = self._on_host and parameter.device.type != "cpu" and dense(parameter)
         if kept.remember(parameter.detach(), self._sums, on_host=host):
             self._plans = None
@@ -134,9 +136,9 @@ class Meter:
             pair = kept.pair(parameter.detach())
             if pair is None:
                 continue
-            way, _ = backend_for(pair.weight, self._only)
+            name, _ = backend_for(pair.weight, self._sums, self._only)
             far = pair.previous.device != pair.weight.device
-            indices, pairs = groups.setdefault((way, pair.weight.device, far), ([], []))
+            indices, pairs = groups.setdefault((name, pair.weight.device, far), ([], []))
             indices.append(index)
             pairs.append(pair)
         devices = [device for _, device, _ in groups]
@@ -145,9 +147,9 @@ class Meter:
         return [
             (
                 upload(np.array(indices), self._home),
-                (partial(offload.plan, BACKENDS[way]) if far else BACKENDS[way].plan)(pairs, self._sums),
+                (partial(offload.plan, BACKENDS[name]) if far else BACKENDS[name].plan)(pairs, self._sums),
             )
-            for (way, _, far), (indices, pairs) in groups.items()
+            for (name, _, far), (indices, pairs) in groups.items()
         ]
 
 

@@ -28,11 +28,13 @@ ALIGNMENT = 64  # bytes
 Copies = list[tuple[torch.Tensor, torch.Tensor]]  # on the host, on the device
 
 
-def plan(way: Backend, pairs: Sequence[Pair], sums: Sequence[str], *, batch: int = BATCH) -> Callable[[], torch.Tensor]:
+def plan(
+    backend: Backend, pairs: Sequence[Pair], sums: Sequence[str], *, batch: int = BATCH
+) -> Callable[[], torch.Tensor]:
     """A function that takes the raw sums of layers whose snapshots are on the host, (layers, sums); moves them on.
 
     Args:
-        way: how to measure on the device.
+        backend: measures on the device.
         pairs: dense weights on one device; what they are compared with is on the host, pinned if the device is CUDA.
         sums: names of raw sums.
         batch: bytes of each snapshot on the device at a time, twice.
@@ -53,7 +55,7 @@ def plan(way: Backend, pairs: Sequence[Pair], sums: Sequence[str], *, batch: int
     for number, members in enumerate(batches):
         slot = slots[number % 2]
         near, copies = slot.near([pair for _, pair in members])
-        jobs.append((slot, copies, way.plan(near, sums)))
+        jobs.append((slot, copies, backend.plan(near, sums)))
     layer = np.array([index for members in batches for index, _ in members], dtype=np.int64)
     pieces = np.bincount(layer, minlength=len(pairs)).tolist()
 

@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, working_dtype
+from wstrack.metrics import SUMS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BLOCK", "change_sums", "plan", "refuses", "unavailable"]
+__all__ = ["BLOCK", "TAKES", "change_sums", "plan", "refuses", "unavailable"]
 
+TAKES = frozenset(SUMS)  # all there are: nothing stands behind this one
 BLOCK = 65_536
 DEVICE_BLOCK = 1 << 22  # elements; a block is some ten kernel launches on an accelerator
 SMALL = BLOCK // 4
@@ -30,7 +32,7 @@ Total = Callable[[torch.Tensor], torch.Tensor]
 
 
 def unavailable() -> str | None:
-    """Why nothing can be measured this way: it can, everywhere."""
+    """Why nothing can be measured by it: it can, everywhere."""
     return None
 
 

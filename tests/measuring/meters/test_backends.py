@@ -11,7 +11,8 @@ from torch import nn
 import wstrack
 from wstrack.doctor import doctor
 from wstrack.measuring.meters import choose, cpu, cuda
-from wstrack.measuring.meters.backends import backend_for
+from wstrack.measuring.meters.backends import BACKENDS, backend_for
+from wstrack.metrics import SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,34 +23,34 @@ needs_kernel = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.
 
 @needs_kernel
 def test_the_fastest_right_one_for_each_layer() -> None:
-    assert backend_for(torch.ones(3, 3)) == ("cpu", "")
-    assert backend_for(torch.ones(3, 3).t())[0] == "cpu"
-    assert backend_for(torch.ones(6)[::2]) == ("portable", "cpu: it has gaps in memory")
-    assert backend_for(torch.ones(3, dtype=torch.complex64)) == ("portable", "cpu: its dtype is torch.complex64")
-    assert backend_for(torch.ones(3, 3), "portable") == ("portable", "")
-    assert backend_for(torch.ones(3, device="meta")) == ("portable", "")
+    assert backend_for(torch.ones(3, 3), RWC) == ("cpu", "")
+    assert backend_for(torch.ones(3, 3).t(), RWC)[0] == "cpu"
+    assert backend_for(torch.ones(6)[::2], RWC) == ("portable", "cpu: it has gaps in memory")
+    assert backend_for(torch.ones(3, dtype=torch.complex64), RWC) == ("portable", "cpu: its dtype is torch.complex64")
+    assert backend_for(torch.ones(3, 3), RWC, "portable") == ("portable", "")
+    assert backend_for(torch.ones(3, device="meta"), RWC) == ("portable", "")
 
 
 def test_on_cuda_without_triton_the_portable_one(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = type("Weight", (), {"device": torch.device("cuda", 0), "dtype": torch.float32, "is_contiguous": bool})()
     weight.is_contiguous = lambda: True
     monkeypatch.setattr(cuda, "unavailable", lambda: "Triton cannot be imported")
-    assert backend_for(weight) == ("portable", "cuda: Triton cannot be imported")
+    assert backend_for(weight, RWC) == ("portable", "cuda: Triton cannot be imported")
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    assert backend_for(weight) == ("cuda", "")
+    assert backend_for(weight, RWC) == ("cuda", "")
 
 
 @needs_kernel
 def test_the_environment_and_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [torch.ones(3)]
     monkeypatch.setenv("WSTRACK_METER", "portable")
-    assert choose(layers, RWC).ways() == {"portable": 1}
-    assert choose(layers, RWC, meter="cpu").ways() == {"cpu": 1}
-    assert choose(layers, RWC, meter="auto").ways() == {"cpu": 1}
+    assert choose(layers, RWC).backends() == {"portable": 1}
+    assert choose(layers, RWC, meter="cpu").backends() == {"cpu": 1}
+    assert choose(layers, RWC, meter="auto").backends() == {"cpu": 1}
     monkeypatch.setenv("WSTRACK_METER", "")
-    assert choose(layers, RWC).ways() == {"cpu": 1}
+    assert choose(layers, RWC).backends() == {"cpu": 1}
     mixed = [torch.ones(3), torch.ones(3, dtype=torch.complex64)]
-    assert choose(mixed, RWC, meter="cpu").ways() == {"cpu": 1, "portable": 1}
+    assert choose(mixed, RWC, meter="cpu").backends() == {"cpu": 1, "portable": 1}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -100,3 +101,21 @@ def test_the_doctor_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("a model on cpu is measured by: ")
     assert any(line.split() == ["torch", torch.__version__] for line in lines)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_takes_every_sum(name: str) -> None:
+    lacking = set(SUMS) - BACKENDS[name].TAKES
+    assert not lacking, f"the backend {name!r} lacks {sorted(lacking)}: layers that need them go to the portable one"
+
+
+def test_a_sum_that_a_backend_lacks_sends_the_layer_to_the_portable_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BACKENDS["cpu"], "TAKES", frozenset({"abs_change"}))
+    weight = torch.ones(4)
+    assert backend_for(weight, ("abs_change",)) == ("cpu", "")
+    assert backend_for(weight, RWC) == ("portable", "cpu: it does not take abs_previous")
+    meter = choose([weight], RWC)
+    assert meter.backends() == {"portable": 1}
+    meter.snapshot()
+    weight.add_(1)
+    assert meter.sample().tolist() == [[4.0, 4.0]]
