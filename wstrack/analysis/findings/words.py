@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Figure", "Finding", "Numbers", "batches", "chance", "holm", "names", "number", "times"]
+__all__ = ["Figure", "Finding", "Kind", "Numbers", "batches", "chance", "holm", "names", "number", "times"]
 
 MOST_NAMED = 8
 
 Figure = Literal["heatmap", "curves", "plane", "k"]
+Kind = Literal[
+    "clusters", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule", "unstable",
+    "spikes", "missing",
+]  # fmt: skip
 Numbers = dict[str, float | str | int]
 
 
@@ -26,8 +30,7 @@ class Finding:
     """One thing to know about a run.
 
     Attributes:
-        kind: "clusters", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule", "unstable",
-            "spikes", "differences" or "missing".
+        kind: of what; docs/analysis.md says what each is.
         text: for people; plain text with layer names as they are, lines separated by newlines.
         figure: the figure that shows it: "heatmap", "curves", "plane" or "k".
         numbers: the numbers of the text, unrounded.
@@ -35,7 +38,7 @@ class Finding:
         steps: the steps that it is about; empty where it is about all.
     """
 
-    kind: str
+    kind: Kind
     text: str
     figure: Figure
     numbers: Numbers

@@ -1,0 +1,316 @@
+"""Which optimizer steps count, whoever takes them, and which samples they bring."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import wstrack
+from tests.training.weights import change, weights
+from wstrack.training.steps import Steps
+
+Train = Callable[[nn.Module, torch.optim.Optimizer, int], None]
+
+
+class Counted:
+    """Steps on its own, with a record of what it calls."""
+
+    def __init__(self, parameters: list[nn.Parameter], *, due: int, begins: bool = False) -> None:
+        self.calls: list[str] = []
+        self.steps = Steps(
+            parameters,
+            None,
+            look_up=lambda: self.calls.append("look up"),
+            newcomers=lambda those: self.calls.append(f"{len(those)} newcomers"),
+            begins=(lambda: self.calls.append(f"begins after {self.steps.count}")) if begins else None,
+            ended=self._ended,
+        )
+        self.steps.due = due
+        self.steps.follow()
+
+    def _ended(self) -> None:
+        self.calls.append(f"due at {self.steps.count}")
+        self.steps.due += 2
+
+
+def grown() -> list[nn.Parameter]:
+    parameters = [nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
+    for parameter in parameters:
+        parameter.grad = torch.ones(2, 2)
+    return parameters
+
+
+def test_a_sample_is_due_at_its_step_and_the_optimizer_is_looked_up_once() -> None:
+    one, other = grown()
+    counted = Counted([one], due=2)
+    optimizer = torch.optim.SGD([one, other], lr=0.1)
+    for _ in range(4):
+        optimizer.step()
+    counted.steps.unfollow()
+    optimizer.step()
+    assert counted.calls == ["look up", "1 newcomers", "due at 2", "due at 4"]
+    assert counted.steps.count == 4
+
+
+def test_what_an_optimizer_holds_is_looked_up_again_when_asked() -> None:
+    one, other = grown()
+    counted = Counted([one, other], due=99)
+    optimizer = torch.optim.SGD([one], lr=0.1)
+    optimizer.step()
+    optimizer.add_param_group({"params": [other]})
+    counted.steps.look_up_again()
+    optimizer.step()
+    assert counted.calls == ["look up", "0 newcomers"] * 2
+    assert counted.steps.seen == 0b11
+
+
+def test_the_begin_of_a_due_step_is_told_before_the_weights_change() -> None:
+    one, _ = grown()
+    counted = Counted([one], due=2, begins=True)
+    optimizer = torch.optim.SGD([one], lr=0.1)
+    for _ in range(4):
+        optimizer.step()
+    assert [call for call in counted.calls if "begins" in call] == ["begins after 1", "begins after 3"]
+    counted.steps.unfollow()
+
+
+def test_a_round_that_has_begun_can_be_ended() -> None:
+    one, other = grown()
+    counted = Counted([one, other], due=2)
+    first, second = torch.optim.SGD([one], lr=0.1), torch.optim.SGD([other], lr=0.1)
+    for optimizer in (first, second, first):  # the second round lacks an optimizer
+        optimizer.step()
+    assert "due at 2" not in counted.calls
+    counted.steps.end_round()
+    assert counted.calls[-1] == "due at 2"
+    counted.steps.end_round()
+    assert counted.calls.count("due at 2") == 1
+    counted.steps.unfollow()
+
+
+def test_another_parameter_in_the_place_of_a_layers() -> None:
+    one, other = grown()
+    counted = Counted([one], due=99)
+    torch.optim.SGD([one], lr=0.1).step()
+    counted.steps.replace(0, other)
+    torch.optim.SGD([one], lr=0.1).step()
+    assert counted.steps.count == 1
+    torch.optim.SGD([other], lr=0.1).step()
+    assert counted.steps.count == 2
+    counted.steps.replace(0, None)
+    torch.optim.SGD([other], lr=0.1).step()
+    assert counted.steps.count == 2
+    counted.steps.unfollow()
+
+
+# ---- through watch ---------------------------------------------------------------------------------------------------
+
+
+def test_other_models_optimizers_do_not_count(model: nn.Sequential, train: Train) -> None:
+    other = copy.deepcopy(model)
+    watcher = wstrack.watch(model, every=1)
+    train(other, torch.optim.SGD(other.parameters(), lr=0.1), 3)
+    assert watcher.steps == 0
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), 2)
+    assert watcher.steps == 2
+
+
+def test_a_named_optimizer_is_the_only_one_that_counts(model: nn.Sequential, train: Train) -> None:
+    first, second = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    watcher = wstrack.watch(model, second, every=1)
+    train(model, first, 3)
+    train(model, second, 2)
+    assert watcher.steps == 2
+
+
+def test_two_optimizers_that_take_turns_are_one_step(model: nn.Sequential) -> None:
+    generator = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    critic = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.1)
+    watcher = wstrack.watch(model, every=2)
+    before, oracle = weights(model), []
+    for step in range(1, 7):
+        model(torch.randn(8, 6)).square().mean().backward()
+        critic.step()
+        generator.step()
+        if step % 2 == 0:
+            oracle.append(change(weights(model), before))
+            before = weights(model)
+    assert watcher.steps == 6
+    np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
+
+
+def test_a_critic_that_steps_more_often_sets_the_pace(model: nn.Sequential) -> None:
+    generator = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    critic = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.1)
+    watcher = wstrack.watch(model, every=5)
+    before, oracle = weights(model), []
+    for cycle in range(4):
+        model(torch.randn(8, 6)).square().mean().backward()
+        for _ in range(5):
+            critic.step()
+        if cycle == 0:  # the generator is not known before its first step, which goes to the next sample
+            oracle.append(change(weights(model), before))
+            before = weights(model)
+        generator.step()
+        if cycle > 0:
+            oracle.append(change(weights(model), before))
+            before = weights(model)
+    watcher.close()
+    frame = watcher.run().series["rwc"]
+    assert frame.index.tolist() == [5, 10, 15, 20]
+    np.testing.assert_allclose(frame.to_numpy(), oracle, rtol=1e-6)
+
+
+def test_an_optimizer_for_each_parameter_in_the_backward_pass(model: nn.Sequential) -> None:
+    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
+
+    def update(p: torch.Tensor) -> None:
+        optimizers[p].step()
+        p.grad = None
+
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(update)
+    watcher = wstrack.watch(model, every=1)
+    before, oracle = weights(model), []
+    for _ in range(4):
+        model(torch.randn(8, 6)).square().mean().backward()
+        oracle.append(change(weights(model), before))
+        before = weights(model)
+    assert watcher.steps == 4
+    np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
+
+
+def test_layers_that_no_optimizer_holds_are_sampled_with_the_rest(model: nn.Sequential, train: Train) -> None:
+    watcher = wstrack.watch(model, every=2)
+    train(model, torch.optim.SGD(model[4].parameters(), lr=0.1), 6)
+    watcher.close()
+    frame = watcher.run().series["rwc"]
+    assert frame.index.tolist() == [2, 4, 6]
+    assert (frame[["0.weight", "2.weight"]] == 0).all(axis=None)
+    assert (frame["4.weight"] > 0).all()
+
+
+def test_an_optimizer_of_a_part_of_the_layers_ends_its_step_itself(model: nn.Sequential) -> None:
+    optimizer = torch.optim.SGD(model[4].parameters(), lr=0.1)
+    watcher = wstrack.watch(model, every=2, window="step")
+    oracle = {}
+    for step in range(1, 9):
+        model(torch.randn(8, 6)).square().mean().backward()
+        before = weights(model)
+        optimizer.step()
+        oracle[step] = change(weights(model), before)
+        with torch.no_grad():
+            model[4].weight.mul_(0.5)  # not the optimizer's doing
+    frame = watcher.run().series["rwc"]
+    assert frame.index.tolist() == [2, 4, 6, 8]
+    np.testing.assert_allclose(frame.to_numpy(), [oracle[step] for step in (2, 4, 6, 8)], rtol=1e-6)
+
+
+def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train: Train) -> None:
+    class Lookahead(torch.optim.Optimizer):
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            self.inner = inner
+            super().__init__(inner.param_groups, {})
+
+        def step(self, closure: None = None) -> None:
+            self.inner.step()
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for p in group["params"]:
+                        p.mul_(0.9)
+
+    watcher = wstrack.watch(model, every=1)
+    inner = torch.optim.SGD(model.parameters(), lr=0.1)
+    states = [weights(model)]
+    inner.register_step_post_hook(lambda *arguments: states.append(weights(model)))
+    train(model, Lookahead(inner), 4)
+    assert watcher.steps == 4
+    oracle = [change(now, before) for before, now in pairwise(states)]
+    np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
+
+
+def test_a_step_that_raised_does_not_count(model: nn.Sequential, train: Train) -> None:
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+    watcher = wstrack.watch(model, every=1)
+
+    def fails() -> torch.Tensor:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        optimizer.step(fails)
+    assert watcher.steps == 0
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 6)).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert watcher.steps == 1
+    with pytest.raises(MemoryError):
+        optimizer.step(fails)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)  # a cell run again, with a new optimizer
+    assert watcher.steps == 4
+
+
+def test_parameter_groups_added_later_are_followed(model: nn.Sequential, train: Train) -> None:
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    watcher = wstrack.watch(model, every=1)
+    train(model, optimizer, 2)
+    optimizer.add_param_group({"params": [*model[2].parameters(), *model[4].parameters()]})
+    train(model, optimizer, 3)
+    watcher.close()
+    frame = watcher.run().series["rwc"]
+    assert frame.index.tolist() == [1, 2, 3, 4, 5]
+    assert (frame["4.weight"] > 0).tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("every", [1, 2])
+def test_steps_that_loss_scaling_skips_do_not_count(model: nn.Sequential, fused: bool, every: int) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    watcher = wstrack.watch(model, every=every)
+    before, oracle, real = weights(model), {}, 0
+    for step in range(8):
+        optimizer.zero_grad()
+        loss = model(torch.randn(16, 6)).square().mean()
+        scaler.scale(loss * (torch.inf if step in (2, 3, 6) else 1.0)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        real += step not in (2, 3, 6)
+        now = weights(model)
+        if step not in (2, 3, 6):
+            oracle[real] = now
+    assert real == 5
+    run = watcher.run()
+    frame = run.series["rwc"]
+    assert (frame > 0).all(axis=None)  # a skipped step never shows as a layer that did not learn
+    steps = frame.index.tolist()
+    assert set(steps) <= set(oracle)
+    assert steps == [1, 2, 3, 4, 5] if every == 1 else steps[-1] <= 5
+    np.testing.assert_array_equal(np.diff([0, *steps]), run.intervals)
+    for step in steps:
+        now = oracle[step]
+        np.testing.assert_allclose(frame.loc[step], change(now, before), rtol=1e-6)
+        before = now
+
+
+def test_other_models_optimizers_are_not_kept_alive(model: nn.Sequential, train: Train) -> None:
+    wstrack.watch(model, every=10**6)
+    other = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    train(other, optimizer, 2)
+    alive = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert alive() is None
