@@ -1,4 +1,4 @@
-"""The README's commands and code, as printed."""
+"""The README's commands and code, as printed; and the commands of the page that has them all."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-COMMANDS = [line[2:].split("   #")[0].strip() for block in blocks("console") for line in block.splitlines()]
+def commands(page: str) -> list[str]:
+    return [line[2:].split("   #")[0].strip() for block in blocks("console", page) for line in block.splitlines()]
+
+
+COMMANDS = commands(README)
+MORE = [line for line in commands((ROOT / "docs" / "command-line.md").read_text()) if "wstrack demo" not in line]
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def place(model: nn.Sequential, train: Callable[..., None], tmp_path: Path) -> P
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("wstrack ")])
+@pytest.mark.parametrize("command", [line for line in (*COMMANDS, *MORE) if line.startswith("wstrack ")])
 def test_each_command(place: Path, command: str) -> None:
     with pytest.raises(SystemExit) as end:
         main(shlex.split(command)[1:])

@@ -19,8 +19,8 @@ MOST_NAMED = 8
 
 Figure = Literal["heatmap", "curves", "plane", "k"]
 Kind = Literal[
-    "clusters", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule", "unstable",
-    "spikes", "missing",
+    "clusters", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
+    "unstable", "spikes", "missing",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 

@@ -1,0 +1,104 @@
+"""Every metric, keyword, flag and kind of finding is in the README or in docs/."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+import torch
+from torch import nn
+
+import wstrack
+from wstrack.analysis.findings.words import Kind
+from wstrack.cli import cli
+from wstrack.measuring.meters.backends import BACKENDS
+from wstrack.metrics import METRICS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = README + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+
+FUNCTIONS = (wstrack.watch, wstrack.report, wstrack.pull, wstrack.pull_many, wstrack.push)
+KEYWORDS = [
+    (function.__name__, name)
+    for function in FUNCTIONS
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+]
+FLAGS = [
+    (name, option)
+    for name, command in sorted(cli.commands.items())
+    for parameter in command.params
+    if isinstance(parameter, click.Option)
+    for option in parameter.opts
+    if option.startswith("--")
+]
+
+
+def plain(text: str) -> str:
+    return re.sub(r"[\s`]", "", text)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_metric_stands_in_the_readme_with_its_formula(metric: str) -> None:
+    rows = [row for row in README.splitlines() if row.startswith(f"| `{metric}` |")]
+    assert len(rows) == 1, f"the README's table of metrics has {len(rows)} rows for {metric}"
+    formula = (
+        METRICS[metric].formula.replace(" over elements with", " where").replace(", s = w when watching began", "")
+    )
+    assert plain(formula) in plain(rows[0]), f"{metric}: the README's formula is not {METRICS[metric].formula!r}"
+
+
+@pytest.mark.parametrize(("function", "keyword"), KEYWORDS)
+def test_each_keyword_is_shown_in_use(function: str, keyword: str) -> None:
+    assert re.search(rf"\b{keyword}=", PAGES), f"{function}({keyword}=) is in neither README.md nor docs/"
+    text = inspect.getdoc(getattr(wstrack, function)) or ""
+    if function != "pull_many":  # whose keywords are those of pull
+        assert re.search(rf"\b{keyword}\b.*: ", text), f"{function}({keyword}=) is not in its docstring"
+
+
+@pytest.mark.parametrize(("command", "flag"), FLAGS)
+def test_each_flag_is_shown(command: str, flag: str) -> None:
+    assert re.search(rf"(?<![\w-]){flag}(?![\w-])", PAGES), (
+        f"wstrack {command} {flag} is in neither README.md nor docs/"
+    )
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_each_command_is_shown(command: str) -> None:
+    assert f"wstrack {command}" in PAGES
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_each_kind_of_finding_is_explained(kind: str) -> None:
+    page = (ROOT / "docs" / "analysis.md").read_text()
+    assert re.search(rf"^\| `{kind}` \|", page, re.MULTILINE), (
+        f"docs/analysis.md has no row for findings of kind {kind!r}"
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_meter_is_named(backend: str) -> None:
+    assert re.search(rf"`{backend}`|\b{backend.upper()}\b|meter=\"{backend}\"", PAGES)
+
+
+@pytest.mark.parametrize("name", wstrack.__all__)
+def test_each_public_name_is_shown(name: str) -> None:
+    assert re.search(rf"\b{name}\b", PAGES)
+
+
+def test_the_code_of_the_page_on_analysis_runs(
+    model: nn.Sequential, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with wstrack.watch(model, to="runs/exp1", every=1, layers="all"):
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1), 40)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "analysis.md").read_text(), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert scope["held"] is None or scope["choice"].k > 1  # type: ignore[attr-defined]
+    assert capsys.readouterr().out.count("\n") >= 1
