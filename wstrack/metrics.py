@@ -27,8 +27,8 @@ class Sum:
     """A number for each element of a layer, added up over all of them.
 
     Let w be a layer now, p the same layer at the previous sample, u its change before that, and s the layer when
-    watching began. Numbers are added in float32 over blocks of at most 1024 elements, and blocks in float64: so a count
-    of elements is exact.
+    watching began. A meter adds up blocks in float32, none as long as the 2^24 to which that counts exactly, and their
+    sums in float64: so a count of elements is exact.
 
     Attributes:
         of: what is added up, for people.

@@ -150,7 +150,8 @@ def suited_scale(series: pd.DataFrame, metric: str) -> Literal["log10", "linear"
         ('log10', 'linear', 'linear')
     """
     values = series.to_numpy()
-    return "linear" if metric == "cosine" or (values < 0).any() or not np.any(values > 0) else "log10"
+    signed = metric in METRICS and not METRICS[metric].log
+    return "linear" if signed or (values < 0).any() or not np.any(values > 0) else "log10"
 
 
 def encodable(run: Run) -> Run:

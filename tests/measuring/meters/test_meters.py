@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oracle import SUMS, wide
 
 from wstrack.measuring.meters import choose, cpu
-from wstrack.measuring.meters.portable import BLOCK
+from wstrack.measuring.meters.portable import BLOCK, DEVICE_BLOCK
 from wstrack.metrics import sums_needed
 
 if TYPE_CHECKING:
@@ -70,6 +70,14 @@ def test_every_sum_against_numpy_float64(make_meter: Callable, dtype: torch.dtyp
             for name, value in zip(SUMS, row, strict=True):
                 assert value == pytest.approx(want[name], rel=1e-6, abs=1e-6 * scale.get(name, 0.0)), (shape, name)
         lasts, before = [w - p for w, p in zip(now, before, strict=True)], now
+
+
+def test_counts_are_exact_beyond_what_float32_can_count(make_meter: Callable, request: pytest.FixtureRequest) -> None:
+    count = 40_001 if "cuda" in request.node.name else 2**24 + 3  # the interpreter is slow
+    meter = make_meter([torch.ones(count)], ("nonzero",))
+    meter.snapshot()
+    assert meter.sample().item() == count
+    assert DEVICE_BLOCK < 2**24  # on accelerators the portable meter's blocks are as long as this
 
 
 def test_dtypes_mixed_in_one_model(make_meter: Callable) -> None:

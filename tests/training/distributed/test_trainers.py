@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training.distributed.processes import Processes
-from tests.training.distributed.trainers import BACKENDS, trained
+from tests.training.distributed.trainers import WAYS, trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def launched() -> Iterator[Processes]:
     processes.stop()
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", WAYS)
 def test_two_ranks_make_one_run(launched: Processes, tmp_path: Path, way: str) -> None:
     if importlib.util.find_spec(way) is None:
         pytest.skip(f"the extra wstrack[{way}] is not installed")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.training.distributed.trainings import (
-    BACKENDS,
     EVERY,
     LAYERS,
     STEPS,
+    WAYS,
     Seen,
     alone,
     experts,
@@ -47,7 +47,7 @@ def check(seen: list[Seen], way: str, dtype: torch.dtype = torch.float64) -> Non
             assert mine.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.parametrize("way", [way for way in BACKENDS if way not in GRID])
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in GRID])
 def test_two_ranks(two: Processes, tmp_path: Path, way: str) -> None:
     seen = two(together, tmp_path, way=way)
     check(seen, way)
@@ -56,7 +56,7 @@ def test_two_ranks(two: Processes, tmp_path: Path, way: str) -> None:
     assert (sum(seen[0].parts) < 204) == (way not in REPLICATED)  # or nothing would be sharded here
 
 
-@pytest.mark.parametrize("way", list(BACKENDS))
+@pytest.mark.parametrize("way", list(WAYS))
 def test_four_ranks(four: Processes, tmp_path: Path, way: str) -> None:
     seen = four(together, tmp_path, way=way)
     check(seen, way)

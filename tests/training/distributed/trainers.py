@@ -15,7 +15,7 @@ import wstrack
 from tests.integrations.steps import Steps
 from wstrack.runs.recording import FOLDER
 
-__all__ = ["BACKENDS", "trained"]
+__all__ = ["WAYS", "trained"]
 
 EVERY = 2
 
@@ -36,7 +36,7 @@ def trained(rank: int, *, way: str) -> tuple[str, np.ndarray, list[str], list[in
     }
     os.environ.update({**{name: str(value) for name, value in launched.items()}, **place})  # as torchrun says it
     torch.manual_seed(0)
-    watcher, steps = BACKENDS[way](TensorDataset(torch.randn(128, 6), torch.arange(128) % 3))
+    watcher, steps = WAYS[way](TensorDataset(torch.randn(128, 6), torch.arange(128) % 3))
     seen = steps.changes(EVERY).to_numpy()
     if rank:
         return repr(watcher), seen, [], [], seen
@@ -139,4 +139,4 @@ def accelerate(data: TensorDataset) -> tuple[Any, Steps]:
     return watcher, steps  # without end_training(), which would part the processes
 
 
-BACKENDS = {"accelerate": accelerate, "lightning": lightning, "transformers": transformers}
+WAYS = {"accelerate": accelerate, "lightning": lightning, "transformers": transformers}

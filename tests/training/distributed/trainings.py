@@ -21,6 +21,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 import wstrack
+from wstrack.training.measurement import Measurement
 
 LAYERS = ["0.weight", "2.weight", "4.weight"]
 STEPS, EVERY = 6, 2
@@ -106,7 +107,7 @@ def _tensor_parallel_and_fsdp2(model: nn.Sequential) -> nn.Module:
 
 
 # What to do with the model, and over how many ranks the batch is shared out (as a function of their number).
-BACKENDS: dict[str, tuple[Callable[[nn.Sequential], nn.Module], Callable[[int], int]]] = {
+WAYS: dict[str, tuple[Callable[[nn.Sequential], nn.Module], Callable[[int], int]]] = {
     "DDP": (DistributedDataParallel, lambda size: size),
     "DDP, inner module": (DistributedDataParallel, lambda size: size),
     "DDP, ZeRO-1": (DistributedDataParallel, lambda size: size),
@@ -135,7 +136,7 @@ def together(
     rank: int, *, way: str, dtype: torch.dtype = torch.float64, window: str = "interval", evaluated: bool = False
 ) -> Seen:
     """The training of `alone`, by all ranks; each is watched, perhaps when the model has been evaluated already."""
-    wrap, parts = BACKENDS[way]
+    wrap, parts = WAYS[way]
     model = wrap(plain(dtype))
     share = parts(dist.get_world_size())
     part = rank // 2 if way == "FSDP2 of tensor parallel" else rank % share
@@ -214,7 +215,8 @@ def spied(watcher: wstrack.Watcher) -> tuple[list[NDArray[np.float64]], list[Non
     """The totals that this rank gets from now on, and an entry for each collective."""
     totals: list[NDArray[np.float64]] = []
     collectives: list[None] = []
-    ranks = watcher._measured.delivery._ranks
+    measured = watcher._measured
+    ranks = measured.delivery._ranks if isinstance(measured, Measurement) else None  # rank 0 measures for it
     if ranks is None:
         return totals, collectives
     total, group = ranks.total, ranks._group

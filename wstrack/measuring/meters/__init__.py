@@ -52,7 +52,9 @@ def choose(
     if only is not None:
         backend = BACKENDS[only]
         refused = [backend.refuses(parameter) for parameter in parameters]
+        lacking = ", ".join(name for name in sums if name not in backend.TAKES)
         because = backend.unavailable() or (refused[0] if all(refused) else None)
+        because = because or (f"it does not take {lacking}" if lacking else None)
         if because:
             said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={only}"
             raise ValueError(f"{said} cannot measure these layers: {because}; leave it 'auto', or see `wstrack doctor`")
