@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args
 from wstrack.measuring.layers import Selection
 from wstrack.metrics import sums_needed
 
-__all__ = ["Fact", "Settings", "Window"]
+__all__ = ["Fact", "MeterName", "Place", "Settings", "Window"]
 
 Window = Literal["interval", "step"]
+Place = Literal["device", "cpu"]
+MeterName = Literal["auto", "cuda", "cpu", "portable"]
 Fact = str | float | bool
 
 
@@ -38,22 +40,22 @@ class Settings:
     name: str | None
     facts: Mapping[str, Fact]
     start: int | None
-    snapshot: str
-    meter: str | None
+    snapshot: Place
+    meter: MeterName | None
 
     @classmethod
     def checked(
         cls,
         *,
         every: int,
-        window: str,
+        window: Window,
         metrics: str | Sequence[str],
         layers: Selection,
         name: str | None,
         facts: Mapping[str, Fact] | None,
         start: int | None,
-        snapshot: str,
-        meter: str | None,
+        snapshot: Place,
+        meter: MeterName | None,
     ) -> Settings:
         """The settings, each in the one form that the rest of the room takes.
 
@@ -79,7 +81,7 @@ class Settings:
         sums_needed(names)
         return cls(
             every=_steps("every", every, least=1),
-            window="step" if window == "step" else "interval",
+            window=window,
             metrics=names,
             layers=layers,
             name=name,

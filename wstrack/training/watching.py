@@ -23,7 +23,7 @@ from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
 from wstrack.training.opening import open_delivery
 from wstrack.training.processes import measured_by_rank_0
 from wstrack.training.ranks import find_ranks
-from wstrack.training.settings import Fact, Settings
+from wstrack.training.settings import Fact, MeterName, Place, Settings, Window
 from wstrack.training.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ def watch(
     *,
     to: object = None,
     every: int = 50,
-    window: str = "interval",
+    window: Window = "interval",
     metrics: str | Sequence[str] = ("rwc",),
     layers: Selection = None,
     name: str | None = None,
     facts: Mapping[str, Fact] | None = None,
     start: int | None = None,
     process_group: ProcessGroup | None = None,
-    snapshot: str = "device",
-    meter: str | None = None,
+    snapshot: Place = "device",
+    meter: MeterName | None = None,
 ) -> Watcher:
     """Measure how much each layer changes while `model` trains, and log it.
 

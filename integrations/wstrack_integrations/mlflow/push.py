@@ -30,7 +30,7 @@ def push(address: str, recorded: Recorded) -> int:
     missing = lacking(recorded, logged)
     total = {sample.step for sample in recorded.samples} | set(logged.steps.tolist() if logged else ())
     before = len(total) - len(missing)
-    sink = MlflowSink(run.id, recorded.manifest, uri=place.uri, before=before, patience=math.inf)
+    sink = MlflowSink(run.id, recorded.manifest, uri=place.uri, before=before, timeout=math.inf)
     sink.bind(recorded.folder.parent)
     sink.write(missing)
     sink.close()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MlflowSink"]
 
 BATCH = 1000  # metrics; MLflow takes no more at once
-PATIENCE = 45.0  # seconds that opening or closing may take; what MLflow does by itself may take many minutes
+TIMEOUT = 45.0  # seconds that opening or closing may take; what MLflow does by itself may take many minutes
 Result = TypeVar("Result")
 
 
@@ -34,7 +34,7 @@ class MlflowSink:
     """A run of MLflow; see `open_sink`. The user's runs are never started or ended here.
 
     `uri` is the tracking store, by default that of this process; `before` how many samples the run has already, by
-    default what it says; `patience` for how many seconds opening and closing are waited for.
+    default what it says; `timeout` for how many seconds opening and closing are waited for.
     """
 
     name = "MLflow"
@@ -46,11 +46,11 @@ class MlflowSink:
         *,
         uri: str | None = None,
         before: int | None = None,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
     ) -> None:
         required()
         self._uri = uri or tracking_uri()  # as it is now: the user may set another later
-        self._patience = patience
+        self._timeout = timeout
         self._metrics = manifest.metrics
         self._keys = layer_keys([layer.name for layer in manifest.layers])
         self._samples, self._before = 0, before
@@ -161,9 +161,9 @@ class MlflowSink:
 
         thread = threading.Thread(target=guarded, name="wstrack MLflow", daemon=True)
         thread.start()
-        thread.join(None if math.isinf(self._patience) else self._patience)
+        thread.join(None if math.isinf(self._timeout) else self._timeout)
         if thread.is_alive():
-            raise WstrackError(f"{redacted(self._uri, self._uri)} could not be {done} within {self._patience:.0f} s")
+            raise WstrackError(f"{redacted(self._uri, self._uri)} could not be {done} within {self._timeout:.0f} s")
         if errors:
             raise errors[0]
 

@@ -54,24 +54,24 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
     names = tuple(sums)
     scratch = _Scratch()
     packs: dict[tuple[torch.dtype, int], list[int]] = {}
-    alone: list[int] = []
+    single: list[int] = []
     filled = 0
     for index, pair in enumerate(pairs):
         numel = pair.weight.numel()
         if pair.weight.device.type != "cpu" or not 0 < numel <= SMALL or not pair.dense:
-            alone.append(index)
+            single.append(index)
             continue
         packs.setdefault((pair.weight.dtype, (filled + numel) // BLOCK), []).append(index)
         filled += numel
     ready = [_Pack([pairs[index] for index in members], scratch, names) for members in packs.values()]
-    blocks = [list(_blocks(pairs[index])) for index in alone]
-    order = torch.tensor([*(index for members in packs.values() for index in members), *alone])
+    blocks = [list(_blocks(pairs[index])) for index in single]
+    order = torch.tensor([*(index for members in packs.values() for index in members), *single])
     in_order = torch.equal(order, torch.arange(len(order)))
 
     def sample() -> torch.Tensor:
         rows = [pack.sums() for pack in ready]
         rows += [
-            _layer_sums(pairs[index].weight, own, scratch, names) for index, own in zip(alone, blocks, strict=True)
+            _layer_sums(pairs[index].weight, own, scratch, names) for index, own in zip(single, blocks, strict=True)
         ]
         taken = torch.cat(rows)
         return taken if in_order else torch.empty_like(taken).index_copy_(0, order.to(taken.device), taken)
