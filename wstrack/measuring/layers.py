@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from wstrack.measuring.meters.portable import fails_on
 from wstrack.measuring.sharding import LocalShard, flattened, local_shard, refused
 from wstrack.runs.manifest import Layer
 
@@ -238,4 +239,8 @@ def unmeasurable(parameter: nn.Parameter) -> str | None:
         return "is on the meta device and has no values; load the weights before watch()"
     if parameter.layout != torch.strided:
         return "is sparse, which is not supported; leave it out with layers="
-    return refused(parameter)
+    why = refused(parameter)
+    here: torch.Tensor = getattr(parameter, "_local_tensor", parameter).detach()
+    if why is None and type(here) is not torch.Tensor and (error := fails_on(here)) is not None:
+        return f"is a {type(here).__name__}, which cannot be measured ({error}); leave it out with layers="
+    return why

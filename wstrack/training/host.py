@@ -16,7 +16,7 @@ class OnHost:
         self._event: torch.cuda.Event | None = None
         if tensor.is_cuda:
             # PyTorch's host allocator hands out pinned blocks again only when their copies are done.
-            pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            pinned = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
             self._tensor = pinned.copy_(tensor, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record(torch.cuda.current_stream(tensor.device))

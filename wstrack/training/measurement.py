@@ -142,7 +142,8 @@ class Measurement:
             self._fail(steps, error)
             if not self._sharded:
                 return
-            sums = torch.full(self._shape, torch.nan)  # the other ranks have theirs, and must not be left waiting
+            # The other ranks have theirs, and must not be left waiting.
+            sums = torch.full(self._shape, torch.nan, device="cpu")
         try:
             if step > self.last_step:  # or else it is trained again, from an older checkpoint
                 self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))

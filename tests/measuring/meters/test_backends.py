@@ -10,7 +10,7 @@ from torch import nn
 
 import wstrack
 from wstrack.doctor import doctor
-from wstrack.measuring.meters import choose, cpu, cuda
+from wstrack.measuring.meters import backends, choose, cpu, cuda
 from wstrack.measuring.meters.backends import BACKENDS, backend_for
 from wstrack.metrics import SUMS
 
@@ -34,6 +34,7 @@ def test_the_fastest_right_one_for_each_layer() -> None:
 def test_on_cuda_without_triton_the_portable_one(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = type("Weight", (), {"device": torch.device("cuda", 0), "dtype": torch.float32, "is_contiguous": bool})()
     weight.is_contiguous = lambda: True
+    monkeypatch.setattr(backends, "PLAIN", (type(weight),))  # it stands for a plain tensor on CUDA
     monkeypatch.setattr(cuda, "unavailable", lambda: "Triton cannot be imported")
     assert backend_for(weight, RWC) == ("portable", "cuda: Triton cannot be imported")
     monkeypatch.setattr(cuda, "unavailable", lambda: None)

@@ -10,7 +10,7 @@ import torch
 from wstrack.measuring.meters import cpu, cuda, portable
 from wstrack.measuring.meters.memory import Pair, dense
 
-__all__ = ["BACKENDS", "Backend", "backend_for"]
+__all__ = ["BACKENDS", "PLAIN", "Backend", "backend_for"]
 
 
 class Backend(Protocol):
@@ -28,6 +28,9 @@ class Backend(Protocol):
     def plan(self, pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
         """A function that takes the raw sums of layers on one device, (layers, sums), and moves their snapshots on."""
 
+
+# Only these surely have the memory that their address points to: a class of its own may wrap other tensors.
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 BACKENDS: dict[str, Backend] = {"cuda": cuda, "cpu": cpu, "portable": portable}
 
@@ -49,6 +52,8 @@ def backend_for(weight: torch.Tensor, sums: Sequence[str], only: str | None = No
         if only not in (None, name) and name != "portable":
             continue
         because = backend.refuses(weight)
+        if because is None and name != "portable" and type(weight) not in PLAIN:
+            because = f"it is a {type(weight).__name__}, which may have no memory of its own"
         if because is None and name != "portable" and not dense(weight):
             because = "it has gaps in memory"
         lacking = [wanted for wanted in sums if wanted not in backend.TAKES]

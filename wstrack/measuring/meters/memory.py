@@ -128,4 +128,5 @@ def _like(weight: torch.Tensor, dtype: torch.dtype, on_host: bool) -> torch.Tens
     if not on_host:
         return torch.empty_like(weight, dtype=dtype)
     strides = torch.empty_like(weight, device="meta").stride()
-    return torch.empty_strided(weight.shape, strides, dtype=dtype, pin_memory=torch.cuda.is_available())
+    pinned = torch.cuda.is_available()
+    return torch.empty_strided(weight.shape, strides, dtype=dtype, device="cpu", pin_memory=pinned)

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from wstrack.measuring.meters import cpu, offload
-from wstrack.measuring.meters.backends import BACKENDS, backend_for
+from wstrack.measuring.meters.backends import BACKENDS, PLAIN, backend_for
 from wstrack.measuring.meters.memory import Pair, Snapshot, dense
 from wstrack.measuring.meters.table import upload
 
 __all__ = ["Meter"]
-
-PLAIN = (torch.Tensor, torch.nn.Parameter)  # a subclass may wrap other tensors and have no memory of its own
 
 
 class Meter:

@@ -21,7 +21,7 @@ from wstrack.metrics import SUMS
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BLOCK", "TAKES", "change_sums", "plan", "refuses", "unavailable"]
+__all__ = ["BLOCK", "TAKES", "change_sums", "fails_on", "plan", "refuses", "unavailable"]
 
 TAKES = frozenset(SUMS)  # all there are: nothing stands behind this one
 BLOCK = 65_536
@@ -65,8 +65,9 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
         filled += numel
     ready = [_Pack([pairs[index] for index in members], scratch, names) for members in packs.values()]
     blocks = [list(_blocks(pairs[index])) for index in single]
-    order = torch.tensor([*(index for members in packs.values() for index in members), *single])
-    in_order = torch.equal(order, torch.arange(len(order)))
+    order = [*(index for members in packs.values() for index in members), *single]
+    in_order = order == sorted(order)
+    places = torch.tensor(order, device="cpu")
 
     def sample() -> torch.Tensor:
         rows = [pack.sums() for pack in ready]
@@ -74,9 +75,20 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
             _layer_sums(pairs[index].weight, own, scratch, names) for index, own in zip(single, blocks, strict=True)
         ]
         taken = torch.cat(rows)
-        return taken if in_order else torch.empty_like(taken).index_copy_(0, order.to(taken.device), taken)
+        return taken if in_order else torch.empty_like(taken).index_copy_(0, places.to(taken.device), taken)
 
     return sample
+
+
+def fails_on(weight: torch.Tensor) -> str | None:
+    """Why a tensor of a class of its own cannot be measured, by trying; None if it can. Reads the weight once."""
+    try:
+        with torch.no_grad():
+            sums = plan([Pair(weight, torch.empty_like(weight).copy_(weight))], ("abs_change", "abs_current"))()
+    except Exception as error:  # noqa: BLE001  anybody's class: whatever it raises, it does not do what tensors do
+        said = next(iter(str(error).splitlines()), "")
+        return f"{type(error).__name__}: {said[:120]}" if said else type(error).__name__
+    return None if type(sums) is torch.Tensor else f"its sums are of the class {type(sums).__name__}"
 
 
 def _accumulator(device: torch.device) -> torch.dtype:
