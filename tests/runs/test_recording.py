@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,3 +186,40 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WstrackError, match=r"cannot record in .*file"):
         Recorder(tmp_path / "file" / FOLDER, MANIFEST, SUMS)
+
+
+def test_what_follows_the_last_whole_batch_is_seen_whatever_it_is(tmp_path: Path) -> None:
+    """Zeros end an Arrow stream for its reader: what a file system leaves of a page that was never written."""
+    recorder, _ = recorded(tmp_path / FOLDER, [10], [20])
+    part = tmp_path / FOLDER / "0001.arrows"
+    whole = part.read_bytes()
+    for rest in (b"\0" * 4096, b"\0" * 8, whole[-100:], b"x"):
+        part.write_bytes(whole + rest)
+        found = read_recording(tmp_path / FOLDER)
+        assert found.steps.tolist() == [10, 20]
+        assert f"{len(rest):,} bytes after its last whole batch cannot be read" in found.completeness.notes[0]
+    part.write_bytes(whole)
+    assert "it ends with a whole batch" in read_recording(tmp_path / FOLDER).completeness.notes[0]
+    recorder.close()
+
+
+def test_closing_a_long_recording_takes_the_memory_of_a_piece(tmp_path: Path) -> None:
+    """Measured in a process of its own: what Arrow held at most, against what was recorded."""
+    code = f"""
+import numpy as np, pyarrow as pa
+from pathlib import Path
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder, _PIECE
+manifest = Manifest("long", tuple(Layer(f"l{{i}}", numel=1) for i in range(1000)), ("rwc",), 1)
+recorder = Recorder(Path({str(tmp_path / FOLDER)!r}), manifest, ("abs_change", "abs_previous"))
+sums = np.ones((100, 1000, 2))
+for first in range(0, 8000, 100):
+    recorder.append(range(first, first + 100), [1] * 100, [0.0] * 100, sums)
+recorder.close()
+print(pa.default_memory_pool().max_memory(), 5 * _PIECE)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    most, allowed = map(int, done.stdout.split())
+    assert (tmp_path / FOLDER / "0001.arrow").stat().st_size > 120e6
+    assert most < allowed
+    assert len(read_recording(tmp_path / FOLDER).steps) == 8000

@@ -30,6 +30,7 @@ class Counted:
             None,
             look_up=lambda: self.calls.append("look up"),
             newcomers=lambda those: self.calls.append(f"{len(those)} newcomers"),
+            unheld=lambda: self.calls.append("unheld"),
             begins=(lambda: self.calls.append(f"begins after {self.steps.count}")) if begins else None,
             ended=self._ended,
         )
@@ -108,6 +109,22 @@ def test_another_parameter_in_the_place_of_a_layers() -> None:
     counted.steps.replace(0, None)
     torch.optim.SGD([other], lr=0.1).step()
     assert counted.steps.count == 2
+    counted.steps.unfollow()
+
+
+def test_steps_of_nobodys_layers_are_told_once_and_only_while_nothing_counts() -> None:
+    one, other = grown()
+    counted = Counted([one], due=3)
+    stranger = torch.optim.SGD([other], lr=0.1)
+    for _ in range(9):
+        stranger.step()
+    assert counted.calls.count("unheld") == 1
+    counted.steps.unfollow()
+    counted = Counted([one], due=3)
+    torch.optim.SGD([one], lr=0.1).step()
+    for _ in range(9):
+        stranger.step()
+    assert "unheld" not in counted.calls
     counted.steps.unfollow()
 
 
@@ -314,3 +331,29 @@ def test_other_models_optimizers_are_not_kept_alive(model: nn.Sequential, train:
     del optimizer
     gc.collect()
     assert alive() is None
+
+
+def test_master_weights_are_told_of_after_as_many_steps_as_a_sample_takes(caplog: pytest.LogCaptureFixture) -> None:
+    """As apex O2 and ZeRO do: the optimizer holds copies, which are copied back."""
+    model = nn.Linear(16, 8).bfloat16()
+    master = [p.detach().float().requires_grad_() for p in model.parameters()]
+    optimizer = torch.optim.AdamW(master, lr=1e-2)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            model.zero_grad()
+            model(torch.randn(32, 16, dtype=torch.bfloat16)).float().square().mean().backward()
+            for copy_of, p in zip(master, model.parameters(), strict=True):
+                copy_of.grad = p.grad.float() if p.grad is not None else None
+            optimizer.step()
+            with torch.no_grad():
+                for copy_of, p in zip(master, model.parameters(), strict=True):
+                    p.copy_(copy_of)
+
+    watcher = wstrack.watch(model, every=10)
+    train(9)
+    assert "none that holds one of the layers" not in caplog.text
+    train(20)
+    assert caplog.text.count("none that holds one of the layers: nothing is measured so far") == 1
+    assert "call step() on the watcher after each step" in caplog.text
+    assert watcher.steps == 0

@@ -523,6 +523,20 @@ def test_a_model_that_is_none_is_said() -> None:
         wstrack.watch([])  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_is_refused_and_what_it_was_made_of_is_watched(model: nn.Sequential, train: Train) -> None:
+    scripted = torch.jit.script(model)
+    with pytest.raises(ValueError, match="is TorchScript, .* watch the module that was scripted or traced"):
+        wstrack.watch(scripted)
+    with pytest.raises(ValueError, match="model: 0 is TorchScript"):
+        wstrack.watch(nn.Sequential(scripted))
+    watcher = wstrack.watch(model, every=1)
+    train(scripted, torch.optim.SGD(scripted.parameters(), lr=0.1), 3)
+    watcher.close()
+    assert (watcher.run().series["rwc"] > 0).all(axis=None)
+    assert watcher.steps == 3
+
+
 def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(model: nn.Sequential, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(wstrack.WstrackError, match="file"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Manifest
-from wstrack.runs.recording import LOST, MANIFEST, parts_in, read_stream, schema
+from wstrack.runs.recording import LOST, MANIFEST, parts_in, schema, whole_batches
 
 __all__ = ["Recorder"]
 
-_BATCH = 2**27  # bytes that a finished part has in one piece, and that are written at once
+_PIECE = 2**24  # bytes that a finished part has in one piece, and that closing holds in memory at a time
 
 
 class Recorder:
@@ -97,14 +97,29 @@ class Recorder:
 
 
 def _finish(part: Path, lost: int) -> None:
-    """Write the file that a part becomes: few large batches instead of one an append."""
-    (table, _), unfinished = read_stream(part), part.with_suffix(".tmp")
-    table = table.replace_schema_metadata({**table.schema.metadata, LOST: str(lost).encode()})
-    rows = max(1, _BATCH * len(table) // max(1, table.nbytes))
+    """Write the file that a part becomes: few large batches instead of one an append, a batch in memory at a time."""
+    unfinished = part.with_suffix(".tmp")
     try:
-        with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
-            for first in range(0, len(table), rows):
-                stream.write_table(table.slice(first, rows).combine_chunks())
+        with pa.OSFile(str(part)) as source, pa.ipc.open_stream(source) as stream:
+            finished = stream.schema.with_metadata({**stream.schema.metadata, LOST: str(lost).encode()})
+            with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, finished) as out:
+                for batches in _in_pieces(whole_batches(stream)):
+                    table = pa.Table.from_batches(batches).replace_schema_metadata(finished.metadata)
+                    out.write_table(table.combine_chunks())
         unfinished.replace(part.with_suffix(".arrow"))
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _in_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """The batches in groups of about the size of a finished part's pieces."""
+    piece: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        if piece and size + batch.nbytes > _PIECE:
+            yield piece
+            piece, size = [], 0
+        piece.append(batch)
+        size += batch.nbytes
+    if piece:
+        yield piece

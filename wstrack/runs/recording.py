@@ -10,7 +10,7 @@ of all layers in the manifest's order.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,12 +32,13 @@ __all__ = [
     "parts_in",
     "read_parts",
     "read_recording",
-    "read_stream",
     "schema",
+    "whole_batches",
 ]
 
 FOLDER = "wstrack-recording"
 MANIFEST, LOST = b"wstrack.manifest", b"wstrack.lost"
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # what an Arrow stream that was closed ends with
 
 
 def schema(manifest: Manifest, sums: Sequence[str]) -> pa.Schema:
@@ -185,7 +186,7 @@ def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
     Raises:
         OSError, pa.ArrowException, ValueError: it is no part of a recording, or was damaged.
     """
-    table, left = (_read_file(path), 0) if path.suffix == ".arrow" else read_stream(path)
+    table, left = (_read_file(path), 0) if path.suffix == ".arrow" else _read_stream(path)
     metadata = table.schema.metadata or {}
     if MANIFEST not in metadata:
         raise ValueError("it carries no manifest")
@@ -218,15 +219,21 @@ def _read_file(path: Path) -> pa.Table:
     return table
 
 
-def read_stream(path: Path) -> tuple[pa.Table, int]:
-    """Every whole batch of a part that is being written, or that nobody closed, and how many bytes are left then."""
-    batches: list[pa.RecordBatch] = []
+def whole_batches(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches of a part that is being written, or that nobody closed, up to the first that is not whole."""
+    with contextlib.suppress(pa.ArrowException, OSError):
+        for batch in stream:
+            batch.validate()
+            yield batch
+
+
+def _read_stream(path: Path) -> tuple[pa.Table, int]:
+    """Every whole batch of such a part, and how many bytes are left then."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        read = file.tell()
-        with contextlib.suppress(pa.ArrowException, OSError):  # the last batch may be half written
-            for batch in stream:
-                batch.validate()
-                batches.append(batch)
-                read = file.tell()
-            read = file.size()
-        return pa.Table.from_batches(batches, stream.schema), file.size() - read
+        read, batches = file.tell(), []
+        for batch in whole_batches(stream):
+            batches.append(batch)
+            read = file.tell()
+        file.seek(read)
+        left = 0 if file.read(len(_END) + 1) in (b"", _END) else file.size() - read
+        return pa.Table.from_batches(batches, stream.schema), left

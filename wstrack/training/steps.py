@@ -41,6 +41,8 @@ class Steps:
         only: follow this optimizer only; None = every one that holds a layer.
         look_up: called before it is looked up what an optimizer holds, which is done after each `look_up_again()`.
         newcomers: called with those parameters of an optimizer that are no layers.
+        unheld: called once, when optimizers have stepped that hold no layer, as often as a sample takes, and nobody has
+            counted a step.
         begins: called before the first optimizer steps in the round with which a sample is due; None = not.
         ended: called when a step has been counted with which a sample is due.
 
@@ -58,6 +60,7 @@ class Steps:
         *,
         look_up: Callable[[], None],
         newcomers: Callable[[list[nn.Parameter]], None],
+        unheld: Callable[[], None],
         begins: Callable[[], None] | None,
         ended: Callable[[], None],
     ) -> None:
@@ -71,9 +74,12 @@ class Steps:
         self._all = self._whole = (1 << len(parameters)) - 1  # the layers that end a round
         self._only = only
         # A compiled optimizer step would trace into these, and compile anew with each step that is counted.
-        self._look_up, self._newcomers, self._ended = map(torch.compiler.disable, (look_up, newcomers, ended))
+        self._look_up, self._newcomers, self._unheld, self._ended = map(
+            torch.compiler.disable, (look_up, newcomers, unheld, ended)
+        )
         self._begins = None if begins is None else torch.compiler.disable(begins)  # type: ignore[no-untyped-call]
         self._looked_up = 0
+        self._others_stepped = self._began = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
         self._last: tuple[Callable[[], Optimizer | None], _Turn] = (lambda: None, _Turn())  # whose turn it was last
         self._round: set[Optimizer] = set()
@@ -96,6 +102,7 @@ class Steps:
     def follow(self) -> None:
         """Begin to count."""
         global _live, _hooks
+        self._began = self.count
         with _lock:
             _live = (*_live, self)
             if not _hooks:
@@ -172,6 +179,10 @@ class Steps:
     def _before(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
         if not turn.bits:
+            if self.count == self._began and self._only is None:
+                self._others_stepped += 1
+                if self._others_stepped == self.due - self.count:
+                    self._unheld()
             return
         if optimizer in self._round:
             # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.

@@ -50,7 +50,7 @@ class Watcher:
         self._every = settings.every
         self._single_step = settings.single_step
         self._steps = Steps(
-            followed.parameters, optimizer, look_up=self._look_up, newcomers=self._meet,
+            followed.parameters, optimizer, look_up=self._look_up, newcomers=self._meet, unheld=self._warn_of_no_step,
             begins=self._before_step if settings.single_step else None, ended=self._sample,
         )  # fmt: skip
         begin = measured.last_step if settings.start is None else settings.start
@@ -152,6 +152,14 @@ class Watcher:
             self.name,
             ", ".join(missed[:3]),
             more,
+        )
+
+    def _warn_of_no_step(self) -> None:
+        log.warning(
+            "%s: optimizers have stepped, and none that holds one of the layers: nothing is measured so far. Where "
+            "weights are trained through copies of them (fp32 master weights, apex O2, DeepSpeed's ZeRO 1 and 2), call "
+            "step() on the watcher after each step",
+            self.name,
         )
 
     def _before_step(self) -> None:
