@@ -526,7 +526,7 @@ def test_a_model_that_is_none_is_said() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_torchscript_is_refused_and_what_it_was_made_of_is_watched(model: nn.Sequential, train: Train) -> None:
     scripted = torch.jit.script(model)
-    with pytest.raises(ValueError, match="is TorchScript, .* watch the module that was scripted or traced"):
+    with pytest.raises(ValueError, match=r"is TorchScript, .* watch the module that was scripted or traced"):
         wstrack.watch(scripted)
     with pytest.raises(ValueError, match="model: 0 is TorchScript"):
         wstrack.watch(nn.Sequential(scripted))

@@ -111,11 +111,11 @@ def watch(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    for name, module in model.named_modules():
+    for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
-                f"model: {name or type(module).__name__} is TorchScript, whose parameters cannot be followed; watch the "
-                "module that was scripted or traced, which has the same parameters"
+                f"model: {path or type(module).__name__} is TorchScript, whose parameters cannot be followed; watch "
+                "the module that was scripted or traced, which has the same parameters"
             )
     model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
     reshard(model)
