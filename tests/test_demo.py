@@ -8,6 +8,8 @@ import pytest
 import wstrack
 from wstrack.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_demo_trains_reads_back_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

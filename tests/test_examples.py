@@ -9,6 +9,8 @@ import pytest
 
 import wstrack
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 

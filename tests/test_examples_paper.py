@@ -28,6 +28,8 @@ from sklearn.metrics import adjusted_rand_score
 import wstrack
 from tests.cuda_torchvision import import_datasets
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "examples" / "paper"
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import wstrack
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {"torch", "pandas", "numpy", "pyarrow", "sklearn", "bokeh", "tensorboard", "wandb", "mlflow", "click"}
 TRAINERS = {"accelerate", "fastai", "ignite", "keras", "lightning", "pytorch_lightning", "skorch", "transformers"}
 

@@ -15,6 +15,8 @@ from torch import nn
 import wstrack
 from wstrack.cli import main
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import wstrack
 from wstrack.runs.recording import FOLDER
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "trainers.md").read_text()
 CODE = {

@@ -15,6 +15,8 @@ from wstrack.analysis.clustering import CLUSTERINGS
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 HOW = [
     {"cluster_on": on, "outliers": outliers, "preset": preset}
     for on, outliers, preset in product(("plane", "curves"), (None, "2sd", "spikes"), (None, "weightscale"))

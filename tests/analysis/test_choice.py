@@ -13,6 +13,8 @@ from wstrack.analysis.resampling import resample
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def groups(apart: float, *, many: int = 3, layers: int = 24, steps: int = 30, seed: int = 0) -> pd.DataFrame:
     level = apart * (np.arange(layers) * many // layers)[:, None]

@@ -10,6 +10,8 @@ from scipy.signal import lfilter
 
 from wstrack.analysis import Clustering, Finding, Stability, collect_findings, comparable_steps, find_phases, prepare
 
+pytestmark = pytest.mark.slow
+
 
 def one_cluster(series: pd.DataFrame) -> Clustering:
     return clusters(series, [1] * series.shape[1])

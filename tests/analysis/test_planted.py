@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.analysis.conftest import Planted  # type: ignore[import-not-found]
     from wstrack.analysis import Finding
 
+pytestmark = pytest.mark.slow
+
 EVERY = 50
 
 

@@ -20,6 +20,8 @@ pytest.importorskip("accelerate", reason="the extra wstrack[accelerate] is not i
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

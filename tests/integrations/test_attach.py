@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .wandb_server import Server
 
+pytestmark = pytest.mark.slow
+
 FILES = {"report.html", "report.md", "layers.csv", "overview.png", "heatmap.png", "curves.png", "plane.png"}
 PICTURES = {"overview", "heatmap", "curves", "plane"}
 
@@ -92,7 +94,7 @@ def test_mlflow_has_it_among_the_artifacts(
     with pytest.raises(SystemExit) as end:
         main(["report", f"mlflow:{active.info.run_id}", "--k", "3", "--attach"])
     assert end.value.code == 0
-    assert f"attached: mlflow:{active.info.run_id}: wstrack/reporting/report.html" in capsys.readouterr().out
+    assert f"attached: mlflow:{active.info.run_id}: wstrack/report/report.html" in capsys.readouterr().out
     assert not Path("report.html").exists()
     folder = Path(active.info.artifact_uri) / "wstrack" / "report"
     assert "cluster 3" in (folder / "report.md").read_text()

@@ -18,6 +18,8 @@ from wstrack.testing import TrackerContract, functions_missing
 if TYPE_CHECKING:
     from .wandb_server import Server
 
+pytestmark = pytest.mark.slow
+
 
 class TestTensorBoard(TrackerContract):
     tracker = wstrack_integrations.tensorboard

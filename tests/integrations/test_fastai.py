@@ -30,6 +30,8 @@ from fastai.learner import Learner
 from fastai.optimizer import Adam, OptimWrapper
 from wstrack_integrations.fastai import WeightChangeCallback
 
+pytestmark = pytest.mark.slow
+
 EVERY = 2
 OPTIMIZERS = {"fastai's": Adam, "torch's": partial(OptimWrapper, opt=torch.optim.AdamW)}
 

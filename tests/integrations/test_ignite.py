@@ -20,6 +20,8 @@ from ignite.handlers import TensorboardLogger
 from ignite.metrics import Loss
 from wstrack_integrations.ignite import WeightChangeHandler
 
+pytestmark = pytest.mark.slow
+
 EVERY = 2
 
 

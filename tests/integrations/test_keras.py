@@ -16,6 +16,8 @@ pytest.importorskip("keras", reason="the extra wstrack[keras] is not installed")
 import keras
 from wstrack_integrations.keras import WeightChangeCallback
 
+pytestmark = pytest.mark.slow
+
 EVERY = 2
 X, Y = (np.random.default_rng(seed).normal(size=(64, width)).astype("float32") for seed, width in ((1, 6), (2, 3)))
 

@@ -21,6 +21,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from wstrack_integrations.lightning import WeightChangeCallback
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
 

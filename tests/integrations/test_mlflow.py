@@ -38,6 +38,8 @@ from wstrack.trackers.references import references
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+pytestmark = pytest.mark.slow
+
 ODD_NAMES = [
     "layer1.0.conv1.weight",
     "fc.weight",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from .wandb_server import Server
 
+pytestmark = pytest.mark.slow
+
 LAYERS = tuple(Layer(name, "linear", (2, 2), 4) for name in ("a.weight", "b[0].weight", "größe.weight"))
 MANIFEST = Manifest("demo", LAYERS, ("rwc", "norm"), every=5)
 SUMS = ("abs_change", "abs_previous", "abs_current")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from .wandb_server import Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(train: Callable[..., None]) -> Callable[[object], wstrack.Watcher]:

@@ -22,6 +22,8 @@ from skorch.callbacks import Callback, Checkpoint, LoadInitState, TensorBoard
 from torch.utils.tensorboard import SummaryWriter
 from wstrack_integrations.skorch import WeightChangeCallback
 
+pytestmark = pytest.mark.slow
+
 EVERY = 4
 X, Y = np.random.default_rng(1).normal(size=(80, 6)).astype("float32"), np.arange(80) % 3
 

@@ -19,6 +19,8 @@ pytest.importorskip("accelerate", reason="the extra wstrack[transformers] is not
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from wstrack_integrations.transformers import WeightChangeCallback
 
+pytestmark = pytest.mark.slow
+
 EVERY = 2
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from wstrack.runs.run import Run
 
-pytestmark = pytest.mark.usefixtures("_quiet")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_quiet")]
 
 NAMES = ("layer1.0.conv1.weight", "fc.weight", "w[0]", "größe.权重")
 

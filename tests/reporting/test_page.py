@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_what_is_missing_is_said(make_run: MakeRun) -> None:
     run.series["rwc"].iloc[3:5, 2] = np.nan
     run.series["rwc"].iloc[9, 4] = np.inf
     run.series["rwc"].iloc[:, 7] = np.nan
-    run.completeness = Completeness(360, 328, ("events.1: corrupt record at byte 77",))
+    run = replace(run, completeness=Completeness(360, 328, ("events.1: corrupt record at byte 77",)))
     shown = text(render_page(report(run, k=3)))
     assert "Incomplete: 328 of 360 values (32 missing). events.1: corrupt record at byte 77" in shown
     assert "Grey: 32 values that were not logged" in shown
@@ -87,6 +88,7 @@ def test_what_is_missing_is_said(make_run: MakeRun) -> None:
     assert "replaced: non-finite 1: block.4.weight (1)" in shown
 
 
+@pytest.mark.slow
 def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun) -> None:
     hostile = Parsed(render_page(report(hostile_run, k=3)))
     tame = Parsed(render_page(report(make_run(len(hostile_run.layers), note="", reference=""), k=3)))
@@ -103,6 +105,7 @@ def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun
     assert "{{ 7 * 7 }}" in render_page(report(hostile_run, k=3))
 
 
+@pytest.mark.slow
 def test_large_runs_make_pages_under_ten_megabytes() -> None:
     names = [f"transformer.h.{i // 10}.part{i % 10}.weight" for i in range(1000)]
     values = 10 ** np.random.default_rng(0).normal(-3, 1, (1000, 1000))
@@ -135,6 +138,7 @@ def test_layers_without_a_cluster_are_noise(make_run: MakeRun) -> None:
     assert "One cluster" not in shown
 
 
+@pytest.mark.slow
 def test_many_clusters_differ_in_colour_or_shape(make_run: MakeRun) -> None:
     from wstrack.reporting.marks import mark_clusters
 
@@ -192,6 +196,7 @@ def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
     )
 
 
+@pytest.mark.slow
 def test_other_methods_are_shown_where_they_were_asked_for(make_run: MakeRun) -> None:
     found = report(make_run(), k=3)
     assert "Other methods" not in render_page(found)
@@ -263,7 +268,7 @@ def test_clusters_go_furthest_only_where_they_clearly_do(
 
 def test_what_may_be_negative_has_no_ratio_of_late_to_early(make_run: MakeRun) -> None:
     run = make_run()
-    run.series = {"cosine": run.series["rwc"] - 0.2}
+    run = replace(run, series={"cosine": run.series["rwc"] - 0.2})
     found = report(run, k=3, group=r"block\.(1|2)")
     assert found.table["late_early_ratio"].isna().all()
     assert found.groups

@@ -14,6 +14,8 @@ from tests.reporting.conftest import HOSTILE
 from wstrack.reporting.markdown import render_markdown
 from wstrack.reporting.pictures import overview, pictures
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path

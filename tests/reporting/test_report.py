@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +136,14 @@ def test_runs_of_other_layers_are_refused(make_run: MakeRun) -> None:
 
 def test_metric_is_rwc_or_the_first_there_is(make_run: MakeRun) -> None:
     run = make_run()
-    run.series = {"norm": run.series["rwc"] * 2, "rwc": run.series["rwc"]}
+    run = replace(run, series={"norm": run.series["rwc"] * 2, "rwc": run.series["rwc"]})
     assert report(run, k=2).metric == "rwc"
     assert report(run, k=2, metric="norm").metric == "norm"
     del run.series["rwc"]
     assert report(run, k=2).metric == "norm"
     with pytest.raises(ValueError, match=r"metric='rwc' is not in the run 'a run'; pass metric= \(--metric\) of: norm"):
         report(run, metric="rwc")
-    run.series = {}
+    run = replace(run, series={})
     with pytest.raises(WstrackError, match="holds no metric"):
         report(run)
 
@@ -150,7 +151,7 @@ def test_metric_is_rwc_or_the_first_there_is(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(("metric", "shift"), [("cosine", 0.0), ("mine", 1.0)])
 def test_scale_is_linear_where_a_logarithm_has_no_meaning(make_run: MakeRun, metric: str, shift: float) -> None:
     run = make_run()
-    run.series = {metric: run.series["rwc"] - shift}
+    run = replace(run, series={metric: run.series["rwc"] - shift})
     assert report(run, k=2).settings["scale"] == "linear"
 
 
@@ -349,7 +350,7 @@ def test_phases_are_of_samples_that_span_as_many_steps(make_run: MakeRun) -> Non
     def sampled(spans: list[int]) -> Report:
         run = make_run(samples=len(spans))
         run.series["rwc"] = run.series["rwc"].mul(np.array(spans) ** 0.7, axis="index")
-        run.intervals = pd.Series(spans, index=run.series["rwc"].index)
+        run = replace(run, intervals=pd.Series(spans, index=run.series["rwc"].index))
         return report(run, k=1)
 
     finer_at_first = sampled([10] * 6 + [50] * 34)

@@ -26,6 +26,8 @@ from wstrack.training.watching import _watchers
 if TYPE_CHECKING:
     pass
 
+pytestmark = pytest.mark.slow
+
 Train = "Callable[[nn.Module, torch.optim.Optimizer, int], None]"
 
 

@@ -444,6 +444,7 @@ for step in range(100):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["exit", "fork"])
 def test_closes_itself_when_the_interpreter_exits(tmp_path: Path, end: str) -> None:
     subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "run"), end], check=True, timeout=120)
@@ -453,6 +454,7 @@ def test_closes_itself_when_the_interpreter_exits(tmp_path: Path, end: str) -> N
         assert run.completeness.notes == ()
 
 
+@pytest.mark.slow
 def test_kill_leaves_every_flushed_sample_readable(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "run"), "kill"], stdout=subprocess.PIPE, timeout=120, check=False
@@ -465,6 +467,7 @@ def test_kill_leaves_every_flushed_sample_readable(tmp_path: Path) -> None:
         assert any("not closed" in note for note in run.completeness.notes)
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_leaves_a_readable_recording(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT.replace("range(100)", "range(10**9)"), str(tmp_path / "run"), "never"]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+pytestmark = pytest.mark.slow
+
 
 class Oracle:
     """What NumPy makes of some weights, from sample to sample."""

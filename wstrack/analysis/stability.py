@@ -206,7 +206,7 @@ def _perturbations(
         _perturbation(
             "bootstrap of blocks",
             [rand_index(labels, one) for one in drawn],
-            "another run of the same training would have the same clusters",
+            "a second run would have the same",
         )
     )
     points = pd.DataFrame(procedure.points(matrix))

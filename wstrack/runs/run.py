@@ -112,6 +112,7 @@ class Run:
         is by default that every value came; `origin` is what is known beside what the manifest says.
 
         Example:
+            >>> from wstrack.runs.manifest import Layer
             >>> manifest = Manifest("demo", (Layer("a.weight"), Layer("b.weight")), ("rwc",), every=1)
             >>> Run.from_values(manifest, [1, 2], {"rwc": np.array([[0.1, 0.2], [0.3, 0.4]])}).series["rwc"]
                   a.weight  b.weight

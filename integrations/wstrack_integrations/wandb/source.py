@@ -95,7 +95,7 @@ def _read_local(path: Path, metrics: Sequence[str] | None, match: str | None) ->
         return run_of(replace(history, origin={**history.origin, "source": "wandb"}), metrics, match, path)
 
     def recording() -> Run | None:
-        there = match is None and find_recordings(folder)
+        there = match is None and find_recordings(folder.parent)
         return read_recording(folder, metrics=metrics) if there else None
 
     run = wholer(recording, logged)

@@ -19,6 +19,8 @@ from tests.measuring.meters.conftest import interpreted
 from wstrack.measuring.meters import choose, cuda
 from wstrack.measuring.meters.meter import Meter
 
+pytestmark = pytest.mark.slow
+
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.training.distributed.trainings import Seen
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def said() -> Iterator[list[str]]:

@@ -19,6 +19,8 @@ from wstrack.training.ranks import Ranks, find_ranks
 if TYPE_CHECKING:
     from tests.training.distributed.processes import Processes
 
+pytestmark = pytest.mark.slow
+
 
 def found(rank: int) -> list[object]:
     whole = nn.Linear(2, 2)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.training.distributed.processes import Processes
 
+pytestmark = pytest.mark.slow
+
 REPLICATED = ("DDP", "DDP, inner module", "DDP, ZeRO-1")  # rank 0 has all it needs
 GRID = ("HSDP", "FSDP1, hybrid", "tensor parallel in two replicas", "FSDP2 of tensor parallel")  # of two by two ranks
 
