@@ -33,9 +33,10 @@ def run(name: str, layers: int, samples: int, seed: int) -> Any:
     kind = np.arange(layers) * 3 // layers
     time_ = np.linspace(0, 1, samples)[:, None]
     values = 10 ** (-4 + kind - time_ * (1 + kind % 2) + rng.normal(0, 0.1, (samples, layers)))
-    manifest = Manifest(name, tuple(Layer(f"block.{i}.weight", "conv") for i in range(layers)), ("rwc",), every=10)
     facts = {"task": "a" if seed % 2 else "b"}
-    return Run.from_values(manifest, np.arange(1, samples + 1) * 10, {"rwc": values}, facts=facts)
+    names = tuple(Layer(f"block.{i}.weight", "conv") for i in range(layers))
+    manifest = Manifest(name, names, ("rwc",), every=10, facts=facts)
+    return Run.from_values(manifest, np.arange(1, samples + 1) * 10, {"rwc": values})
 
 
 def job(name: str) -> None:
