@@ -45,7 +45,7 @@ def write(uri: str) -> str:
     with mlflow.start_run() as run, tempfile.TemporaryDirectory() as scratch:
         sink = open_sink(run, manifest)
         home = sink.recording_directory or Path(scratch)
-        sink.bind(home)
+        sink.bind(home, manifest)
         recorder = Recorder(home / FOLDER, manifest, ("abs_change", "abs_previous"))
         recorder.append(steps, [1] * STEPS, times, sums)
         recorder.close()

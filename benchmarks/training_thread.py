@@ -37,9 +37,9 @@ STATES = {"healthy": "healthy", "late": f"answers after {LATE:.0f} s", "dead": "
 class _Nowhere:
     """A sink that keeps nothing: what is left is the measuring and the recording."""
 
-    name, reference, recording_directory = "none", None, None
+    name, reference, recording_directory, recording_label = "none", None, None, ""
 
-    def bind(self, directory: Path) -> None:
+    def bind(self, directory: Path, *_: object) -> None:
         pass
 
     def write(self, samples: object) -> None:

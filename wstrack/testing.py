@@ -90,7 +90,7 @@ class TrackerContract:
     def log(self, target: Any, tmp_path: Path, steps: range, *, close: bool = True) -> Sink:
         """A session: open a sink, write samples, close it."""
         sink: Sink = self.tracker.open_sink(target, MANIFEST)
-        sink.bind(tmp_path)
+        sink.bind(tmp_path, MANIFEST, lambda timeout: True)
         made = samples(steps)
         sink.write(made[:2])
         sink.write(made[2:])

@@ -395,11 +395,11 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     [
         ("demo", "demo"),
         ("a/b", "a/b"),
-        ("../../etc", "etc"),
-        ("/abs", "abs"),
-        ("..", "run"),
-        ("", "run"),
-        ("a\0b:", "a_b_"),
+        ("../../etc", "etc-74ccf3"),
+        ("/abs", "abs-e802dc"),
+        ("..", "run-5ec1f7"),
+        ("", "run-e3b0c4"),
+        ("a\0b:", "a_b_-e1a163"),
     ],
 )
 def test_the_default_directory_stays_in_runs(
@@ -407,6 +407,7 @@ def test_the_default_directory_stays_in_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sink = tensorboard.open_sink(None, manifest_of("a.weight", name=name))
+    sink.write([Sample(1, 1, 0.0, {"rwc": np.array([0.5])})])
     sink.close()
     assert sink.recording_directory == tmp_path / "runs" / place
     assert event_files(tmp_path / "runs" / place)

@@ -98,8 +98,8 @@ def test_a_third_partys_tracker_is_found_by_its_entry_point(
         "def accepts(target): return False\n"
         "def recognises(path): return False\n"
         "class Sink:\n"
-        "    name, recording_directory, reference = 'other', None, None\n"
-        "    def bind(self, directory): self.home = directory\n"
+        "    name, recording_directory, reference, recording_label = 'other', None, None, ''\n"
+        "    def bind(self, directory, *_): self.home = directory\n"
         "    def write(self, samples): LOG.extend(samples)\n"
         "    def close(self): pass\n"
         "def open_sink(target, manifest): return Sink()\n"
@@ -118,9 +118,9 @@ def test_a_third_partys_tracker_is_found_by_its_entry_point(
 
 def test_a_sink_opened_before_one_that_fails_is_closed_again(tmp_path: Path) -> None:
     class Sink:
-        name, recording_directory, reference, closed = "mine", None, None, False
+        name, recording_directory, recording_label, reference, closed = "mine", None, "", None, False
 
-        def bind(self, directory: Path) -> None: ...
+        def bind(self, directory: Path, *_: object) -> None: ...
 
         def write(self, samples: object) -> None: ...
 

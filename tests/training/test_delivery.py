@@ -19,7 +19,7 @@ SUMS = ("abs_change", "abs_previous")
 
 class Collecting:
     name = "collecting"
-    recording_directory = None
+    recording_directory, recording_label = None, ""
     reference = None
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Collecting:
         self.go.set()
         self.closed = False
 
-    def bind(self, directory: Path) -> None:
+    def bind(self, directory: Path, *_: object) -> None:
         self.recording = directory
 
     def write(self, samples: list[Sample]) -> None:

@@ -18,14 +18,14 @@ SUMS = ("abs_change", "abs_previous")
 
 
 class Sink:
-    name, reference = "mine", "mine:one"
+    name, reference, recording_label = "mine", "mine:one", ""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.recording_directory = directory
         self.bound: list[Path] = []
         self.closed = 0
 
-    def bind(self, directory: Path) -> None:
+    def bind(self, directory: Path, *_: object) -> None:
         self.bound.append(directory)
 
     def write(self, samples: Sequence[Sample]) -> None:

@@ -136,13 +136,12 @@ def test_steps_go_on_from_a_checkpoint(model: nn.Sequential, train: Train, windo
         with wstrack.watch(model, every=5, name="mine", window=window, start=start) as watcher:
             train(model, optimizer, 9)
         assert watcher.steps == start + 9
-    run = wstrack.pull("tensorboard:runs/mine")
-    assert run.series["rwc"].index.tolist() == [5, 10, 15, 20]
-    assert not run.completeness.notes
-    recorded = watcher.run()
-    assert recorded.steps.tolist() == [5, 10, 15, 20]
-    spans = [5, 5, 2, 5] if window == "interval" else [1, 1, 1, 1]  # 15 was measured from the checkpoint on
-    assert recorded.intervals.tolist() == spans
+    for run in (wstrack.pull("tensorboard:runs/mine"), watcher.run()):
+        # 10, 15 and 20 were of the branch that was given up for the older checkpoint; 10 and 15 came anew.
+        assert run.series["rwc"].index.tolist() == [5, 10, 15]
+        assert run.intervals.tolist() == ([5, 2, 5] if window == "interval" else [1, 1, 1])
+        assert "training went on from" in "".join(run.completeness.notes)
+        assert run.completeness.missing == 0
 
 
 @pytest.mark.parametrize("start", [-1, 1.5, True, "3"])
@@ -325,13 +324,13 @@ class Sink:
     """A third party's sink, as `to` takes it."""
 
     name = "mine"
-    recording_directory = None
+    recording_directory, recording_label = None, ""
     reference = None
 
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def bind(self, directory: Path) -> None:
+    def bind(self, directory: Path, *_: object) -> None:
         self.recording = directory
 
     def write(self, samples: list) -> None:

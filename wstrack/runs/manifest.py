@@ -83,7 +83,7 @@ class Manifest:
                 facts=facts,
                 origin=origin,
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a wstrack manifest: {error!r}") from error
 
 

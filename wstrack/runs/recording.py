@@ -1,58 +1,60 @@
 """The recording: a run's raw sums, lossless, in small columnar files beside the tracker's own data.
 
-A recording is a folder. Each time a run is watched it gets a part of its own, so that a resumed run appends and two
-processes never write to one file. While training, a part is an Arrow stream (`0001.arrows`): every append is one whole
-batch, and a reader gets all of them whatever happened to the writer. Closed, it is an Arrow file (`0001.arrow`), which
-is read without decoding. The schema carries the manifest; a row is a sample; a column holds one raw sum
-of all layers in the manifest's order.
+A recording is a folder. Each time a run is watched it gets a part of its own (`part.py` says what stands in one), so
+that a resumed run appends and two processes never write to one file. While training, every append to a part is one
+whole batch, and a reader gets all of them whatever happened to the writer.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS, compute
+from wstrack.runs.locks import holder
 from wstrack.runs.manifest import Manifest
+from wstrack.runs.part import Contents, read_contents, read_header
 from wstrack.runs.run import Completeness, Run
 
 __all__ = [
     "FOLDER",
     "Part",
+    "being_written",
     "find_recordings",
     "last_step",
+    "number_of",
     "parts_in",
     "read_parts",
     "read_recording",
-    "schema",
-    "whole_batches",
+    "recorded_name",
 ]
 
 FOLDER = "wstrack-recording"
-MANIFEST, LOST = b"wstrack.manifest", b"wstrack.lost"
-_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # what an Arrow stream that was closed ends with
-
-
-def schema(manifest: Manifest, sums: Sequence[str]) -> pa.Schema:
-    """The columns of a part: what is known of each sample, then a raw sum of all layers each."""
-    samples = [("step", pa.int64()), ("interval", pa.int64()), ("time", pa.float64())]
-    return pa.schema([*samples, *((name, pa.list_(pa.float64(), len(manifest.layers))) for name in sums)])
+_NAME = re.compile(r"(\d+)(?:-\w+)?")  # of a part: its number, and a label where several machines write to one run
 
 
 def parts_in(folder: Path) -> list[Path]:
     """The files of a recording, in the order in which they were begun."""
-    parts = [part for part in folder.glob("*") if part.suffix in (".arrows", ".arrow") and part.stem.isdigit()]
+    parts = [part for part in folder.glob("*") if part.suffix in (".arrows", ".arrow") and _NAME.fullmatch(part.stem)]
     # While a part is being finished both may be there for a moment; the finished one counts.
     done = {part.stem for part in parts if part.suffix == ".arrow"}
-    return sorted(part for part in parts if part.suffix == ".arrow" or part.stem not in done)
+    there = (part for part in parts if part.suffix == ".arrow" or part.stem not in done)
+    return sorted(there, key=lambda part: (number_of(part), part.name))
+
+
+def number_of(part: Path) -> int:
+    """The how-manieth of its recording a part is."""
+    match = _NAME.fullmatch(part.stem)
+    return int(match[1]) if match else 0
 
 
 def find_recordings(path: Path) -> list[Path]:
@@ -64,15 +66,31 @@ def find_recordings(path: Path) -> list[Path]:
     return sorted(folder for folder in path.rglob(FOLDER) if parts_in(folder))
 
 
-def last_step(folder: Path) -> int:
-    """The last step of the recording in a folder, 0 if there is none to read."""
-    last = 0
-    for path in parts_in(folder):
-        # One that cannot be read is told of where it is read for its values.
+def last_step(folder: Path, layers: Set[str] | None = None) -> int:
+    """The last step of the recording in a folder, of these layers if they are named; 0 if there is none to read."""
+    stands, _ = _without_given_up([found for _, found in _whole(folder)[0]])
+    of_these = [
+        part for part in stands if layers is None or any(layer.name in layers for layer in part.header.manifest.layers)
+    ]
+    return max((int(part.steps.max()) for part in of_these if len(part.steps)), default=0)
+
+
+def recorded_name(folder: Path) -> str | None:
+    """The name of the run whose recording is in a folder; None if there is none to read."""
+    for part in reversed(parts_in(folder)):
         with contextlib.suppress(OSError, pa.ArrowException, ValueError):
-            _, table, _, _ = _read_part(path)
-            last = max(last, pc.max(table.column("step")).as_py() or 0)
-    return last
+            return read_header(part).manifest.name
+    return None
+
+
+def being_written(folder: Path, by: Literal["this process", "another"]) -> list[Manifest]:
+    """The manifests of what is being recorded in a folder now."""
+    found = []
+    for part in parts_in(folder):
+        if part.suffix == ".arrows" and holder(part) == by:
+            with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+                found.append(read_header(part).manifest)
+    return found
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ class Part:
         manifest: of the samples; its metrics are those of `values`.
         steps, intervals, times: one a sample.
         values, sums: by metric and by raw sum, float64 of shape (samples, layers).
-        lost: how many samples never came this far.
+        lacking: how many samples should be here and are not: lost, damaged, or deleted.
         notes: what the file is not.
     """
 
@@ -93,7 +111,7 @@ class Part:
     times: list[float]
     values: dict[str, NDArray[np.float64]]
     sums: dict[str, NDArray[np.float64]]
-    lost: int
+    lacking: int
     notes: tuple[str, ...]
 
 
@@ -122,40 +140,109 @@ def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run
 
 def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part], list[str]]:
     """The parts that can be read, and what is to say of those that cannot."""
-    parts: list[Part] = []
+    found, notes = _whole(folder)
+    if not found:
+        raise WstrackError(f"{folder} holds no recording that can be read" + "".join(f"; {note}" for note in notes))
+    lacking = _lacking([contents for _, contents in found])
+    kept, given_up = _without_given_up([contents for _, contents in found])
+    parts = [
+        _part(path, contents, lack, metrics) for (path, _), contents, lack in zip(found, kept, lacking, strict=True)
+    ]
+    return parts, [*notes, *given_up]
+
+
+def _whole(folder: Path) -> tuple[list[tuple[Path, Contents]], list[str]]:
+    """What is whole in each file of a recording, and what is to say of those that cannot be read."""
+    found: list[tuple[Path, Contents]] = []
     notes: list[str] = []
     for path in parts_in(folder):
         try:
-            manifest, table, lost, said = _read_part(path)
+            contents = read_contents(path)
+            there = _computable(contents.header.sums)
+            if not set(there) & set(contents.header.manifest.metrics):
+                raise ValueError(f"it lacks the sums behind {', '.join(contents.header.manifest.metrics)}")
         except (OSError, pa.ArrowException, ValueError) as error:
             notes.append(f"{path.name} cannot be read: {error}")
-            continue
-        parts.append(_part(manifest, table, lost, metrics, said))
-    if not parts:
-        raise WstrackError(f"{folder} holds no recording that can be read" + "".join(f"; {note}" for note in notes))
-    return parts, notes
+        else:
+            found.append((path, contents))
+    return found, notes
 
 
-def _part(
-    manifest: Manifest, table: pa.Table, lost: int, metrics: Sequence[str] | None, notes: tuple[str, ...]
-) -> Part:
-    there = _computable(table.column_names[3:])
+def _lacking(contents: Sequence[Contents]) -> list[int]:
+    """For each part, how many samples are missing up to its end, by how they are numbered and what was counted.
+
+    One watch may have begun several parts, which are numbered through: what is missing in all is told of its last.
+    """
+    lacking = [0] * len(contents)
+    watches: dict[object, list[int]] = {}
+    for place, part in enumerate(contents):
+        watches.setdefault(part.header.session or place, []).append(place)
+    for places in watches.values():
+        numbers = np.unique(np.concatenate([contents[place].numbers for place in places]))
+        headers = [contents[place].header for place in places]
+        offered = max((header.offered for header in headers if header.offered is not None), default=0)
+        numbered = max(offered, int(numbers[-1]) + 1 if len(numbers) else 0)
+        spoiled = sum(contents[place].spoiled for place in places)  # the last may be among them
+        lacking[places[-1]] = max(numbered - len(numbers), spoiled) + max(header.lost for header in headers)
+    return lacking
+
+
+def _without_given_up(contents: Sequence[Contents]) -> tuple[list[Contents], list[str]]:
+    """The parts without samples of a branch that was given up: training went on from an older checkpoint."""
+    kept, notes = [], []
+    for place, part in enumerate(contents):
+        layers = {layer.name for layer in part.header.manifest.layers}
+        later = [
+            other.header.after
+            for other in contents[place + 1 :]
+            if other.header.after is not None
+            and other.header.session != part.header.session
+            and layers & {layer.name for layer in other.header.manifest.layers}
+        ]
+        stands = part.steps <= min(later, default=np.iinfo(np.int64).max)
+        if not stands.all():
+            notes.append(
+                f"training went on from step {min(later)}: {int((~stands).sum())} samples of later steps, from before "
+                "that, are left out"
+            )
+        kept.append(part if stands.all() else part.where(stands))
+    return kept, notes
+
+
+def _part(path: Path, found: Contents, lacking: int, metrics: Sequence[str] | None) -> Part:
+    manifest, there = found.header.manifest, _computable(found.header.sums)
     for metric in metrics or ():
         if metric not in there:
             raise ValueError(f"metrics: {metric!r} was not recorded; there are {', '.join(there)}")
-    wanted = tuple(metrics or manifest.metrics)
-    sums = {name: _rows(table.column(name), len(manifest.layers)) for name in table.column_names[3:]}
+    wanted = tuple(metrics or (metric for metric in manifest.metrics if metric in there))
     numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
     return Part(
         manifest=replace(manifest, metrics=wanted),
-        steps=table.column("step").to_pylist(),
-        intervals=table.column("interval").to_pylist(),
-        times=table.column("time").to_pylist(),
-        values=compute(wanted, sums, numel),
-        sums=sums,
-        lost=lost,
-        notes=notes,
+        steps=found.steps.tolist(),
+        intervals=found.intervals.tolist(),
+        times=found.times.tolist(),
+        values=compute(wanted, found.sums, numel),
+        sums=found.sums,
+        lacking=lacking,
+        notes=tuple(_said(path, found, lacking)),
     )
+
+
+def _said(path: Path, found: Contents, lacking: int) -> list[str]:
+    said = []
+    damage = f"{found.left:,} bytes of it cannot be read" if found.left else "it ends with a whole batch"
+    if path.suffix == ".arrows":
+        said.append(f"{path.name} was not closed (the run is going on, or was killed): {damage}")
+    elif found.left or not found.ended:
+        said.append(f"{path.name} is not as it was written: {damage}")
+    if found.spoiled:
+        said.append(f"{found.spoiled} samples in {path.name} are not what was written, by their checksum")
+    if lacking:
+        said.append(f"{lacking} samples were lost, before they were recorded or since")
+    lacks = [metric for metric in found.header.manifest.metrics if metric not in _computable(found.header.sums)]
+    if lacks:
+        said.append(f"{path.name} lacks the sums behind {', '.join(lacks)}")
+    return said
 
 
 def _part_run(part: Part) -> Run:
@@ -167,73 +254,9 @@ def _part_run(part: Part) -> Run:
         part.values,
         intervals=part.intervals,
         sums=part.sums,
-        completeness=Completeness(received + part.lost * width, received),
+        completeness=Completeness(received + part.lacking * width, received),
     )
 
 
 def _computable(sums: Sequence[str]) -> list[str]:
     return [name for name, metric in METRICS.items() if set(metric.sums) <= set(sums)]
-
-
-def _rows(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
-    """(samples, width), a copy: a run keeps them, and would crash if somebody cut a mapped file meanwhile."""
-    return np.concatenate([np.empty(0), *(part.flatten().to_numpy() for part in column.chunks)]).reshape(-1, width)
-
-
-def _read_part(path: Path) -> tuple[Manifest, pa.Table, int, tuple[str, ...]]:
-    """The manifest, the samples and the number of lost samples of one part, and what is to say of it.
-
-    Raises:
-        OSError, pa.ArrowException, ValueError: it is no part of a recording, or was damaged.
-    """
-    table, left = (_read_file(path), 0) if path.suffix == ".arrow" else _read_stream(path)
-    metadata = table.schema.metadata or {}
-    if MANIFEST not in metadata:
-        raise ValueError("it carries no manifest")
-    manifest = Manifest.from_json(metadata[MANIFEST].decode())
-    sums = table.column_names[3:]
-    if not table.schema.equals(schema(manifest, sums)) or any(column.null_count for column in table.columns):
-        raise ValueError("its columns are not those of a recording")
-    there = _computable(sums)
-    lacking = [metric for metric in manifest.metrics if metric not in there]
-    if len(lacking) == len(manifest.metrics):
-        raise ValueError(f"it lacks the sums behind {', '.join(lacking)}")
-    lost = int(metadata.get(LOST, b"0"))
-    said = []
-    if path.suffix == ".arrows":
-        ending = f"{left:,} bytes after its last whole batch cannot be read" if left else "it ends with a whole batch"
-        said.append(f"{path.name} was not closed (the run is going on, or was killed): {ending}")
-    if lost:
-        said.append(f"{lost} samples were lost before they were recorded")
-    if lacking:
-        said.append(f"{path.name} lacks the sums behind {', '.join(lacking)}")
-    kept = tuple(metric for metric in manifest.metrics if metric in there)
-    return replace(manifest, metrics=kept), table, lost, tuple(said)
-
-
-def _read_file(path: Path) -> pa.Table:
-    """A finished part, which stays in the file until it is looked at."""
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
-        table = batches.read_all()
-    table.validate()  # what a file says of its numbers may point outside it
-    return table
-
-
-def whole_batches(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    """The batches of a part that is being written, or that nobody closed, up to the first that is not whole."""
-    with contextlib.suppress(pa.ArrowException, OSError):
-        for batch in stream:
-            batch.validate()
-            yield batch
-
-
-def _read_stream(path: Path) -> tuple[pa.Table, int]:
-    """Every whole batch of such a part, and how many bytes are left then."""
-    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        read, batches = file.tell(), []
-        for batch in whole_batches(stream):
-            batches.append(batch)
-            read = file.tell()
-        file.seek(read)
-        left = 0 if file.read(len(_END) + 1) in (b"", _END) else file.size() - read
-        return pa.Table.from_batches(batches, stream.schema), left

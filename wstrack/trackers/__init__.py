@@ -6,7 +6,7 @@ lacks (docs/third-party-tracker.md).
 
 from wstrack.trackers.contract import Attachment, Recorded, Sample, Sink, Source, Tracker, WritingTracker
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
-from wstrack.trackers.naming import layer_keys, run_folder
+from wstrack.trackers.naming import layer_keys, run_folder, run_home
 from wstrack.trackers.pushing import lacking
 from wstrack.trackers.registry import active, open_sinks, tracker, trackers, writer
 
@@ -26,6 +26,7 @@ __all__ = [
     "layer_of",
     "open_sinks",
     "run_folder",
+    "run_home",
     "tracker",
     "trackers",
     "wanted",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -93,10 +94,22 @@ class Sink(Protocol):
     recording_directory: Path | None
     """When opened: where this tracker's run keeps local files, to have the recording beside them; None if nowhere."""
 
-    def bind(self, directory: Path) -> None:
-        """Learn in which folder the recording (`wstrack.runs.recording.FOLDER`) really lies, to send it along.
+    recording_label: str
+    """When opened: what tells the recording's files from those of other sessions that the tracker puts into one folder
+    with them; "" where that cannot be."""
 
-        Called once, before the first sample. At `close()` the recording is finished.
+    def bind(self, directory: Path, manifest: Manifest, flush: Callable[[float], bool]) -> None:
+        """Begin. Called once, before the first sample; only now the tracker's run is written to.
+
+        Args:
+            directory: in which the recording (`wstrack.runs.recording.FOLDER`) lies, to send it along. At `close()` it
+                is finished.
+            manifest: of the samples: the one that the sink was opened with, but for what had to be told apart since.
+            flush: waits until every sample so far has come to `write`, or for so many seconds at most; whether they
+                have. For a tracker whose run the user may end before the watch.
+
+        Raises:
+            WstrackError: the tracker cannot be written to.
         """
 
     def write(self, samples: Sequence[Sample]) -> None:

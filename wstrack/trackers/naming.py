@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
-__all__ = ["layer_keys", "run_folder"]
+__all__ = ["RUNS", "layer_keys", "run_folder", "run_home"]
+
+RUNS = Path("runs")  # where runs go if nothing else is said, as with TensorBoard's own writer
+LONGEST_PART = 200  # bytes of a folder's name; most file systems take 255
 
 LONGEST_KEY = 250  # MLflow refuses longer metric names
 _UNSAFE = re.compile(r"[^\w\- :/]")  # what MLflow refuses in a name, and the dots that W&B's globs do not match
@@ -40,9 +44,34 @@ def layer_keys(layers: Sequence[str]) -> list[str]:
 def run_folder(name: str) -> Path:
     """A relative folder for a run's name, which is any text and must not lead anywhere else.
 
+    Where the folder cannot be called what the run is called, a short hash of the name keeps two runs apart.
+
     Example:
-        >>> run_folder("vision/resnet: 3").as_posix(), run_folder("../../etc").as_posix()
-        ('vision/resnet_ 3', 'etc')
+        >>> run_folder("vision/resnet-3").as_posix(), run_folder("../../etc").as_posix()
+        ('vision/resnet-3', 'etc-74ccf3')
     """
-    parts = [re.sub(r"[^\w\-. ]", "_", part)[:120] for part in name.split("/")]
-    return Path(*([part for part in parts if part.strip(". ")] or ["run"]))
+    parts = [re.sub(r"[^\w\-. ]", "_", part) for part in name.split("/")]
+    parts = [_short(part) for part in parts if part.strip(". ")] or ["run"]
+    if "/".join(parts) != name:
+        parts[-1] = f"{parts[-1]}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}"
+    return Path(*parts)
+
+
+def run_home(name: str) -> Path:
+    """The folder for a run of this name: the one that it has already, or a new one.
+
+    Another run's folder is not taken, whatever its name is on this file system; nor is that of a run of the same name
+    that another process is recording now.
+    """
+    from wstrack.runs.recording import FOLDER, being_written, recorded_name
+
+    for number in count(1):
+        home = RUNS / run_folder(name if number == 1 else f"{name}-{number}")
+        if not being_written(home / FOLDER, "another") and recorded_name(home / FOLDER) in (None, name):
+            break
+    return home
+
+
+def _short(part: str) -> str:
+    """As much of a folder's name as may be, in bytes."""
+    return part.encode()[:LONGEST_PART].decode(errors="ignore")

@@ -145,8 +145,7 @@ class Measurement:
             # The other ranks have theirs, and must not be left waiting.
             sums = torch.full(self._shape, torch.nan, device="cpu")
         try:
-            if step > self.last_step:  # or else it is trained again, from an older checkpoint
-                self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
         except Exception as error:  # noqa: BLE001  as above
             self._fail(steps, error)
         self._since, self._skipped_since = step, skipped

@@ -6,26 +6,27 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from wstrack.errors import WstrackError
 from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
-from wstrack.runs.recording import FOLDER, last_step
+from wstrack.runs.recording import FOLDER, being_written, last_step, recorded_name
 from wstrack.trackers.contract import Sink
-from wstrack.trackers.naming import run_folder
-from wstrack.trackers.registry import open_sinks
+from wstrack.trackers.naming import RUNS, run_home
+from wstrack.trackers.registry import folder_in, name_in, open_sinks
 from wstrack.training.delivery import Delivery
 from wstrack.training.processes import announce
 from wstrack.training.ranks import Ranks
 
-__all__ = ["RUNS", "Opened", "open_delivery"]
+__all__ = ["Opened", "open_delivery"]
 
 log = logging.getLogger("wstrack")
 
-RUNS = Path("runs")  # where runs go if nothing else is said, as with TensorBoard's own writer
 _names: set[str] = set()  # made up in this process
 _lock = threading.Lock()
 
@@ -56,6 +57,7 @@ def open_delivery(
     ranks: Ranks | None,
     shards: Sequence[LocalShard],
     settings: Mapping[str, object],
+    start: int | None = None,
 ) -> Opened:
     """Open the trackers that `to` stands for (see `wstrack.watch`) and the recording; with ranks, on the first of them.
 
@@ -66,60 +68,133 @@ def open_delivery(
         ranks: those who open this together, see `wstrack.training.ranks`.
         shards: what this process holds of the layers.
         settings: what `watch` was called with, and must be alike on all ranks.
+        start: see `wstrack.watch`.
 
     Raises:
         ValueError, TypeError, WstrackError: as `open_sinks`, `Recorder` and `Ranks`; what was opened is closed again.
     """
     if ranks is None:
         manifest = replace(manifest, name=manifest.name or _fresh_name(str(manifest.origin["model"])))
-        sinks, recorder, last = _open(to, manifest, sums)
+        begun = _open(to, manifest, sums, start)
         announce(manifest.layers)
-        return Opened(Delivery(manifest, sums, recorder, sinks), manifest.name, recorder.folder, last)
+        return Opened(begun.delivery(sums), begun.manifest.name, begun.recorder.folder, begun.last)
 
-    opened: list[tuple[Manifest, list[Sink], Recorder]] = []
+    opened: list[_Begun] = []
 
     def tell(layers: tuple[Layer, ...]) -> Mapping[str, Any]:
-        whole = replace(
+        asked = replace(
             manifest,
             name=manifest.name or _fresh_name(str(manifest.origin["model"])),
             layers=layers,
             origin={**manifest.origin, "ranks": len(ranks.ranks)},
         )
-        sinks, recorder, last = _open(to, whole, sums)
-        opened.append((whole, sinks, recorder))
-        return {"name": whole.name, "folder": str(recorder.folder), "last": last}
+        opened.append(_open(to, asked, sums, start))
+        return {"name": asked.name, "folder": str(opened[0].recorder.folder), "last": opened[0].last}
 
     ranks.offer(manifest.layers, shards, settings)
     try:
         plan = ranks.plan(tell)
         ranks.connect(plan)
     except BaseException:
-        for _, sinks, recorder in opened:
-            _close(sinks, recorder)
+        for begun in opened:
+            _close(begun.sinks, begun.recorder)
         raise
-    whole, writing, recording = opened[0] if opened else (replace(manifest, layers=plan.layers), [], None)
-    delivery = Delivery(whole, sums, recording, writing, ranks)
+    elsewhere = replace(manifest, layers=plan.layers)
+    delivery = opened[0].delivery(sums, ranks) if opened else Delivery(elsewhere, sums, None, [], ranks)
     return Opened(delivery, plan.told["name"], Path(plan.told["folder"]), plan.told["last"])
 
 
-def _open(to: object, manifest: Manifest, sums: Sequence[str]) -> tuple[list[Sink], Recorder, int]:
-    """The sinks, the recorder, and the last step that is recorded already."""
-    sinks = open_sinks(to, manifest)
-    home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
-    folder = (home or RUNS / run_folder(manifest.name)).absolute() / FOLDER
-    for sink in sinks:
-        sink.bind(folder.parent)
-    # What is read from the recording can then still name the run as its trackers do.
-    references = [sink.reference for sink in sinks if sink.reference]
-    last = last_step(folder)
-    if last:
-        log.warning("%s is there already: it goes on after step %d", folder.parent, last)
-    try:
-        recorder = Recorder(folder, replace(manifest, origin={**manifest.origin, "references": references}), sums)
-    except BaseException:
-        _close(sinks, None)
-        raise
-    return sinks, recorder, last
+@dataclass
+class _Begun:
+    """What is open before there is a delivery: the manifest as it is written, and the last step that was recorded."""
+
+    manifest: Manifest
+    sinks: list[Sink]
+    recorder: Recorder
+    last: int
+    delivering: list[Delivery] = field(default_factory=list)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every sample so far has come to the sinks."""
+        return all(delivery.flush(timeout) for delivery in self.delivering)
+
+    def delivery(self, sums: Sequence[str], ranks: Ranks | None = None) -> Delivery:
+        """What delivers to all of it."""
+        self.delivering = [Delivery(self.manifest, sums, self.recorder, self.sinks, ranks)]
+        return self.delivering[0]
+
+
+class _TakenError(WstrackError):
+    """Another process is recording in the folder."""
+
+
+def _open(to: object, manifest: Manifest, sums: Sequence[str], start: int | None) -> _Begun:
+    """The sinks and the recorder, open."""
+    while True:
+        sinks = open_sinks(to, manifest)
+        recorder = None
+        try:
+            home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
+            folder = (home or run_home(manifest.name)).absolute() / FOLDER
+            _refuse_if_taken(folder, manifest, named=folder_in(to) is not None and manifest.name != name_in(to))
+            beside = being_written(folder, "this process")
+            whole = _told_apart(manifest, beside)
+            last = last_step(folder, {layer.name for layer in whole.layers} if beside else None)
+            after = None if not last else last if start is None else start
+            if after is not None:
+                log.warning("%s is there already: it goes on after step %d", folder.parent, after)
+            # What is read from the recording can then still name the run as its trackers do.
+            references = [sink.reference for sink in sinks if sink.reference]
+            whole = replace(whole, origin={**whole.origin, "references": references, "after": after})
+            label = next((sink.recording_label for sink in sinks if sink.recording_label), "")
+            recorder = Recorder(folder, whole, sums, after=after, label=label)
+            if recorder.came_second():
+                recorder.discard()
+                _refuse_if_taken(folder, manifest, named=False)
+            begun = _Begun(whole, sinks, recorder, last)
+            for sink in sinks:
+                sink.bind(folder.parent, whole, begun.flush)
+        except BaseException as error:
+            _close(sinks, recorder)
+            if isinstance(error, _TakenError) and folder_in(to) is None and folder.is_relative_to(RUNS.absolute()):
+                continue  # by its name alone, and a moment before: there is another folder for this run
+            raise
+        return begun
+
+
+def _refuse_if_taken(folder: Path, manifest: Manifest, *, named: bool) -> None:
+    """See that a folder is not another run's; one that was chosen by the run's name is not, unless just now."""
+    for other in being_written(folder, "another"):
+        raise _TakenError(
+            f"{folder.parent} is being written by another process (run {other.name!r}, begun "
+            f"{other.origin.get('started', 'before')}); give this run a folder or a name of its own (to=, name=)"
+        )
+    before = recorded_name(folder) if named else None
+    if before not in (None, manifest.name):
+        raise WstrackError(
+            f"{folder.parent} holds run {before!r}, and this one is {manifest.name!r}; give it a folder of its own "
+            "(to=), or the other's name (name=) to go on with that"
+        )
+
+
+def _told_apart(manifest: Manifest, beside: Sequence[Manifest]) -> Manifest:
+    """The manifest with layers that no other model has that this process watches in the same run."""
+    taken = {layer.name for other in beside for layer in other.layers}
+    if not taken & {layer.name for layer in manifest.layers}:
+        return manifest
+    model = str(manifest.origin.get("model", "model"))
+    prefixes = (f"{model}." if number == 1 else f"{model}-{number}." for number in count(1))
+    prefix = next(each for each in prefixes if not taken & {f"{each}{layer.name}" for layer in manifest.layers})
+    log.warning(
+        "another model is watched in this run, with layers of the same names; those of this %s are called %s...",
+        model,
+        prefix,
+    )
+    layers = (
+        replace(layer, name=prefix + layer.name, aliases=tuple(prefix + alias for alias in layer.aliases))
+        for layer in manifest.layers
+    )
+    return replace(manifest, layers=tuple(layers))
 
 
 def _close(sinks: Sequence[Sink], recorder: Recorder | None) -> None:

@@ -169,7 +169,13 @@ def _begin(
         origin = {**_origin(model), "meter": meter.backends(), "snapshot": settings.snapshot}
         manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, settings.facts, origin)
         opened = open_delivery(
-            to, manifest, settings.sums, ranks=ranks, shards=shards, settings=settings.alike_on_all_ranks()
+            to,
+            manifest,
+            settings.sums,
+            ranks=ranks,
+            shards=shards,
+            settings=settings.alike_on_all_ranks(),
+            start=settings.start,
         )
         measured = Measurement(
             meter,

@@ -31,7 +31,7 @@ def push(address: str, recorded: Recorded) -> int:
     total = {sample.step for sample in recorded.samples} | set(logged.steps.tolist() if logged else ())
     before = len(total) - len(missing)
     sink = MlflowSink(run.id, recorded.manifest, uri=place.uri, before=before, timeout=math.inf)
-    sink.bind(recorded.folder.parent)
+    sink.bind(recorded.folder.parent, recorded.manifest)
     sink.write(missing)
     sink.close()
     return len(missing)

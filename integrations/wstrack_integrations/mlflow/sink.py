@@ -51,18 +51,23 @@ class MlflowSink:
         required()
         self._uri = uri or tracking_uri()  # as it is now: the user may set another later
         self._timeout = timeout
-        self._metrics = manifest.metrics
-        self._keys = layer_keys([layer.name for layer in manifest.layers])
         self._samples, self._before = 0, before
         self._own = run_id is None
         self.recording_directory: Path | None = None
+        self.recording_label = ""
         self._recording: Path | None = None
-        self._within("opened", lambda: self._open(run_id, manifest))
+        self._manifest, self._begun = manifest, False
+        self._within("opened", lambda: self._open(run_id, manifest.name))
         self.reference = f"{SCHEME}{self._run}"
 
-    def bind(self, directory: Path) -> None:
-        """Upload the recording in this folder, unless it is among the run's artifacts already."""
+    def bind(self, directory: Path, manifest: Manifest, flush: Callable[[float], bool] | None = None) -> None:
+        """Say what is to come; at the end, the recording in this folder is uploaded, unless it lies there already.
+
+        Raises:
+            WstrackError: MLflow cannot be reached or refuses.
+        """
         self._recording = directory
+        self._within("opened", lambda: self._begin(manifest))
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Log these samples, the values as float64; an infinity becomes the largest float64.
@@ -70,6 +75,8 @@ class MlflowSink:
         Raises:
             WstrackError: MLflow cannot be reached or refuses.
         """
+        if not self._begun:
+            self._begin(self._manifest)
         self._samples += len(samples)
         points = (point for sample in samples for point in self._points(sample))
         while batch := list(islice(points, BATCH)):
@@ -83,12 +90,12 @@ class MlflowSink:
         """
         self._within("closed", self._close)
 
-    def _open(self, run_id: str | None, manifest: Manifest) -> None:
+    def _open(self, run_id: str | None, name: str) -> None:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(self._uri)
         self._server = Server(self._uri) if self._uri.startswith(("http://", "https://")) else None
-        self._run = self._new_run(manifest.name) if run_id is None else run_id
+        self._run = self._new_run(name) if run_id is None else run_id
         run = self._server.run(self._run) if self._server else None
         if run is None:
             stored = self._client.get_run(self._run)
@@ -99,11 +106,15 @@ class MlflowSink:
             self._before = int(tags.get(SAMPLES, 0))
         elif self._before is None:  # an earlier sink was not closed and left no count
             self._before = len({point.step for point in self._client.get_metric_history(self._run, INTERVAL)})
-        self._client.log_text(self._run, manifest.to_json(), f"{FOLDER}/{MANIFEST}")
-        self._log(tags={METRICS: ",".join(manifest.metrics), CLOSED: "false"})
         # Where the artifacts are files of this machine, the recording is one of them from the start.
         local = local_path(artifacts)
         self.recording_directory = local / FOLDER if local else None
+
+    def _begin(self, manifest: Manifest) -> None:
+        self._manifest, self._begun = manifest, True
+        self._keys = layer_keys([layer.name for layer in manifest.layers])
+        self._client.log_text(self._run, manifest.to_json(), f"{FOLDER}/{MANIFEST}")
+        self._log(tags={METRICS: ",".join(manifest.metrics), CLOSED: "false"})
 
     def _new_run(self, name: str) -> str:
         from mlflow.tracking.fluent import _get_experiment_id  # the one that `mlflow.set_experiment` chose
@@ -119,7 +130,7 @@ class MlflowSink:
         """Key, value, time in milliseconds and step; the interval first, so that a sample cut off is seen to be."""
         when = round(sample.time * 1000)
         yield INTERVAL, float(sample.interval), when, sample.step
-        for metric in self._metrics:
+        for metric in self._manifest.metrics:
             for key, value in zip(self._keys, sample.values[metric].tolist(), strict=True):
                 yield f"{metric}/{key}", value, when, sample.step
 
@@ -137,10 +148,11 @@ class MlflowSink:
         self._guarded(lambda: self._client.log_batch(self._run, metrics=entities, tags=labels))
 
     def _close(self) -> None:
-        self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
-        folder = self._recording and self._recording / RECORDING
-        if folder and folder.is_dir() and self._recording != self.recording_directory:
-            self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
+        if self._begun:
+            self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
+            folder = self._recording and self._recording / RECORDING
+            if folder and folder.is_dir() and self._recording != self.recording_directory:
+                self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
         if not self._own:
             return
         if self._server:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wstrack.trackers.naming import run_folder
+from wstrack.trackers.naming import run_home
 from wstrack.trackers.pushing import lacking
 from wstrack_integrations.tensorboard.attach import attach
 from wstrack_integrations.tensorboard.files import event_directories, holds
@@ -71,7 +71,7 @@ def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
         1          0.25
     """
     if target is None:
-        return TensorBoardSink("runs" / run_folder(manifest.name), manifest)
+        return TensorBoardSink(run_home(manifest.name), manifest)
     if isinstance(target, (str, Path)):
         return TensorBoardSink(Path(target), manifest)
     if accepts(target):

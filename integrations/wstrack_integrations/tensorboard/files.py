@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
+from wstrack.runs.files import looks_like
 from wstrack_integrations.tensorboard.events import EventFile, parse_events
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _files(place: Path) -> list[Path]:
 
 
 def holds(place: Path, text: str) -> bool:
-    """Whether one of the event files at `place` has `text` in its first records; the rest is not read."""
+    """Whether one of the event files at `place` has `text` in its first bytes; the rest is not read."""
     for path in _files(place):
         try:
             with path.open("rb") as file:
@@ -88,15 +89,47 @@ class EventFiles:
         """Every tag with numbers, in order of first appearance."""
         return dict.fromkeys(tag for content in self.contents.values() for tag in content.scalars)
 
+    def others(self) -> set[str]:
+        """Every tag with something else."""
+        return {tag for content in self.contents.values() for tag in content.others}
+
+    def unreadable(self) -> str:
+        """What could not be read, for a message."""
+        return "".join(f"; {note}" for note in self.notes[:5]) + ("; ..." if len(self.notes) > 5 else "")
+
+    def purged(self) -> EventFiles:
+        """Without what counts no more since logging began anew in a later file; see `EventFile.starts`."""
+        contents = dict(self.contents)
+        count = sum(content.purged for content in contents.values())
+        names = list(contents)
+        for place, name in enumerate(names):
+            for step in contents[name].starts:
+                for earlier in names[:place]:
+                    scalars = {}
+                    for tag, points in contents[earlier].scalars.items():
+                        stand = points.steps < step
+                        count += int((~stand).sum())
+                        scalars[tag] = points.where(stand)
+                    contents[earlier] = replace(contents[earlier], scalars=scalars)
+        if not count:
+            return self
+        note = f"{count} values are left out: logging began anew at an earlier step (purge_step)"
+        return EventFiles(contents, [*self.notes, note])
+
 
 def load(place: Path) -> EventFiles:
     """All event files at `place`."""
     contents, notes = {}, []
     for path in _files(place):
         try:
-            contents[path.name] = parse_events(path.read_bytes())
+            data = path.read_bytes()
         except OSError as error:
             notes.append(f"{path.name}: cannot be read ({error.strerror})")
+            continue
+        if said := looks_like(data):
+            notes.append(f"{path.name}: cannot be read: {said}")
+        else:
+            contents[path.name] = parse_events(data)
     for name, content in contents.items():
         notes.extend(f"{name}: {note}" for note in content.notes)
     return EventFiles(dict(sorted(contents.items(), key=lambda item: (item[1].time, item[0]))), notes)

@@ -22,6 +22,10 @@ class Points:
     steps: NDArray[np.int64]
     numbers: NDArray[np.float64]
 
+    def where(self, stand: NDArray[np.bool_]) -> Points:
+        """Those for which `stand` is true."""
+        return Points(self.steps[stand], self.numbers[stand])
+
 
 def joined(pieces: Sequence[Points]) -> Points:
     """The points of one tag over several files, in their order."""

@@ -6,29 +6,34 @@ all little-endian.
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from google_crc32c import value as crc32c
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HEAD", "intact", "records"]
+__all__ = ["HEAD", "records"]
 
 HEAD = 12
 """Bytes of a record before its payload."""
 
 
 def records(data: bytes, notes: list[str]) -> Iterator[tuple[int, int]]:
-    """Where each payload starts and ends; goes on behind a damaged place, and notes it."""
+    """Where each payload starts and ends that has the right checksum; goes on behind a damaged place, and notes it."""
     at, length = 0, _length(data[:HEAD])
     while at < len(data):
         if length is not None:
             start, end = at + HEAD, at + HEAD + length
-            ahead = _length(data[end + 4 : end + 4 + HEAD])
-            # A record with a good one behind it is whole; at the end of the file or before a gap its own sum decides.
-            if ahead is not None or intact(data, start, end):
+            whole, ahead = _is_intact(data, start, end), _length(data[end + 4 : end + 4 + HEAD])
+            if whole:
                 yield start, end
+            if whole or ahead is not None:
+                if not whole:
+                    notes.append(f"the record at byte {at} is corrupt and was left out")
                 at, length = end + 4, ahead
                 continue
         found = _next_record(data, at + 1)
@@ -45,13 +50,23 @@ def records(data: bytes, notes: list[str]) -> Iterator[tuple[int, int]]:
             return
 
 
+_NOT_ZERO = re.compile(rb"[^\0]")
+
+
 def _next_record(data: bytes, at: int) -> int | None:
     """The first offset, `at` or later, of a record with both checksums right."""
     # A message has less than 2 GiB, so the upper half of its length is zero: only such places need a look.
     while (zeros := data.find(b"\0\0\0\0", at + 4)) >= 0:
         at = zeros - 4
-        length = _length(data[at : at + HEAD])
-        if length is not None and intact(data, at + HEAD, at + HEAD + length):
+        head = data[at : at + HEAD]
+        if not any(head):  # in a hole, where no head can be
+            behind = _NOT_ZERO.search(data, at)
+            if behind is None:
+                return None
+            at = max(at + 1, behind.start() - HEAD + 1)
+            continue
+        length = _length(head)
+        if length is not None and _is_intact(data, at + HEAD, at + HEAD + length):
             return at
         at += 1
     return None
@@ -66,27 +81,12 @@ def _length(head: bytes) -> int | None:
     return int(length) if checksum == _masked_crc32c(head[:8]) else None
 
 
-def intact(data: bytes, start: int, end: int) -> bool:
+def _is_intact(data: bytes, start: int, end: int) -> bool:
     """Whether the checksum behind the payload data[start:end] is that of the payload."""
     checksum = data[end : end + 4]
     return len(checksum) == 4 and int.from_bytes(checksum, "little") == _masked_crc32c(data[start:end])
 
 
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_CRC_TABLE = _crc_table()
-
-
 def _masked_crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    crc = crc32c(data)
+    return int(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -19,7 +19,7 @@ from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
 from wstrack_integrations.tensorboard.summaries import text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tensorboard.compat.proto.event_pb2 import Event
@@ -39,32 +39,43 @@ class TensorBoardSink:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        directory = directory.absolute()
-        self.recording_directory: Path | None = directory
-        self.reference = f"{SCHEME}{directory}"
-        self._metrics = manifest.metrics
-        self._samples = 0
+        self._Event, self._Summary, self._RecordWriter = Event, Summary, RecordWriter
+        self._directory = directory.absolute()
+        self.recording_directory: Path | None = self._directory
+        self.recording_label = ""
+        self.reference = f"{SCHEME}{self._directory}"
+        self._manifest = manifest
+        self._writer: RecordWriter | None = None
+        self._offered = 0
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._directory, os.W_OK):
+                raise PermissionError(None, "it is read-only")
+        except (OSError, ValueError) as error:
+            raise self._cannot(error) from error
+
+    def bind(self, directory: Path, manifest: Manifest, flush: Callable[[float], bool] | None = None) -> None:
+        """Begin the event file; what lies in this run's directory needs no sending.
+
+        Raises:
+            WstrackError: the file cannot be written to.
+        """
+        self._manifest = manifest
         keys = layer_keys([layer.name for layer in manifest.layers])
         # Made once and filled anew for each sample: building thousands of messages costs more than their numbers.
         tags = [INTERVAL, *(f"{metric}/{key}" for metric in manifest.metrics for key in keys)]
-        self._event = Event(summary=Summary(value=[Summary.Value(tag=tag) for tag in tags]))
+        self._event = self._Event(summary=self._Summary(value=[self._Summary.Value(tag=tag) for tag in tags]))
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if not os.access(directory, os.W_OK):
-                raise PermissionError(None, "it is read-only")
-            name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
             # Not tensorboard's EventFileWriter: it writes on a thread of its own, which dies at the first full disk.
-            self._writer = RecordWriter((directory / name).open("xb"))
-        except (OSError, ValueError) as error:
-            raise WstrackError(f"cannot write to {str(directory)!r}: {getattr(error, 'strerror', error)}") from error
+            self._writer = self._RecordWriter((self._directory / name).open("xb"))
+        except OSError as error:
+            raise self._cannot(error) from error
         content = manifest.to_json().encode(errors="backslashreplace")  # a lone surrogate, as JSON writes it
         layout = _layout(manifest, keys)
         about = [text(MANIFEST, "wstrack", content), text("custom_scalars__config__", "custom_scalars", layout)]
-        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._add(Event(wall_time=time.time(), summary=Summary(value=about)))
-
-    def bind(self, directory: Path) -> None:
-        """Nothing: what lies in this run's directory needs no sending."""
+        self._add(self._Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._add(self._Event(wall_time=time.time(), summary=self._Summary(value=about)))
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Write and flush these samples; values are rounded to float32.
@@ -72,32 +83,39 @@ class TensorBoardSink:
         Raises:
             WstrackError: the file cannot be written to.
         """
+        self._offered += len(samples)  # also those that then cannot be written
+        if self._writer is None:
+            self.bind(self._directory, self._manifest)
         for sample in samples:
             numbers = [float(sample.interval)]
-            for metric in self._metrics:
+            for metric in self._manifest.metrics:
                 numbers.extend(sample.values[metric].tolist())
             self._event.wall_time, self._event.step = sample.time, sample.step
             for value, number in zip(self._event.summary.value, numbers, strict=True):
                 value.simple_value = number
             self._add(self._event)
-            self._samples += 1
 
     def close(self) -> None:
         """Write down how many samples there should be, and close the file."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        count = json.dumps({"samples": self._samples}).encode()
-        summary = Summary(value=[text(CLOSED, "wstrack", count)])
-        self._add(Event(wall_time=time.time(), step=self._event.step, summary=summary))
-        self._writer.close()
+        if self._writer is None:
+            return
+        count = json.dumps({"samples": self._offered}).encode()
+        summary = self._Summary(value=[text(CLOSED, "wstrack", count)])
+        try:
+            self._add(self._Event(wall_time=time.time(), step=self._event.step, summary=summary))
+        finally:
+            self._writer.close()
 
     def _add(self, event: Event) -> None:
+        assert self._writer is not None
         try:
             self._writer.write(event.SerializeToString())
             self._writer.flush()
         except OSError as error:
-            raise WstrackError(f"cannot write to {str(self.recording_directory)!r}: {error.strerror}") from error
+            raise self._cannot(error) from error
+
+    def _cannot(self, error: Exception) -> WstrackError:
+        return WstrackError(f"cannot write to {str(self._directory)!r}: {getattr(error, 'strerror', None) or error}")
 
 
 def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:

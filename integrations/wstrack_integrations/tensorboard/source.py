@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
+from wstrack.runs.gaps import lost_between
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
@@ -32,6 +33,7 @@ __all__ = ["CLOSED", "INTERVAL", "MANIFEST", "TensorBoardSource"]
 INTERVAL = "wstrack/interval"
 MANIFEST = "wstrack/manifest"
 CLOSED = "wstrack/closed"
+MOST = 2**53  # steps that a number may tell apart
 
 
 class TensorBoardSource:
@@ -72,16 +74,22 @@ class TensorBoardSource:
         if pattern is None:
             place = only(address, [place for place in places if holds(place, MANIFEST)])
             if place is None:
+                unread = "".join(load(place).unreadable() for place in places[:5])
                 raise WstrackError(
                     f"{address} holds event files, but nothing that wstrack logged; to read other series pass match= "
-                    "(--match), a regular expression with a group for the layer, such as 'grad_norm/(?P<layer>.+)'"
+                    f"(--match), a regular expression with a group for the layer, such as "
+                    f"'grad_norm/(?P<layer>.+)'{unread}"
                 )
             return _watched_run(place, load(place), metrics)
         loaded: dict[Path, EventFiles] = {}
         tags: set[str] = set()
+        others: set[str] = set()
+        unread = ""
         for place in places:
-            files = load(place)
+            files = load(place).purged()
             tags.update(files.tags())
+            others.update(files.others())
+            unread = unread or files.unreadable()
             if any(layer_of(pattern, tag) for tag in files.tags()):
                 loaded[place] = files
                 if place == Path(address):
@@ -89,8 +97,11 @@ class TensorBoardSource:
         place = only(address, list(loaded))
         if place is None:
             some = ", ".join(map(repr, sorted(tags)[:5])) or "none"
+            fitting = [tag for tag in sorted(others) if layer_of(pattern, tag)]
+            only_others = f"; {fitting[0]!r} fits, but holds no numbers (a histogram, an image)" if fitting else ""
             raise WstrackError(
-                f"match={match!r} (--match) fits none of the {len(tags)} scalar tags in {address}: {some}"
+                f"match={match!r} (--match) fits none of the {len(tags)} scalar tags in {address}: {some}{only_others}"
+                f"{unread}"
             )
         return _matched_run(place, loaded[place], pattern, metrics)
 
@@ -106,13 +117,34 @@ class _Session:
     @property
     def samples(self) -> Points:
         """The interval of each sample in the file."""
-        return self.content.scalars.get(INTERVAL, joined([]))
+        found = self.content.scalars.get(INTERVAL, joined([]))
+        return found.where(np.abs(found.numbers) < MOST)  # another program may log under any tag
 
     @property
     def written(self) -> int | None:
         """How many samples the sink wrote; None if it was not closed."""
-        texts = self.content.texts.get(CLOSED)
-        return int(json.loads(texts[-1])["samples"]) if texts else None
+        try:
+            return int(json.loads(self.content.texts[CLOSED][-1])["samples"])
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            return None
+
+    def lost(self, elsewhere: Sequence[NDArray[np.int64]]) -> int:
+        """How many samples are not in the file, by what the sink counted and by the intervals of those that are.
+
+        Those that stand in the gaps by now, for they were pushed, are not lost.
+        """
+        samples, about = self.samples, self.manifest
+        gaps, left = (
+            lost_between(
+                samples.steps,
+                samples.numbers.astype(np.int64),
+                every=about.every,
+                window=about.window,
+                elsewhere=np.concatenate([np.empty(0, np.int64), *filling]),
+            )
+            for filling in ([], elsewhere)
+        )
+        return max((self.written or 0) - len(samples.steps), gaps) - (gaps - left)
 
 
 def _sessions(files: EventFiles) -> list[_Session]:
@@ -133,6 +165,11 @@ def _sessions(files: EventFiles) -> list[_Session]:
 def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) -> Run:
     """The run that sinks wrote: the outer join of its sessions, layers and metrics in order of first appearance."""
     sessions = _sessions(files)
+    if not sessions:
+        raise WstrackError(
+            f"{place}: what says which layers were watched cannot be read; to read the series by their tags pass "
+            f"match= (--match), such as 'rwc/(?P<layer>.+)'{files.unreadable()}"
+        )
     layers: dict[str, Layer] = {}
     for session in reversed(sessions):
         layers = {layer.name: layer for layer in session.manifest.layers} | layers
@@ -140,23 +177,36 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
     columns = {column: number for number, column in enumerate(product(chosen, layers))}
     pieces: list[list[Points]] = [[] for _ in columns]
     due: list[tuple[NDArray[np.int64], NDArray[np.intp]]] = []
+    kept: list[Points] = []
+    notes = list(files.notes)
     lost = 0
-    for session in sessions:
+    given_up = 0
+    for number, session in enumerate(sessions):
         names = [layer.name for layer in session.manifest.layers]
+        samples, until = session.samples, _given_up_after(session, sessions[number + 1 :])
+        stand = samples.steps <= until
+        given_up += int((~stand).sum())
         keys = dict(zip(names, layer_keys(names), strict=True))
         here = [column for column in product(session.manifest.metrics, names) if column in columns]
         for metric, name in here:
             points = session.content.scalars.get(f"{metric}/{keys[name]}")
             if points is not None:
-                pieces[columns[metric, name]].append(points)
-        due.append((session.samples.steps, np.array([columns[column] for column in here], np.intp)))
+                pieces[columns[metric, name]].append(points.where(points.steps <= until))
+        kept.append(samples.where(stand))
+        due.append((kept[-1].steps, np.array([columns[column] for column in here], np.intp)))
+        missing = session.lost([other.samples.steps for other in sessions if other is not session])
         if session.written is None:
-            files.notes.append(f"{session.file} was not closed (the run is going on, or was killed)")
-        elif (missing := session.written - len(session.samples.steps)) > 0:
+            notes.append(f"{session.file} was not closed (the run is going on, or was killed)")
+        if missing > 0:
             lost += missing * len(here)
-            files.notes.append(f"{session.file}: {missing} of the {session.written} samples written are not there")
-
-    intervals = joined([session.samples for session in sessions])
+            total = session.written or len(samples.steps) + missing
+            notes.append(f"{session.file}: {missing} of the {total} samples written are not there")
+    if given_up:
+        notes.append(
+            f"training went on from an older checkpoint: {given_up} samples of later steps, from before that, are left "
+            "out"
+        )
+    intervals = joined(kept)
     table = Table.of([joined(found) for found in pieces], also=intervals.steps)
     expected = table.logged.copy()
     for steps, numbers in due:
@@ -167,10 +217,22 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
         replace(sessions[-1].manifest, layers=tuple(layers.values()), metrics=tuple(chosen)),
         table.steps,
         {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
-        completeness=Completeness(int(expected.sum()) + lost, int(table.logged.sum()), (*files.notes, *table.notes)),
+        completeness=Completeness(int(expected.sum()) + lost, int(table.logged.sum()), (*notes, *table.notes)),
         intervals=pd.Series(intervals.numbers, index=index, dtype="int64"),
         origin=_origin(place, files) | {"closed": sessions[-1].written is not None},
     )
+
+
+def _given_up_after(session: _Session, later: Sequence[_Session]) -> int:
+    """The last step that stands of a session: training went on from there in a later one, of the same layers."""
+    layers = {layer.name for layer in session.manifest.layers}
+    found = [
+        int(after)
+        for other in later
+        if isinstance(after := other.manifest.origin.get("after"), int)
+        and layers & {layer.name for layer in other.manifest.layers}
+    ]
+    return min(found, default=2**63 - 1)
 
 
 def _matched_run(place: Path, files: EventFiles, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:

@@ -54,9 +54,9 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         at = stop
 
 
-def parse_event(data: bytes, start: int, end: int) -> tuple[float, int, list[tuple[int, int]]]:
-    """An Event's wall time, its step, and where its summaries lie."""
-    time, step, summaries = 0.0, 0, []
+def parse_event(data: bytes, start: int, end: int) -> tuple[float, int, list[tuple[int, int]], bool]:
+    """An Event's wall time, its step, where its summaries lie, and whether it says that logging began anew there."""
+    time, step, summaries, begins = 0.0, 0, [], False
     for key, at, stop in fields(data, start, end):
         if key == 0x09:
             (time,) = struct.unpack_from("<d", data, at)
@@ -64,7 +64,9 @@ def parse_event(data: bytes, start: int, end: int) -> tuple[float, int, list[tup
             step = varint(data, at)[0]
         elif key == 0x2A:
             summaries.append((at, stop))
-    return time, step, summaries
+        elif key == 0x3A:
+            begins |= any(field == 0x08 and varint(data, place)[0] == 1 for field, place, _ in fields(data, at, stop))
+    return time, step, summaries, begins
 
 
 @dataclass(frozen=True)

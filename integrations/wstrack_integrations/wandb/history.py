@@ -13,7 +13,8 @@ from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, wanted
 from wstrack.trackers.naming import layer_keys
-from wstrack_integrations.wandb.sink import CONFIG, INTERVAL, STEP
+from wstrack_integrations.wandb.about import Session, about_in, sessions_in
+from wstrack_integrations.wandb.sink import INTERVAL, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,31 @@ class History:
     finished: bool = True
     notes: Sequence[str] = ()
 
+    def by_step(
+        self, keys: Sequence[str], rows: NDArray[np.int64], steps: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], int, int]:
+        """The numbers under `keys` by step, (distinct steps, keys), the last where a step was logged again.
+
+        Args:
+            keys: which.
+            rows, steps: where there are samples, and at which steps.
+
+        Returns:
+            The numbers, NaN where there are none; how many there are; and how many of others they took the place of.
+        """
+        found, where = np.unique(steps, return_inverse=True)
+        place = np.full(len(self.steps), -1, dtype=np.int64)
+        place[rows] = where
+        matrix = np.full((len(found), len(keys)), np.nan, order="F")  # written by columns
+        received = there = 0
+        for number, key in enumerate(keys):
+            if key in self.columns:
+                at = place[self.columns[key].rows]
+                matrix[at[at >= 0], number] = self.columns[key].values[at >= 0]
+                received += len(np.unique(at[at >= 0]))
+                there += int((at >= 0).sum())
+        return matrix, received, there - received
+
     def matrix(self, keys: Sequence[str], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
         """The numbers under `keys` in `rows`, (rows, keys), NaN where there are none; and how many there are."""
         place = np.full(len(self.steps), -1, dtype=np.int64)
@@ -76,9 +102,9 @@ class History:
 
 def manifest_in(config: Mapping[str, Any]) -> Manifest | None:
     """The manifest that a sink left in a run's config."""
-    about = config.get(CONFIG)
+    about = about_in(config)
     try:
-        return Manifest.from_json(str(about["manifest"])) if isinstance(about, dict) and "manifest" in about else None
+        return None if about is None else Manifest.from_json(about["manifest"])
     except ValueError:
         return None
 
@@ -96,42 +122,63 @@ def run_of(history: History, metrics: Sequence[str] | None, match: str | None, p
 def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | None) -> Run:
     """The run that sinks wrote, whatever rows of others lie in between."""
     chosen = wanted(metrics, manifest.metrics)
-    names = [layer.name for layer in manifest.layers]
-    keys = layer_keys(names)
-    empty = Column(np.empty(0, np.int64), np.empty(0))
-    steps = history.columns.get(STEP, empty)
-    received = 0
-    values = {}
+    keys = layer_keys([layer.name for layer in manifest.layers])
+    notes = list(history.notes)
+    try:
+        sessions = sessions_in(about_in(history.config) or {})
+    except ValueError as error:
+        sessions = [Session()]
+        notes.append(str(error))
+    samples = history.columns.get(STEP, Column(np.empty(0, np.int64), np.empty(0)))
+    rows, steps = samples.rows, samples.values.astype(np.int64)
+    stands = _stands(history.steps[rows], steps, sessions)
+    if not stands.all():
+        notes.append(
+            f"training went on from an older checkpoint: {int((~stands).sum())} samples of later steps, from before "
+            "that, are left out"
+        )
+    rows, steps = rows[stands], steps[stands]
+    values, received, again = {}, 0, 0
     for metric in chosen:
-        values[metric], count = history.matrix([f"{metric}/{key}" for key in keys], steps.rows)
-        received += count
-    intervals, _ = history.matrix([INTERVAL], steps.rows)
-    sessions = history.config[CONFIG].get("sessions", [])
-    expected, notes = _expected(
-        sessions, len(steps.rows), len(names) * len(chosen), len(chosen) / len(manifest.metrics)
-    )
-    index = pd.Index(steps.values.astype(np.int64), name="step")
+        values[metric], count, twice = history.by_step([f"{metric}/{key}" for key in keys], rows, steps)
+        received, again = received + count, again + twice
+    if again:
+        notes.append(f"{again} values were logged at a step that was logged again later; the later ones stand")
+    width = len(keys) * len(chosen)
+    expected, said = _expected(sessions, len(samples.rows), width, len(chosen) / len(manifest.metrics))
+    expected -= again + width * int((~stands).sum())
+    intervals, *_ = history.by_step([INTERVAL], rows, steps)
+    index = pd.Index(np.unique(steps), name="step")
     return Run.from_values(
         replace(manifest, metrics=tuple(chosen)),
-        steps.values.astype(np.int64),
+        index.to_numpy(),
         values,
-        completeness=Completeness(max(expected, received), received, (*history.notes, *notes)),
+        completeness=Completeness(max(expected, received), received, (*notes, *said)),
         intervals=pd.Series(intervals.ravel(), index=index).dropna().astype("int64"),
-        origin={**history.origin, "closed": all(sessions)},
+        origin={**history.origin, "closed": all(session.samples is not None for session in sessions)},
     )
 
 
-def _expected(sessions: Sequence[Mapping[str, int]], rows: int, width: int, share: float) -> tuple[int, list[str]]:
+def _stands(rows: NDArray[np.int64], steps: NDArray[np.int64], sessions: Sequence[Session]) -> NDArray[np.bool_]:
+    """Which samples, by W&B's own step and their own, are not of a branch that was given up."""
+    stands = np.ones(len(steps), dtype=bool)
+    for session in sessions:
+        if session.after is not None and session.row is not None:
+            stands &= (rows >= session.row) | (steps <= session.after)
+    return stands
+
+
+def _expected(sessions: Sequence[Session], rows: int, width: int, share: float) -> tuple[int, list[str]]:
     """How many values there should be, by what the sinks counted, and why fewer are there."""
     notes = []
-    thinned = sum(session.get("thinned", 0) for session in sessions)
-    written = sum(session.get("samples", 0) for session in sessions)
-    expected = round(share * sum(session.get("values", 0) for session in sessions))
+    thinned = sum(session.thinned for session in sessions)
+    written = sum(session.samples or 0 for session in sessions)
+    expected = round(share * sum(session.values for session in sessions))
     if thinned:
         notes.append(
             f"{thinned} of {written} samples are not in the charts, which W&B wants thin; the recording has them"
         )
-    if not all(sessions):
+    if any(session.samples is None for session in sessions):
         notes.append("the watcher was not closed (the run is going on, or was killed)")
         expected += max(0, rows - (written - thinned)) * width
     elif (lost := written - thinned - rows) > 0:

@@ -47,7 +47,7 @@ def push(address: str, recorded: Recorded) -> int:
             "values": received + (len(sent) + thinned) * width,
         }
         sink = WandbSink(run, recorded.manifest, commit=True, thin=False, session=session)
-        sink.bind(recorded.folder.parent)
+        sink.bind(recorded.folder.parent, recorded.manifest)
         sink.write(sent)
         sink.close()
     return len(sent)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wstrack.errors import WstrackError
 
@@ -26,26 +27,55 @@ MANY = 100  # samples that wait before it is said
 PAUSE = 0.1  # seconds between looks at the run's step while samples wait
 
 
+class Logging(Protocol):
+    """Who puts samples into a run's rows: a sink."""
+
+    def drain(self) -> None:
+        """Wait for what is on its way, for the run is about to end."""
+
+    def complete(self) -> None:
+        """Say how much there should be."""
+
+
+_of_run: weakref.WeakKeyDictionary[Any, Rows] = weakref.WeakKeyDictionary()
+
+
 class Rows:
-    """Samples on their way into a run's history.
+    """Samples on their way into a run's history, of all sinks that the run has: two would ride in one row.
 
-    Called from several threads: the sink's, its own while samples wait, and the user's when the run finishes. wandb
-    sends each `log` and each question for the step as one message, in order, from whichever thread.
-
-    Args:
-        run: the wandb run.
-        commit: a row for each sample at once; see `WandbTarget`.
+    Called from several threads: the sinks', its own while samples wait, and the user's when the run finishes. wandb
+    sends each `log` and each question for the step as one message, in order, from whichever thread. Use `of`.
     """
 
-    def __init__(self, run: Any, *, commit: bool) -> None:
-        self._run = run
-        self._commit = commit
+    def __init__(self, run: Any) -> None:
+        self._run = weakref.proxy(run)
+        self._commit = False
+        self._sinks: list[Logging] = []
         self._waiting: deque[Callable[[], dict[str, float]]] = deque()
         self._taken: int | None = None
         self._told = False
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._told_of_end = _at_finish(run, self._end)
+
+    @classmethod
+    def of(cls, run: Any) -> Rows:
+        """Those of a run."""
+        if run not in _of_run:
+            _of_run[run] = cls(run)
+        return _of_run[run]
+
+    def join(self, sink: Logging, *, commit: bool) -> None:
+        """Have a sink's samples logged from now on; `commit`: a row for each sample at once, see `WandbTarget`."""
+        self._commit |= commit
+        self._sinks.append(sink)
+
+    def leave(self, sink: Logging) -> None:
+        """A sink has put all its samples; those that wait still get their rows."""
+        self._sinks.remove(sink)
+        if not self._told_of_end and not self._sinks:
+            self.finish()
 
     def put(self, rows: Sequence[Callable[[], dict[str, float]]]) -> None:
         """Log these, or have them wait. Each is made when it is logged: as arrays they take a tenth of the memory.
@@ -101,3 +131,26 @@ class Rows:
                 pass
         except Exception:  # the run may refuse at any moment; finish() tries what waits once more, and says if it fails
             log.debug("W&B: waiting samples cannot be logged", exc_info=True)
+
+    def _end(self) -> None:
+        """The last moment at which the run takes rows; runs inside the user's `run.finish()`."""
+        try:
+            for sink in self._sinks:
+                sink.drain()
+            self.finish()
+            for sink in self._sinks:
+                sink.complete()
+        except Exception as error:  # noqa: BLE001  the user's run must finish whatever becomes of ours
+            log.warning("W&B: waiting samples cannot be logged: %s; the recording has them", type(error).__name__)
+
+
+def _at_finish(run: Any, call: Callable[[], None]) -> bool:
+    """Have `call` called when the run finishes, before its last message; False if this wandb cannot."""
+    try:
+        from wandb.sdk.wandb_run import TeardownHook, TeardownStage
+    except ImportError:
+        return False
+    hooks = getattr(run, "_teardown_hooks", None)
+    if isinstance(hooks, list):
+        hooks.append(TeardownHook(call, TeardownStage.EARLY))
+    return isinstance(hooks, list)

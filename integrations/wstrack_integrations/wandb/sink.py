@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import secrets
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
 from wstrack.runs.files import write_whole
-from wstrack.runs.manifest import Manifest
 from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
+from wstrack_integrations.wandb.about import About
 from wstrack_integrations.wandb.pace import ROWS_PER_MINUTE, VALUES_PER_MINUTE, Pace
 from wstrack_integrations.wandb.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["CONFIG", "INTERVAL", "MANIFEST_FILE", "STEP", "WandbSink"]
+    from wstrack.runs.manifest import Manifest
+
+__all__ = ["INTERVAL", "MANIFEST_FILE", "STEP", "WandbSink"]
 
 log = logging.getLogger("wstrack")
 
-CONFIG = "wstrack"  # the key in the run's config
 STEP, INTERVAL = "wstrack/step", "wstrack/interval"
 MANIFEST_FILE = "wstrack-manifest.json"
+DRAIN = 20.0  # seconds that the end of a run waits for samples on their way
 
 
 class WandbSink:
@@ -59,34 +61,36 @@ class WandbSink:
         self._run = run
         self._recording = self._files = Path(run.dir).absolute()
         self.recording_directory: Path | None = self._files
+        # `wandb sync` puts the files of all sessions of an offline run into one folder.
+        self.recording_label = secrets.token_hex(4) if run.offline else ""
         self.reference = f"wandb:{self._files if run.offline else f'{run.entity}/{run.project}/{run.id}'}"
         if run.resumed and not run.offline and session is None:
             _fetch_recording(run, self._files)
-        about = dict(run.config.get(CONFIG) or {})
-        merged = _merged(about.get("manifest"), manifest)
+        self._manifest = manifest
+        self._commit, self._thin, self._session = commit, thin, session
+        self._rows: Rows | None = None
+        self._samples = self._thinned = 0
+        self._uploading = self._drained = False
+
+    def bind(self, directory: Path, manifest: Manifest, flush: Callable[[float], bool] | None = None) -> None:
+        """Say in the run what is to come; the recording in this folder is uploaded."""
+        run, self._recording, self._flush = self._run, directory, flush
+        self._about = About.of(run)
+        merged, self._number = self._about.begin(run, manifest, alone=self._session is not None)
         self._keys = _keys(merged, manifest)
         self._metrics = manifest.metrics
         self._width = len(manifest.metrics) * len(manifest.layers)
-        self._pace = Pace.of(self._width) if thin and not run.offline else None
-        self._samples = self._thinned = 0
-        self._uploading = False
-        self._session = session
-        self._sessions: list[Mapping[str, int]] = [*about.get("sessions", ()), {}] if session is None else [session]
-        self._config = {"manifest": merged.to_json()}
-        self._tell()
+        self._pace = Pace.of(self._width) if self._thin and not run.offline else None
         write_whole(self._files / MANIFEST_FILE, merged.to_json())
         run.save(str(self._files / MANIFEST_FILE), base_path=str(self._files), policy="now", glob=False)
         run.define_metric(STEP, summary="none", hidden=True)
-        for name in (INTERVAL, *(f"{metric}/*" for metric in manifest.metrics)):
-            run.define_metric(name, step_metric=STEP, summary="none")
+        # Key by key: of two patterns that fit, a "*" of the user's and one of ours, W&B takes any.
+        for key in (INTERVAL, *(key for keys in self._keys.values() for key in keys)):
+            run.define_metric(key, step_metric=STEP, summary="none")
         # Several writers share a run in this mode: it has no current step to ask for, and takes none.
         shared = getattr(run.settings, "mode", None) == "shared"
-        self._rows = Rows(run, commit=commit or shared)
-        self._told_of_end = _at_finish(run, self._finish)
-
-    def bind(self, directory: Path) -> None:
-        """Upload the recording in this folder."""
-        self._recording = directory
+        self._rows = Rows.of(run)
+        self._rows.join(self, commit=self._commit or shared)
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Have these samples logged, each in a row of history.
@@ -94,6 +98,9 @@ class WandbSink:
         Raises:
             WstrackError: the run is finished.
         """
+        if self._rows is None:
+            self.bind(self._recording, self._manifest)
+        assert self._rows is not None
         if not self._uploading:
             self._upload("*.arrows", "live")
         self._samples += len(samples)
@@ -110,13 +117,13 @@ class WandbSink:
 
     def close(self) -> None:
         """Upload the finished recording. What waits for a row is logged when the run finishes, which the user does."""
-        if getattr(self._run, "_is_finished", False):
+        if self._rows is None or getattr(self._run, "_is_finished", False):
             return
         self._upload("*.arrow", "now")
         self._upload("*.arrows", "now")  # parts that nobody finished; `watch` leaves none
-        if not self._told_of_end:
-            self._rows.finish()
-        self._complete()
+        self._rows.leave(self)
+        self._drained = True
+        self.complete()
 
     def _row(self, sample: Sample) -> dict[str, float]:
         row: dict[str, float] = {STEP: sample.step, INTERVAL: sample.interval}
@@ -124,13 +131,9 @@ class WandbSink:
             row.update(zip(self._keys[metric], sample.values[metric].tolist(), strict=True))
         return row
 
-    def _finish(self) -> None:
-        """The last moment at which the run takes rows; runs inside the user's `run.finish()`."""
-        try:
-            self._rows.finish()
-            self._complete()
-        except Exception as error:  # noqa: BLE001  the user's run must finish whatever becomes of ours
-            log.warning("W&B: waiting samples cannot be logged: %s; the recording has them", type(error).__name__)
+    def drain(self) -> None:
+        """The run is about to end, perhaps before the watch: wait for what is on its way here."""
+        self._drained = self._flush is None or self._flush(DRAIN)
 
     def _upload(self, pattern: str, policy: str) -> None:
         base = self._recording
@@ -138,26 +141,12 @@ class WandbSink:
         for part in sorted((base / FOLDER).glob(pattern)):
             self._run.save(str(part), base_path=str(base), policy=policy, glob=False)
 
-    def _complete(self) -> None:
-        """Say in the run's config how much there should be."""
+    def complete(self) -> None:
+        """Say in the run's config how much there should be, if all that was measured came here."""
+        if not self._drained:
+            return
         counted = {"samples": self._samples, "thinned": self._thinned, "values": self._samples * self._width}
-        self._sessions[-1] = self._session or counted
-        self._tell()
-
-    def _tell(self) -> None:
-        config = {**self._config, "sessions": self._sessions}
-        self._run.config.update({CONFIG: config}, allow_val_change=True)
-
-
-def _merged(before: str | None, manifest: Manifest) -> Manifest:
-    """The manifest of all sessions of a run: this one's facts, everybody's layers and metrics."""
-    try:
-        old = Manifest.from_json(before) if before else manifest
-    except ValueError:
-        return manifest
-    layers = {layer.name: layer for layer in (*old.layers, *manifest.layers)}
-    metrics = dict.fromkeys((*old.metrics, *manifest.metrics))
-    return replace(manifest, layers=tuple(layers.values()), metrics=tuple(metrics))
+        self._about.complete(self._run, self._number, self._session or counted)
 
 
 def _keys(merged: Manifest, manifest: Manifest) -> dict[str, list[str]]:
@@ -180,15 +169,3 @@ def _fetch_recording(run: Any, files: Path) -> None:
             f"the recording of run {run.id} so far cannot be fetched ({type(error).__name__}); go on when W&B can be "
             "reached, or begin a run of its own"
         ) from error
-
-
-def _at_finish(run: Any, call: Any) -> bool:
-    """Have `call` called when the run finishes, before its last message; False if this wandb cannot."""
-    try:
-        from wandb.sdk.wandb_run import TeardownHook, TeardownStage
-    except ImportError:
-        return False
-    hooks = getattr(run, "_teardown_hooks", None)
-    if isinstance(hooks, list):
-        hooks.append(TeardownHook(call, TeardownStage.EARLY))
-    return isinstance(hooks, list)
