@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wstrack import messages as messages  # sees to what the log of this package may hold
 from wstrack._version import __version__ as __version__
 from wstrack.errors import WstrackError as WstrackError
 

@@ -13,6 +13,7 @@ import click
 
 from wstrack._version import __version__
 from wstrack.errors import WstrackError
+from wstrack.messages import printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +142,7 @@ def pull(
         _tell(run)
         for output in outputs:
             save_run(run, output, metric=metrics[0] if metrics else None)
-            click.echo(f"wrote {output}")
+            _say(f"wrote {output}")
 
 
 @cli.command()
@@ -209,9 +210,9 @@ def report(
     _tell_findings(result)
     for output in written:
         result.save(output)
-        click.echo(f"wrote {output}")
+        _say(f"wrote {output}")
     for place in result.attach() if attach else ():
-        click.echo(f"attached: {place}")
+        _say(f"attached: {place}")
 
 
 @cli.command()
@@ -227,7 +228,7 @@ def push(recording: str, reference: str) -> None:
     from wstrack.trackers.pushing import push as send
 
     sent = send(recording, reference)
-    click.echo(f"sent {sent:,} samples to {reference}" if sent else f"{reference} lacks no sample of {recording}")
+    _say(f"sent {sent:,} samples to {reference}" if sent else f"{reference} lacks no sample of {recording}")
 
 
 @cli.command()
@@ -244,7 +245,7 @@ def runs(references: tuple[str, ...], tracker: str | None, project: str | None, 
                 _tell(pull(one, match=match))
             except WstrackError as error:  # one run that cannot be read must not hide the others
                 failed = True
-                click.echo(f"{one}: {error}", err=True)
+                _say(f"{one}: {error}", err=True)
     if failed:
         raise WstrackError("some runs could not be read")
 
@@ -261,22 +262,27 @@ def doctor() -> None:
         click.echo(f"  {name:<10} {version}")
 
 
+def _say(text: str, *, err: bool = False) -> None:
+    """Print what may hold names and addresses from outside."""
+    click.echo(printable(without_secrets(text)), err=err)
+
+
 def _tell(run: Run) -> None:
     steps = run.steps
     span = f"steps {steps[0]:,} to {steps[-1]:,}" if len(steps) else "no steps"
-    click.echo(
+    _say(
         f"{run.origin.get('reference', run.name)}: {', '.join(run.metrics)}; {len(run.layers):,} layers, "
         f"{len(steps):,} samples, {span}; {run.completeness}"
     )
     for note in run.completeness.notes:
-        click.echo(f"  note: {note}", err=True)
+        _say(f"  note: {note}", err=True)
 
 
 def _tell_findings(report: Report) -> None:
     """The first three, without the lines of detail that the page has."""
     for finding in report.findings[:3]:
         text = finding.text.splitlines()[0]
-        click.echo(click.wrap_text(text, width=88, initial_indent="  - ", subsequent_indent="    "))
+        _say(click.wrap_text(text, width=88, initial_indent="  - ", subsequent_indent="    "))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -293,6 +299,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError, WstrackError, OSError, ModuleNotFoundError) as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"wstrack: {' '.join(str(error).split())}", err=True)
+        _say(f"wstrack: {' '.join(str(error).split())}", err=True)
         sys.exit(2 if isinstance(error, ValueError | TypeError) else 1)
     sys.exit(0)

@@ -413,8 +413,8 @@ def test_training_does_not_wait_for_a_silent_server(
     with mlflow.start_run():
         sink = tracker.open_sink(None, manifest_of("0.weight", "2.weight", "4.weight"))
     listener = silent()
-    sink._server = rest.Server(f"http://127.0.0.1:{listener.getsockname()[1]}")  # as if it had fallen silent
     with wstrack.watch(model, every=1, to=sink) as watcher:
+        sink._server = rest.Server(f"http://127.0.0.1:{listener.getsockname()[1]}")  # as if it had fallen silent
         train(model, torch.optim.SGD(model.parameters(), lr=0.1), 20)
         assert not watcher.flush(timeout=0)
     listener.close()

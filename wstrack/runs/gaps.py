@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["lost_between", "stands"]
+__all__ = ["lost_between"]
 
 
 def lost_between(
@@ -34,21 +34,3 @@ def lost_between(
     there = np.unique(elsewhere)
     lost = lost - (np.searchsorted(there, begins[gap], "right") - np.searchsorted(there, steps[:-1][gap], "right"))
     return int(np.maximum(lost, 0).sum())
-
-
-def stands(steps: NDArray[np.int64], intervals: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which samples stand, in the order in which they were logged, where training went on from an older checkpoint.
-
-    It did where a step is not beyond all before it. The sample says by its interval from which step it went on; what
-    was logged of later steps until then is of a branch that was given up.
-
-    Example:
-        >>> stands(np.array([10, 20, 30, 40, 15, 25]), np.array([10, 10, 10, 10, 5, 10])).tolist()
-        [True, False, False, False, True, True]
-    """
-    kept = np.ones(len(steps), dtype=bool)
-    highest = np.maximum.accumulate(steps) if len(steps) else steps
-    for place in np.flatnonzero(steps[1:] <= highest[:-1]) + 1:
-        if steps[place] <= steps[place - 1]:  # where it went back, not those that follow there
-            kept[:place] &= steps[:place] <= steps[place] - intervals[place]
-    return kept

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
+
+from wstrack.messages import without_secrets
 
 __all__ = ["SCHEME", "Address", "is_database", "is_folder", "local_path", "redacted", "required", "tracking_uri"]
 
+# A page of MLflow's, such as http://host:5000/#/experiments/1/runs/0a1b?...: the server, the experiment and the run.
+_PAGE = re.compile(r"(https?://[^#]+?)/?#/experiments/([^/?#]+)(?:/(?:runs/([^/?#]+)[^#]*|[^#]*)?)?(?:\?.*)?")
 SCHEME = "mlflow:"
 """How a run reference of MLflow starts."""
 
@@ -36,20 +40,28 @@ class Address:
     def of(cls, text: str) -> Address:
         """`<run id>`, `experiment/<name or id>`, or nothing, in the tracking store of this process; or a path.
 
-        A path is a database file, with any of these after it, or a folder of a file store, `mlruns/` or below.
+        A path is a database file or a folder of a file store (`mlruns/`), with any of these after it, or a folder of a
+        run or an experiment in such a store. The address of a page of MLflow's is what it shows.
 
         Example:
             >>> address = Address.of("experiment/digits")
             >>> address.experiment, address.run
             ('digits', None)
         """
-        path = Path(text)
+        if page := _PAGE.fullmatch(text):
+            uri, experiment, run = page.groups()
+            return cls(uri, "", run=run, experiment=None if run else unquote(experiment))
+        path = Path(text).expanduser()
         if text and path.is_dir() and (found := cls._in_folder(path.absolute())):
             return found
         for file in (path, *path.parents):
             if file.is_file() and is_database(file):
                 rest = path.relative_to(file).as_posix().removeprefix(".")
                 return cls._named(f"sqlite:///{file.absolute()}", f"{file}/", rest)
+            if file != Path() and not _is_entry(file) and is_folder(file):
+                return replace(
+                    cls._named(str(file.absolute()), f"{file}/", path.relative_to(file).as_posix()), folder=True
+                )
         return cls._named(tracking_uri(), "", text)
 
     @classmethod
@@ -145,20 +157,12 @@ def local_path(uri: str) -> Path | None:
 
 
 def redacted(text: str, uri: str = "") -> str:
-    """`text` without the user, the password and the options in `uri`, or in any other URI in it.
+    """`text` without what is secret in `uri`, in any other address in it, or in MLflow's own variables.
 
     Example:
         >>> redacted("cannot reach postgresql://me:my%20secret@db/runs (my secret)", "postgresql://me:my%20secret@db")
         'cannot reach postgresql://***@db/runs (***)'
     """
-    secrets = {os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("PASSWORD", "TOKEN")}
-    try:
-        parts = urlsplit(uri)
-        # A password may be an option too; a short one is none, and would blot out half of the message.
-        secrets |= {parts.password or "", *(value for _, value in parse_qsl(parts.query) if len(value) > 5)}
-    except ValueError:  # no URI at all
-        secrets.add(uri)
-    text = re.sub(r"://[^/\s]*@", "://***@", text)
-    for secret in sorted({each for one in secrets for each in (one, unquote(one))}, key=len, reverse=True):
+    for secret in (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("PASSWORD", "TOKEN")):
         text = text.replace(secret, "***") if secret else text
-    return text
+    return without_secrets(text, uri)

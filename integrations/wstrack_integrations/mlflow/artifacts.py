@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import tempfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +15,17 @@ from wstrack_integrations.mlflow.address import local_path, redacted, required
 from wstrack_integrations.mlflow.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from wstrack_integrations.mlflow.history import Store, StoredRun
 
-__all__ = ["FOLDER", "MANIFEST", "artifact", "read_manifest"]
+__all__ = ["FOLDER", "MANIFEST", "artifact", "manifest_tags", "read_manifest", "tagged_manifest"]
 
 FOLDER = "wstrack"
 """The folder of everything of ours among a run's artifacts."""
 MANIFEST = "manifest.json"
+TAG = "wstrack.manifest"
+LONGEST_TAG = 4000  # MLflow takes 8000 characters, and took 5000 before
 PROXIED = "mlflow-artifacts:"  # the scheme of artifacts that the tracking server itself hands out
 
 
@@ -64,6 +68,31 @@ def _download(name: str, run: StoredRun, uri: str, folder: str) -> None:
         raise WstrackError(
             f"cannot fetch artifacts of run {run.id} from {where}: {redacted(str(error), uri)}"
         ) from None
+
+
+def manifest_tags(manifest: Manifest) -> dict[str, str]:
+    """The manifest as tags of a run, for one without artifacts: packed, in pieces that MLflow takes.
+
+    Example:
+        >>> sorted(manifest_tags(Manifest("run", (), ("rwc",), 1)))
+        ['wstrack.manifest.0']
+    """
+    packed = base64.b85encode(zlib.compress(manifest.to_json().encode(), 9)).decode()
+    pieces = (packed[at : at + LONGEST_TAG] for at in range(0, len(packed), LONGEST_TAG))
+    return {f"{TAG}.{number}": piece for number, piece in enumerate(pieces)}
+
+
+def tagged_manifest(tags: Mapping[str, str]) -> Manifest | None:
+    """The manifest in a run's tags; None if it is not there.
+
+    Raises:
+        WstrackError: it cannot be read.
+    """
+    packed = "".join(tags.get(f"{TAG}.{number}", "") for number in range(len(tags)))
+    try:
+        return Manifest.from_json(zlib.decompress(base64.b85decode(packed)).decode()) if packed else None
+    except (ValueError, zlib.error) as error:
+        raise WstrackError(f"the manifest in the tags {TAG}.* cannot be read: {error}") from error
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from wstrack.errors import WstrackError
 from wstrack_integrations.mlflow.address import redacted
-from wstrack_integrations.mlflow.history import History, StoredRun
+from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Database"]
 
 _RUNS = "select run_uuid, name, artifact_uri from runs where "
+_TAGS = "select run_uuid, key, value from tags where (key like 'wstrack%' or key = 'mlflow.runName') and run_uuid in"
 # Rows go straight into an array: as many tuples at once would set off Python's garbage collection again and again.
 _POINT = np.dtype(
     [("key", object), ("step", np.int64), ("time", np.int64), ("value", np.float64), ("is_nan", np.bool_)]
@@ -35,25 +36,21 @@ class Database:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
+        self._columns: list[str] = []  # of the last query
 
     def runs(self, experiment: str | None) -> list[StoredRun]:
         """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
 
         Raises:
-            WstrackError: there is no such experiment, or the database cannot be read.
+            WstrackError: there is no such experiment, there are several, or the database cannot be read.
         """
-        known = self._rows("select name, experiment_id from experiments order by experiment_id")
-        ids = {str(number): number for _, number in known} | dict(known)  # a name first
-        if experiment is not None and experiment not in ids:
-            some = ", ".join(repr(name) for name, _ in known[:5])
-            raise WstrackError(f"MLflow has no experiment {experiment!r}; it has {some}")
-        rows = self._rows(
-            _RUNS + "lifecycle_stage = 'active' and (:every = 1 or experiment_id = :experiment) "
-            "order by start_time, run_uuid",
+        # Since 3.9 a database may hold several workspaces, each with its own names.
+        known = [(row["name"], row["experiment_id"], row.get("workspace")) for row in self._experiments()]
+        return self._stored(
+            "lifecycle_stage = 'active' and (:every = 1 or experiment_id = :experiment)",
             every=int(experiment is None),
-            experiment=ids.get(experiment or "", -1),
+            experiment=-1 if experiment is None else int(chosen_experiment(experiment, known)),
         )
-        return [self._stored(*row) for row in rows]
 
     def run(self, run_id: str) -> StoredRun:
         """One run.
@@ -61,10 +58,10 @@ class Database:
         Raises:
             WstrackError: there is no such run, or the database cannot be read.
         """
-        rows = self._rows(_RUNS + "run_uuid = :run", run=run_id)
-        if not rows:
+        found = self._stored("run_uuid = :run", run=run_id)
+        if not found:
             raise WstrackError(f"MLflow has no run {run_id!r} in {redacted(self._uri, self._uri)}")
-        return self._stored(*rows[0])
+        return found[0]
 
     def keys(self, run_id: str) -> list[str]:
         """The metrics that a run has, by name."""
@@ -88,9 +85,22 @@ class Database:
         values = np.where(points["is_nan"], np.nan, points["value"])
         return History.of(list(names), places, points["step"], points["time"], values)
 
-    def _stored(self, run_id: str, name: str | None, artifacts: str | None) -> StoredRun:
-        tags = dict(self._rows("select key, value from tags where run_uuid = :run", run=run_id))
-        return StoredRun(run_id, name or tags.get("mlflow.runName") or run_id, artifacts or "", tags)
+    def _stored(self, which: str, **values: Any) -> list[StoredRun]:
+        """The runs that a condition fits, with the tags that are read here, in two queries."""
+        rows = self._rows(f"{_RUNS}{which} order by start_time, run_uuid", **values)
+        tags: dict[str, dict[str, str]] = {run_id: {} for run_id, *_ in rows}
+        for run_id, key, value in self._rows(f"{_TAGS} (select run_uuid from runs where {which})", **values):  # noqa: S608  conditions of ours
+            tags.setdefault(run_id, {})[key] = value
+        return [
+            StoredRun(run_id, name or tags[run_id].get("mlflow.runName") or run_id, artifacts or "", tags[run_id])
+            for run_id, name, artifacts in rows
+        ]
+
+    def _experiments(self) -> list[dict[str, Any]]:
+        """All of them, with whatever columns this version of MLflow has."""
+        with self._query("select * from experiments order by experiment_id") as rows:
+            names = self._columns
+            return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         with self._query(query, **values) as rows:
@@ -104,7 +114,9 @@ class Database:
             path = Path(text if Path(text).exists() else unquote(text)).absolute()
             try:
                 with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
-                    yield file.execute(query, values)
+                    found = file.execute(query, values)
+                    self._columns = [name for name, *_ in found.description]
+                    yield found
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
             return
@@ -112,7 +124,9 @@ class Database:
 
         try:
             with self._engine.connect() as connection:
-                yield (tuple(row) for row in connection.execute(sqlalchemy.text(query), values))
+                result = connection.execute(sqlalchemy.text(query), values)
+                self._columns = list(result.keys())
+                yield (tuple(row) for row in result)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise self._trouble(error) from None  # whose own message may hold the password
 

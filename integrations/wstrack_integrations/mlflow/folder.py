@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack_integrations.mlflow.history import History, StoredRun
+from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,10 +39,8 @@ class Folder:
         """
         folders = [path.parent for path in sorted(self._top.glob("*/meta.yaml"))]
         if experiment is not None:
-            named = [folder for folder in folders if _meta(folder).get("name") == experiment]
-            folders = named or [folder for folder in folders if folder.name == experiment]
-            if not folders:
-                raise WstrackError(f"MLflow has no experiment {experiment!r} in {self._top}")
+            number = chosen_experiment(experiment, [(_meta(each).get("name", ""), each.name, None) for each in folders])
+            folders = [folder for folder in folders if folder.name == number]
         runs = [path.parent for folder in folders for path in folder.glob("*/meta.yaml")]
         started = {run: _meta(run) for run in runs}
         kept = [run for run, meta in started.items() if meta.get("lifecycle_stage") != "deleted" and "run_id" in meta]

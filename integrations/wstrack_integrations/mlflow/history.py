@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from wstrack.errors import WstrackError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["History", "Store", "StoredRun", "Table"]
+__all__ = ["History", "Store", "StoredRun", "Table", "chosen_experiment"]
 
 LARGEST = 1.79e308  # MLflow stores an infinity as the largest double, 1.797...e308
 
@@ -39,11 +41,12 @@ class Table:
 
 @dataclass(frozen=True)
 class History:
-    """Points of many metrics, in the order of their times: for each the place of its key in `keys`, step and value."""
+    """Points of many metrics, in the order of their times (ms): for each the place of its key in `keys`, and so on."""
 
     keys: list[str]
     places: NDArray[np.intp]
     steps: NDArray[np.int64]
+    times: NDArray[np.int64]
     values: NDArray[np.float64]
 
     @classmethod
@@ -56,14 +59,34 @@ class History:
         values: Sequence[float] | NDArray[np.float64],
     ) -> History:
         """The points in any order; an infinity that MLflow made a number is one again."""
-        order = np.argsort(np.array(times, np.int64), kind="stable")
+        moments = np.array(times, np.int64)
+        order = np.argsort(moments, kind="stable")
         numbers = np.array(values, np.float64)[order]
         numbers[np.abs(numbers) >= LARGEST] *= np.inf
-        return cls(list(keys), np.array(places, np.intp)[order], np.array(steps, np.int64)[order], numbers)
+        return cls(
+            list(keys), np.array(places, np.intp)[order], np.array(steps, np.int64)[order], moments[order], numbers
+        )
 
     def steps_of(self, key: str) -> NDArray[np.int64]:
         """The steps of one key, as logged."""
         return self.steps[self.places == self.keys.index(key)] if key in self.keys else np.empty(0, np.int64)
+
+    def standing(self, resumed: Sequence[tuple[int, int]]) -> History:
+        """Without what was logged before training went on from an older checkpoint, of steps after that.
+
+        Args:
+            resumed: from which step it went on, and when, in milliseconds.
+        """
+        kept = np.ones(len(self.steps), bool)
+        for after, moment in resumed:
+            kept &= (self.steps <= after) | (self.times >= moment)
+        return (
+            self
+            if kept.all()
+            else replace(
+                self, places=self.places[kept], steps=self.steps[kept], times=self.times[kept], values=self.values[kept]
+            )
+        )
 
     def table(self, keys: Sequence[str], *, also: NDArray[np.int64] | None = None) -> Table:
         """The outer join of `keys` by step, with rows for the steps `also`; the last of equal steps stands."""
@@ -78,6 +101,28 @@ class History:
         numbers[rows[:count], column[here]] = self.values[here]
         logged[rows[:count], column[here]] = True
         return Table(steps, numbers, logged, count - int(logged.sum()))
+
+
+def chosen_experiment(asked: str, known: Sequence[tuple[str, object, str | None]]) -> str:
+    """The id of the experiment of a name, or else of that id.
+
+    Args:
+        asked: the name or the id.
+        known: name, id and workspace of each experiment; no workspace where the store knows none.
+
+    Raises:
+        WstrackError: there is no such experiment, or there are several of that name.
+    """
+    named = [(str(number), workspace) for name, number, workspace in known if name == asked]
+    if len(named) > 1:
+        some = ", ".join(f"{number} (workspace {workspace})" if workspace else number for number, workspace in named)
+        raise WstrackError(f"MLflow has {len(named)} experiments {asked!r}, with the ids {some}; name one by its id")
+    if named:
+        return named[0][0]
+    if not any(str(number) == asked for _, number, _ in known):
+        some = ", ".join(repr(name) for name, *_ in known[:5])
+        raise WstrackError(f"MLflow has no experiment {asked!r}; it has {some}")
+    return asked
 
 
 class Store(Protocol):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from wstrack.errors import WstrackError
 from wstrack.trackers.progress import progress
 from wstrack_integrations.mlflow.address import redacted, required
-from wstrack_integrations.mlflow.history import History, StoredRun
+from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,11 +96,8 @@ class Server:
         known = self._pages("experiments/search", "experiments", {"max_results": 1000})
         ids = [each["experiment_id"] for each in known]
         if experiment is not None:
-            named = [each["experiment_id"] for each in known if each["name"] == experiment]
-            ids = named or [number for number in ids if number == experiment]
-            if not ids:
-                some = ", ".join(repr(each["name"]) for each in known[:5])
-                raise WstrackError(f"MLflow has no experiment {experiment!r}; it has {some}")
+            names = [(each["name"], each["experiment_id"], each.get("workspace")) for each in known]
+            ids = [chosen_experiment(experiment, names)]
         query = {"experiment_ids": ids, "max_results": 1000, "order_by": ["attributes.start_time ASC"]}
         return [_stored(run) for run in self._pages("runs/search", "runs", query)]
 

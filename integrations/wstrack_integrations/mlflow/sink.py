@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -13,9 +14,9 @@ from wstrack.errors import WstrackError
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.mlflow.address import SCHEME, local_path, redacted, required, tracking_uri
-from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST
+from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, manifest_tags
 from wstrack_integrations.mlflow.server import Server
-from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, SAMPLES
+from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, RESUMED, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from wstrack.trackers.contract import Sample
 
 __all__ = ["MlflowSink"]
+
+log = logging.getLogger("wstrack")
 
 BATCH = 1000  # metrics; MLflow takes no more at once
 TIMEOUT = 45.0  # seconds that opening or closing may take; what MLflow does by itself may take many minutes
@@ -107,14 +110,29 @@ class MlflowSink:
         elif self._before is None:  # an earlier sink was not closed and left no count
             self._before = len({point.step for point in self._client.get_metric_history(self._run, INTERVAL)})
         # Where the artifacts are files of this machine, the recording is one of them from the start.
+        self._artifacts = artifacts
+        self._resumed = tags.get(RESUMED, "")
         local = local_path(artifacts)
         self.recording_directory = local / FOLDER if local else None
 
     def _begin(self, manifest: Manifest) -> None:
         self._manifest, self._begun = manifest, True
         self._keys = layer_keys([layer.name for layer in manifest.layers])
-        self._client.log_text(self._run, manifest.to_json(), f"{FOLDER}/{MANIFEST}")
-        self._log(tags={METRICS: ",".join(manifest.metrics), CLOSED: "false"})
+        about = {METRICS: ",".join(manifest.metrics), CLOSED: "false"}
+        if (after := manifest.origin.get("after")) is not None:
+            about[RESUMED] = f"{self._resumed} {after}@{round(time.time() * 1000)}".strip()
+        try:
+            self._guarded(lambda: self._client.log_text(self._run, manifest.to_json(), f"{FOLDER}/{MANIFEST}"))
+        except WstrackError as error:  # read-only, or on S3 without its client: the run itself can still be written to
+            log.warning(
+                "MLflow: artifacts cannot be written to %s (%s); the manifest goes into tags, and the recording stays "
+                "where it is",
+                redacted(self._artifacts),
+                error,
+            )
+            self._artifacts = ""
+            about |= manifest_tags(manifest)
+        self._log(tags=about)
 
     def _new_run(self, name: str) -> str:
         from mlflow.tracking.fluent import _get_experiment_id  # the one that `mlflow.set_experiment` chose
@@ -145,13 +163,14 @@ class MlflowSink:
 
         entities = [Metric(*point) for point in metrics]
         labels = [RunTag(key, value) for key, value in (tags or {}).items()]
-        self._guarded(lambda: self._client.log_batch(self._run, metrics=entities, tags=labels))
+        # At once, also where MLflow is told to log in threads of its own, which would not tell what fails.
+        self._guarded(lambda: self._client.log_batch(self._run, metrics=entities, tags=labels, synchronous=True))
 
     def _close(self) -> None:
         if self._begun:
             self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
             folder = self._recording and self._recording / RECORDING
-            if folder and folder.is_dir() and self._recording != self.recording_directory:
+            if folder and folder.is_dir() and self._artifacts and self._recording != self.recording_directory:
                 self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
         if not self._own:
             return

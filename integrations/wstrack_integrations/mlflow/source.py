@@ -19,21 +19,32 @@ from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
-from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest
+from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest, tagged_manifest
 from wstrack_integrations.mlflow.database import Database
 from wstrack_integrations.mlflow.folder import Folder
 from wstrack_integrations.mlflow.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from wstrack_integrations.mlflow.history import History, Store, StoredRun
 
-__all__ = ["CLOSED", "INTERVAL", "METRICS", "SAMPLES", "MlflowSource", "logged_run", "open_store", "the_run"]
+__all__ = [
+    "CLOSED",
+    "INTERVAL",
+    "METRICS",
+    "RESUMED",
+    "SAMPLES",
+    "MlflowSource",
+    "logged_run",
+    "open_store",
+    "resumptions",
+    "the_run",
+]
 
 INTERVAL = "wstrack/interval"
-METRICS, SAMPLES, CLOSED = "wstrack.metrics", "wstrack.samples", "wstrack.closed"
-"""Tags: what was logged, how many samples there should be, and whether the sink was closed."""
+METRICS, SAMPLES, CLOSED, RESUMED = "wstrack.metrics", "wstrack.samples", "wstrack.closed", "wstrack.resumed"
+"""Tags: what was logged, how many samples there should be, whether the sink was closed, and `resumptions`."""
 
 
 class MlflowSource:
@@ -92,7 +103,7 @@ def open_store(uri: str) -> Store:
         return Server(uri)
     if scheme in ("sqlite", "postgresql", "mysql", "mssql"):
         return Database(uri)
-    top = local_path(uri)
+    top = None if scheme in ("databricks", "databricks-uc") else local_path(uri)
     if top is None:
         raise WstrackError(
             f"MLflow's tracking store {redacted(uri, uri)} cannot be read; set MLFLOW_TRACKING_URI to a server "
@@ -151,8 +162,10 @@ def logged_run(store: Store, stored: StoredRun, uri: str, *, metrics: Sequence[s
         WstrackError: the manifest among the run's artifacts cannot be read, or the store.
     """
     try:
-        with artifact(MANIFEST, stored, uri, store) as path:
-            manifest = read_manifest(path)
+        manifest = tagged_manifest(stored.tags)
+        if manifest is None:
+            with artifact(MANIFEST, stored, uri, store) as path:
+                manifest = read_manifest(path)
     except WstrackError as error:
         first = stored.tags[METRICS].partition(",")[0]
         raise WstrackError(
@@ -170,7 +183,7 @@ def _recording(store: Store, stored: StoredRun, uri: str, metrics: Sequence[str]
 def _not_recorded(recorded: Run, store: Store, stored: StoredRun) -> str | None:
     """What MLflow knows of samples that a recording lacks: by the count of a closed run, or by the intervals."""
     if stored.tags.get(CLOSED) == "true":
-        missing = int(stored.tags.get(SAMPLES, 0)) - len(recorded.steps)
+        missing = (_whole_number(stored.tags.get(SAMPLES)) or 0) - len(recorded.steps)
     else:
         missing = len(np.setdiff1d(store.history(stored.id, [INTERVAL]).steps, recorded.steps))
     return f"{missing} samples are not in it" if missing > 0 else None
@@ -180,11 +193,19 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     names = [layer.name for layer in manifest.layers]
     keys = layer_keys(names)
     chosen = wanted(metrics, manifest.metrics)
+    logged = len(history.steps_of(INTERVAL))
+    history = history.standing(resumptions(stored.tags))
+    given_up = logged - len(history.steps_of(INTERVAL))
     samples = history.table([INTERVAL])
     table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
     # Where there is an interval, every layer was logged.
     expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
     notes = []
+    if given_up:
+        notes.append(
+            f"training went on from an older checkpoint: {given_up} samples of later steps, from before that, are left "
+            "out"
+        )
     ours = {INTERVAL, *(f"{metric}/{key}" for metric, key in product(manifest.metrics, keys))}
     starts = tuple(f"{metric}/" for metric in manifest.metrics)
     others = sum(key not in ours and key.startswith(starts) for key in history.keys)
@@ -194,8 +215,10 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     lost = 0
     if not closed:
         notes.append("the run was not closed (it is going on, or was killed)")
-    elif (lost := max(0, int(stored.tags.get(SAMPLES, 0)) - len(history.steps_of(INTERVAL)))) > 0:
-        notes.append(f"{lost} of the {stored.tags[SAMPLES]} samples are not there")
+    elif (written := _whole_number(stored.tags.get(SAMPLES))) is None:
+        notes.append(f"how many samples there should be cannot be read: the tag {SAMPLES} is no number")
+    elif (lost := max(0, written - given_up - len(history.steps_of(INTERVAL)))) > 0:
+        notes.append(f"{lost} of the {written} samples are not there")
     if table.again:
         notes.append(f"{table.again} values were logged again at a step already there (a resumed run); the later stand")
     width = len(names)
@@ -205,9 +228,20 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
         table.steps,
         {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
         completeness=Completeness(expected + lost * width * len(chosen), int(table.logged.sum()), tuple(notes)),
-        intervals=pd.Series(samples.numbers[:, 0], index=steps, dtype="int64"),
+        intervals=pd.Series(samples.numbers[:, 0], index=steps).dropna().astype("int64"),
         origin={"source": "mlflow", "closed": closed},
     )
+
+
+def resumptions(tags: Mapping[str, str]) -> list[tuple[int, int]]:
+    """From which steps training went on from an older checkpoint, and when, in milliseconds."""
+    pairs = re.findall(r"(\d{1,18})@(\d{1,18})", tags.get(RESUMED, ""))
+    return [(int(step), int(moment)) for step, moment in pairs]
+
+
+def _whole_number(text: str | None) -> int | None:
+    """A tag's number; anybody may set a tag to anything."""
+    return int(text) if text is not None and re.fullmatch(r"\d{1,18}", text) else None
 
 
 def _matched_run(store: Store, stored: StoredRun, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:

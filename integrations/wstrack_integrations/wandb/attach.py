@@ -30,17 +30,17 @@ def attach(address: str, attachment: Attachment) -> str:
         ValueError: the address is none.
         WstrackError: see `reopened`.
     """
-    run = None if is_local(address) else _open_here(parts_of(address)[-1])
+    run = None if is_local(address) else _open_here(parts_of(address))
     with client(address), reopened(address) if run is None else nullcontext(run) as run:
         _log(run, attachment)
         url = run.url
     return f"{url}: its artifact {_artifact_name(run.id)}, and the panels {TAG}"
 
 
-def _open_here(run_id: str) -> Any:
-    """The run of this process, if it is that one and takes rows still."""
+def _open_here(parts: list[str]) -> Any:
+    """The run of this process, if it is that one and takes rows still; another project may have one of that id."""
     run = getattr(sys.modules.get("wandb"), "run", None)
-    return run if run is not None and run.id == run_id else None
+    return run if run is not None and not run.offline and [run.entity, run.project, run.id] == parts else None
 
 
 def _artifact_name(run_id: str) -> str:

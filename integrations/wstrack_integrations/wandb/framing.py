@@ -32,10 +32,9 @@ def records(data: bytes, notes: list[str]) -> Iterator[bytes]:
             continue
         checksum, length, kind = _HEAD.unpack_from(data, at)
         start, stop = at + _HEAD.size, at + _HEAD.size + length
-        if kind == 0 and length == 0:
-            at += room  # padding
-            continue
-        fits = _HEAD.size + length <= room and kind <= 4
+        if checksum == length == kind == 0 and not data[at:].strip(b"\0"):
+            break
+        fits = _HEAD.size + length <= room and 1 <= kind <= 4
         if fits and stop > len(data):
             break
         if not fits or zlib.crc32(data[start:stop], _SEED[kind]) != checksum:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import struct
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from wstrack_integrations.wandb.framing import MAGIC, fields, records, varint
 from wstrack_integrations.wandb.history import Column, History
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["read_config", "read_history"]
@@ -77,7 +80,9 @@ def _parse(data: bytes, path: Path, *, rows: bool) -> History:
         try:
             for key, at, stop in fields(record, 0, len(record)):
                 if key == _HISTORY and rows:
-                    steps.append(columns.add_row(record, at, stop, len(steps)))
+                    step = columns.add_row(record, at, stop, len(steps))
+                    # Clients before 0.18 say it in an item of the row.
+                    steps.append(columns.last(b"_step", len(steps)) if step is None else step)
                 elif key == _CONFIG:
                     _update(record, at, stop, config)
                 elif key == _RUN:
@@ -109,13 +114,18 @@ class _Columns:
         self.numbers: dict[bytes, tuple[list[int], list[float]]] = {}
         self._known: dict[bytes, tuple[list[int], list[float]]] = {}
 
-    def add_row(self, data: bytes, at: int, end: int, row: int) -> int:
-        """Add the numbers of a history record; its step.
+    def last(self, name: bytes, row: int) -> int:
+        """The number under a name in the last row; the row's own number where there is none."""
+        places, values = self.numbers.get(name, ([], []))
+        return int(values[-1]) if places and places[-1] == row and math.isfinite(values[-1]) else row
+
+    def add_row(self, data: bytes, at: int, end: int, row: int) -> int | None:
+        """Add the numbers of a history record; its step, if it says one.
 
         The loop is written out for items as wandb writes them, a name of one part and a value as JSON, and knows the
         bytes before a value once it has seen them: that is where the time goes. Others go through `_item`.
         """
-        step = 0
+        step = None
         known = self._known
         while at < end:
             if data[at] != _ITEM:
@@ -136,44 +146,44 @@ class _Columns:
                 try:
                     value = float(data[split + 1 : stop])
                 except ValueError:
-                    number = _number(data[split + 1 : stop])
+                    pass
                 else:
                     column[0].append(row)
                     column[1].append(value)
                     at = stop
                     continue
-            else:
-                name, number = _item(data, at, stop)
-                column = self.numbers.setdefault(name, ([], []))
-                if data[at] == _NESTED and data[split - 2 : split] == b"\x82\x01" and name == data[at + 2 : split - 2]:
-                    known[data[at:split]] = column
-            if number is not None:
+            name, said = _item(data, at, stop)
+            for inner, number in _numbers(name, said):
+                column = self.numbers.setdefault(inner, ([], []))
                 column[0].append(row)
                 column[1].append(number)
+                if inner == name == data[at + 2 : split - 2] and data[split - 2 : split] == b"\x82\x01":
+                    known[data[at:split]] = column
             at = stop
         return step
 
 
-def _number(text: bytes) -> float | None:
-    """A JSON value as a number; None if it is none."""
-    if text in (b'"NaN"', b'"Infinity"', b'"-Infinity"'):
-        return float(text[1:-1])
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return float(value) if isinstance(value, (int, float)) else None
+def _numbers(name: bytes, said: object) -> Iterator[tuple[bytes, float]]:
+    """The numbers in a value under a name; those inside a dictionary under the names that W&B gives them."""
+    if isinstance(said, (int, float)):
+        yield name, float(said)
+    elif said in ("NaN", "Infinity", "-Infinity"):
+        yield name, float(str(said))
+    elif isinstance(said, dict) and "_type" not in said:  # or else it is a picture, a histogram, ...
+        for key, value in said.items():
+            yield from _numbers(name + b"." + str(key).encode(errors="replace"), value)
 
 
-def _item(data: bytes, at: int, end: int) -> tuple[bytes, float | None]:
-    """The key and the number of any item."""
+def _item(data: bytes, at: int, end: int) -> tuple[bytes, object]:
+    """The key and the value of any item."""
     names: list[bytes] = []
-    value: float | None = None
+    value: object = None
     for key, start, stop in fields(data, at, end):
         if key in (_KEY, _NESTED) and stop > start:
             names.append(data[start:stop])
         elif key == _JSON:
-            value = _number(data[start:stop])
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(data[start:stop])
         elif key == _NUMBER:
             (value,) = struct.unpack_from("<d", data, start)
         elif key in (_BOOLEAN, _INTEGER):

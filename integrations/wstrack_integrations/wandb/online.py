@@ -20,6 +20,7 @@ from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import layer_of
 from wstrack.trackers.progress import progress
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
+from wstrack_integrations.wandb.sink import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["client", "logged_run", "parts_of", "read", "runs"]
 
-FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state"}
+FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state", "sweep": "sweep"}
+# What follows the project in the address of a page: of a run, by what it filters, of the whole project, or of no runs.
+PAGES = {
+    "runs": "runs", "sweeps": "sweep", "groups": "group", "workspace": "", "table": "", "overview": "",
+    "reports": None, "artifacts": None, "settings": None, "jobs": None, "registry": None,
+}  # fmt: skip
 PAGE = 1_000_000  # values to ask for at a time
 TRIES = 3  # of a download
 Result = TypeVar("Result")
@@ -66,9 +72,7 @@ def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> R
         found = wholer(
             lambda: _recording(run, metrics, open_parts) if match is None else None,
             lambda: run_of(_history(run), metrics, match, address).with_origin(source="wandb"),
-            lacks=lambda recorded: (
-                f"{', '.join(open_parts)} was not closed when it was uploaded" if open_parts else None
-            ),
+            lacks=lambda recorded: _not_recorded(recorded, run, open_parts),
         )
         assert found is not None
         return found.with_origin(**_origin(run), reference=reference)
@@ -107,9 +111,18 @@ def _split(address: str) -> tuple[list[str], dict[str, Any]]:
     elif url.scheme or url.netloc:
         raise ValueError(f"{address!r} is neither entity/project, entity/project/run nor a run's URL")
     parts = [unquote(part) for part in url.path.split("/") if part]
-    if url.scheme and len(parts) > 2:
-        parts = [*parts[:2], *parts[3:4]] if parts[2] == "runs" else parts[:2]
-    asked = {} if url.scheme else dict(parse_qsl(url.query))
+    if not url.scheme and parts and parts[0].lower() in ("wandb.ai", "www.wandb.ai"):  # as browsers show it
+        _check_host("wandb.ai")
+        parts = parts[1:]
+    asked = {} if url.scheme or len(parts) > 3 else dict(parse_qsl(url.query))
+    if len(parts) > 2 and (kind := parts[2]) in PAGES:
+        if PAGES[kind] is None or (PAGES[kind] and len(parts) == 3):
+            raise ValueError(f"{address!r} is a page of W&B that is no run, sweep, group or project; name one of those")
+        if kind == "runs":
+            parts = [*parts[:2], *parts[3:4]]
+        else:
+            asked = {str(PAGES[kind]): parts[3]} if PAGES[kind] else asked
+            parts = parts[:2]
     if len(parts) not in (2, 3) or not set(asked) <= set(FILTERS):
         raise ValueError(
             f"{address!r} is neither entity/project, entity/project/run nor a run's URL; a project may be filtered by "
@@ -177,6 +190,15 @@ def _recording(run: Any, metrics: Sequence[str] | None, open_parts: list[str]) -
             _download(files[name], Path(folder))
         open_parts += [name.name for name in parts if name.suffix != ".arrow"]
         return read_recording(Path(folder) / FOLDER, metrics=metrics) if parts else None
+
+
+def _not_recorded(recorded: Run, run: Any, open_parts: Sequence[str]) -> str | None:
+    """What W&B knows of samples that a recording lacks: of one that was not closed, or by its count of rows."""
+    if open_parts:
+        return f"{', '.join(open_parts)} was not closed when it was uploaded"
+    counts = run.history_keys.get("keys", {}).get(STEP, {}).get("typeCounts", [])
+    rows = sum(int(each.get("count", 0)) for each in counts)
+    return f"{rows - len(recorded.steps)} samples are not in it" if rows > len(recorded.steps) else None
 
 
 def _download(file: Any, folder: Path) -> None:

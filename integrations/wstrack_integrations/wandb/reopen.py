@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["reopened"]
 
+OF_A_RUN = (
+    "run_name", "run_group", "run_tags", "run_notes", "run_job_type", "run_id", "sweep_id", "sweep_param_path",
+    "resume_from", "fork_from",
+)  # fmt: skip
+"""Settings that WANDB_NAME, WANDB_TAGS, WANDB_SWEEP_ID, ... give to each run that begins."""
+
 
 @contextmanager
 def reopened(address: str) -> Iterator[Any]:
@@ -43,6 +49,8 @@ def reopened(address: str) -> Iterator[Any]:
                 "has finished (of a run that was killed, W&B knows after some minutes)"
             )
         settings = wandb.Settings(
+            mode="online",
+            program="",
             console="off",
             disable_code=True,
             disable_git=True,
@@ -52,16 +60,30 @@ def reopened(address: str) -> Iterator[Any]:
             x_disable_machine_info=True,
             x_save_requirements=False,
         )
-        run = wandb.init(
-            entity=entity,
-            project=project,
-            id=run_id,
-            resume="must",
-            reinit="create_new",
-            dir=folder,
-            settings=settings,
-        )
+        with _without_settings(wandb.setup().settings):
+            run = wandb.init(
+                entity=entity,
+                project=project,
+                id=run_id,
+                resume="must",
+                reinit="create_new",
+                dir=folder,
+                settings=settings,
+            )
         try:
             yield run
         finally:
             run.finish(exit_code=0 if state == "finished" else 1)
+
+
+@contextmanager
+def _without_settings(settings: Any) -> Iterator[None]:
+    """Without what the environment says of runs that begin here: this one has a name, tags and a group of its own."""
+    kept = {name: getattr(settings, name) for name in OF_A_RUN if hasattr(settings, name)}
+    for name in kept:
+        setattr(settings, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(settings, name, value)
