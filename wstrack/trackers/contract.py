@@ -130,7 +130,11 @@ class Source(Protocol):
 
 
 class Tracker(Protocol):
-    """What the module named by an entry point must offer. Importing it must not import the tracker itself."""
+    """What the module named by an entry point must offer. Importing it must not import the tracker itself.
+
+    It may also offer `recognises_url(url: str) -> bool`: whether the address of a web page shows runs of this tracker;
+    then people can paste it where a reference is asked for, and `open_source` gets it whole.
+    """
 
     def recognises(self, path: Path) -> bool:
         """Whether the file or folder holds runs of this tracker."""

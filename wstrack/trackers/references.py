@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
+from wstrack.messages import without_secrets
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: 
     """
     scheme, address = split(reference)
     if scheme:
-        return tracker(scheme).open_source(address).read(str(reference), metrics=metrics, match=match)
+        return tracker(scheme).open_source(address).read(f"{scheme}:{address}", metrics=metrics, match=match)
     found = references(reference, match=match)
     if len(found) != 1:
         some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
@@ -91,14 +92,17 @@ def references(reference: str | Path, *, match: str | None = None) -> list[str]:
         WstrackError: nothing is there.
     """
     scheme, address = split(reference)
+    path = Path(address)
+    is_pattern = any(mark in address for mark in "*?[") and not _exists(address)
     if scheme:
+        if is_pattern and (matched := sorted(glob.glob(address, recursive=True))):
+            return [one for each in matched for one in references(f"{scheme}:{each}", match=match)]
         found = tracker(scheme).open_source(address).references(match=match)
         if not found:
             raise WstrackError(f"{reference} holds {_nothing(match)}")
         return found
-    path = Path(reference)
-    if not path.exists() and any(mark in str(reference) for mark in "*?["):
-        matched = sorted(glob.glob(str(reference), recursive=True))
+    if is_pattern:
+        matched = sorted(glob.glob(address, recursive=True))
         if not matched:
             raise WstrackError(f"nothing matches {reference}")
         return [one for each in matched for one in references(each, match=match)]
@@ -158,12 +162,42 @@ def _nothing(match: str | None) -> str:
 
 
 def split(reference: str | Path) -> tuple[str, str]:
-    """The scheme and the address of a reference; no scheme for a path."""
-    scheme, colon, address = str(reference).partition(":")
-    if isinstance(reference, Path) or not colon or len(scheme) < 2 or Path(reference).exists():
-        return "", str(reference)  # one letter is a drive
-    if scheme not in trackers():
-        if re.fullmatch(r"[a-z][a-z0-9_]*", scheme):
-            raise ValueError(f"unknown tracker {scheme!r} in {reference!r}; installed: {', '.join(trackers())}")
-        return "", str(reference)
-    return scheme, address
+    """The scheme and the address of a reference; no scheme for a path.
+
+    The address of a page, as a browser shows it, is given to the tracker that knows it.
+
+    Raises:
+        ValueError: there is no such tracker, or none that knows the page.
+
+    Example:
+        >>> split("tensorboard:runs/exp1"), split("https://wandb.ai/team/project/runs/3f2a")
+        (('tensorboard', 'runs/exp1'), ('wandb', 'https://wandb.ai/team/project/runs/3f2a'))
+    """
+    text = str(reference)
+    scheme, colon, address = text.partition(":")
+    if isinstance(reference, Path) or _exists(text):
+        return "", text
+    if colon and scheme in trackers():
+        return scheme, _at_home(address)
+    if "://" in text or text.lower().startswith("wandb.ai/"):
+        for name in trackers():
+            knows = getattr(tracker(name), "recognises_url", None)
+            if knows is not None and knows(text):
+                return name, text
+    if len(scheme) > 1 and re.fullmatch(r"[a-z][a-z0-9_+.-]*", scheme) and colon:  # one letter is a drive
+        raise ValueError(
+            f"unknown tracker {scheme!r} in {without_secrets(text)!r}; installed: {', '.join(trackers())}. What lies "
+            "elsewhere (s3://, gs://) must be copied here first"
+        )
+    return "", _at_home(text)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # no file has so long a name
+        return False
+
+
+def _at_home(text: str) -> str:
+    return str(Path(text).expanduser()) if text.startswith("~") else text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from wstrack_integrations.mlflow.address import is_database, is_folder
+from wstrack_integrations.mlflow.address import is_database, is_folder, is_page
 from wstrack_integrations.mlflow.attach import attach
 from wstrack_integrations.mlflow.push import push
 from wstrack_integrations.mlflow.sink import MlflowSink
@@ -30,6 +30,7 @@ __all__ = [
     "open_source",
     "push",
     "recognises",
+    "recognises_url",
 ]
 
 
@@ -66,6 +67,11 @@ def open_sink(target: object, manifest: Manifest) -> MlflowSink:
 def recognises(path: Path) -> bool:
     """Whether `path` is an SQLite database of MLflow, or a folder of its file store (`mlruns/`)."""
     return is_database(path) if path.is_file() else is_folder(path)
+
+
+def recognises_url(url: str) -> bool:
+    """Whether a page is one of MLflow's, of a run or an experiment."""
+    return is_page(url)
 
 
 def open_source(address: str) -> MlflowSource:

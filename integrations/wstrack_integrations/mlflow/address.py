@@ -10,9 +10,20 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
+from wstrack.errors import WstrackError
 from wstrack.messages import without_secrets
 
-__all__ = ["SCHEME", "Address", "is_database", "is_folder", "local_path", "redacted", "required", "tracking_uri"]
+__all__ = [
+    "SCHEME",
+    "Address",
+    "is_database",
+    "is_folder",
+    "is_page",
+    "local_path",
+    "redacted",
+    "required",
+    "tracking_uri",
+]
 
 # A page of MLflow's, such as http://host:5000/#/experiments/1/runs/0a1b?...: the server, the experiment and the run.
 _PAGE = re.compile(r"(https?://[^#]+?)/?#/experiments/([^/?#]+)(?:/(?:runs/([^/?#]+)[^#]*|[^#]*)?)?(?:\?.*)?")
@@ -50,7 +61,11 @@ class Address:
         """
         if page := _PAGE.fullmatch(text):
             uri, experiment, run = page.groups()
+            _check_server(uri)
             return cls(uri, "", run=run, experiment=None if run else unquote(experiment))
+        if re.fullmatch(r"https?://[^#]+", text):
+            _check_server(text)
+            return cls(text.rstrip("/"))
         path = Path(text).expanduser()
         if text and path.is_dir() and (found := cls._in_folder(path.absolute())):
             return found
@@ -85,6 +100,21 @@ class Address:
         if _is_entry(entry.parent):
             return cls(str(entry.parent.parent), run=entry.name, folder=True)
         return cls(str(entry.parent), experiment=entry.name, folder=True)
+
+
+def is_page(url: str) -> bool:
+    """Whether an address is that of a page of MLflow's which shows a run or an experiment."""
+    return _PAGE.fullmatch(url) is not None
+
+
+def _check_server(uri: str) -> None:
+    """Refuse a page of another server than the user's: the user's password must not go to wherever a link points."""
+    secret = any(os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("PASSWORD", "TOKEN", "USERNAME"))
+    if secret and urlsplit(uri).netloc.rpartition("@")[2] != urlsplit(tracking_uri()).netloc.rpartition("@")[2]:
+        raise WstrackError(
+            f"{redacted(uri)} is not the server that MLFLOW_TRACKING_URI names, for which the user and password in the "
+            "environment are; set it to that one"
+        )
 
 
 def is_database(path: Path) -> bool:

@@ -171,7 +171,7 @@ class MlflowSink:
             self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
             folder = self._recording and self._recording / RECORDING
             if folder and folder.is_dir() and self._artifacts and self._recording != self.recording_directory:
-                self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}")
+                self._upload(folder)
         if not self._own:
             return
         if self._server:
@@ -179,6 +179,18 @@ class MlflowSink:
             self._server.call("POST", "runs/update", end)
         else:
             self._client.set_terminated(self._run)
+
+    def _upload(self, folder: Path) -> None:
+        try:
+            self._guarded(lambda: self._client.log_artifacts(self._run, str(folder), f"{FOLDER}/{RECORDING}"))
+        except WstrackError as error:  # of remote stores, also because the interpreter exits and takes no more work
+            log.warning(
+                "MLflow: the recording cannot be put among the artifacts in %s (%s); it stays in %s, and `wstrack "
+                "push` sends it",
+                redacted(self._artifacts),
+                error,
+                folder,
+            )
 
     def _within(self, done: str, work: Callable[[], None]) -> None:
         """Do it in a thread and wait for that, but not for ever."""
@@ -191,7 +203,11 @@ class MlflowSink:
                 errors.append(error)
 
         thread = threading.Thread(target=guarded, name="wstrack MLflow", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is exiting, and begins no threads: whoever closes the sink waits anyway
+            self._guarded(work)
+            return
         thread.join(None if math.isinf(self._timeout) else self._timeout)
         if thread.is_alive():
             raise WstrackError(f"{redacted(self._uri, self._uri)} could not be {done} within {self._timeout:.0f} s")

@@ -6,6 +6,7 @@ of a watched run holds its manifest, a custom-scalars layout and, once closed, h
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
 
     Raises:
         TypeError: `target` is none of these.
+        ValueError: it is no directory on this machine.
         WstrackError: the directory cannot be made or written to.
 
     Example:
@@ -73,7 +75,7 @@ def open_sink(target: object, manifest: Manifest) -> TensorBoardSink:
     if target is None:
         return TensorBoardSink(run_home(manifest.name), manifest)
     if isinstance(target, (str, Path)):
-        return TensorBoardSink(Path(target), manifest)
+        return TensorBoardSink(_here(str(target), "to"), manifest)
     if accepts(target):
         directory = getattr(target, "log_dir", None) or getattr(target, "logdir", None)  # torch; tensorboardX
         return TensorBoardSink(Path(str(directory)) / "wstrack", manifest)
@@ -105,5 +107,23 @@ def recognises(path: Path) -> bool:
 
 
 def open_source(address: str) -> TensorBoardSource:
-    """The runs of a directory and of all below it, or of one event file."""
-    return TensorBoardSource(address)
+    """The runs of a directory and of all below it, or of one event file.
+
+    Raises:
+        ValueError: the address names none of this machine.
+    """
+    return TensorBoardSource(str(_here(address, "reference")))
+
+
+def _here(address: str, argument: str) -> Path:
+    """The path that an address is; it may stand for the user's home, but not for what lies elsewhere."""
+    if not address.strip():
+        raise ValueError(
+            f"{argument}='tensorboard:' names no directory; write tensorboard:runs/exp1, or tensorboard:. for this one"
+        )
+    if re.match(r"[a-z][a-z0-9+.-]+:/", address):
+        raise ValueError(
+            f"{argument}={address!r} is no path on this machine: event files in a store elsewhere must be copied here "
+            "first, or the store mounted"
+        )
+    return Path(address).expanduser()

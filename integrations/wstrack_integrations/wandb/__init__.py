@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from wstrack.errors import WstrackError
 from wstrack_integrations.wandb.attach import attach
@@ -34,6 +35,7 @@ __all__ = [
     "open_source",
     "push",
     "recognises",
+    "recognises_url",
 ]
 
 
@@ -94,6 +96,12 @@ def open_sink(target: object, manifest: Manifest) -> WandbSink:
 def recognises(path: Path) -> bool:
     """Whether `path` is a `.wandb` file, a run's folder, or a folder with such (`wandb/`, or the one that it is in)."""
     return bool(local_runs(path))
+
+
+def recognises_url(url: str) -> bool:
+    """Whether a page is one of W&B's: at wandb.ai, or of runs on a server of one's own."""
+    host, path = urlsplit(url if "://" in url else f"https://{url}")[1:3]
+    return host.lower().endswith("wandb.ai") or path.split("/")[3:4] in (["runs"], ["sweeps"], ["groups"])
 
 
 def open_source(address: str) -> WandbSource:
