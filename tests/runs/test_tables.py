@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import wstrack
@@ -85,8 +88,8 @@ def test_a_frame_of_pandas_with_its_layers_as_the_index(tmp_path: Path) -> None:
 
 def test_a_table_is_no_tracker(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("layer,1,2\na,1,2\n")
-    with pytest.raises(ValueError, match=r"match='x' \(--match\) is for trackers"):
-        wstrack.pull(tmp_path / "t.csv", match="x")
+    with pytest.raises(ValueError, match=r"match= \(--match\) is for trackers"):
+        wstrack.pull(tmp_path / "t.csv", match="(?P<layer>x)")
 
 
 def test_columns_without_numbers_count_from_one(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_columns_without_numbers_count_from_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a table of layers by steps"),
+        ("", "it is empty"),
         ("layer,1,2\n", "not a table of layers by steps"),
         ("layer\na\n", "not a table of layers by steps"),
         ("layer,1,2\na,1,2\nb,1\n", r"row 3 has 2 cells and the header has 3"),
@@ -119,7 +122,9 @@ def test_what_is_no_table_is_said_with_its_row(tmp_path: Path, text: str, messag
         wstrack.pull(tmp_path / "bad.csv")
 
 
-@pytest.mark.parametrize(("name", "content"), [("bad.parquet", b"PAR1 nonsense"), ("bad.csv", b"\xff\xfe\x00\x01")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("bad.parquet", b"PAR1 nonsense"), ("bad.csv", b"a,1\n\x00,1"), ("bad.csv", b"caf\xe9,1")]
+)
 def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(wstrack.WstrackError, match="cannot be read as a table"):
@@ -136,3 +141,135 @@ def test_other_endings_and_metrics_are_said(run: Run, tmp_path: Path) -> None:
     save_run(run, tmp_path / "norm.parquet", metric="norm")
     with pytest.raises(ValueError, match="holds one metric, 'norm'"):
         wstrack.pull(tmp_path / "norm.parquet", metrics=["rwc"])
+
+
+# ---- what others write -----------------------------------------------------------------------------------------------
+
+STEPS, CONV, FC = [100, 200, 300], [0.3, 0.2, 0.1], [0.5, 0.4, 0.3]
+FRAME = pd.DataFrame({"conv1": CONV, "fc": FC}, index=pd.Index(STEPS, name="step"))
+LONG = [(step, name, FRAME.loc[step, name]) for step in STEPS for name in FRAME]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FRAME.to_csv(),
+        FRAME.rename_axis(None).to_csv(),
+        FRAME.reset_index().to_csv(),
+        FRAME.reset_index()[["fc", "step", "conv1"]].to_csv(index=False),
+        FRAME.T.to_csv(),
+        FRAME.T.to_csv(sep=";", decimal=","),
+        FRAME.T.to_csv(sep="\t"),
+        "sep=;\n" + FRAME.T.to_csv(sep=";"),
+        FRAME.T.to_csv().replace("\n", ",\n") + ",,,,\n",  # as Excel ends lines and files
+        FRAME.T.to_csv(lineterminator="\r\n"),
+        FRAME.T.to_csv().replace("\n", "\n\n"),
+        FRAME.T.rename(columns=lambda step: f"epoch_{step}").to_csv(),
+        FRAME.T.rename(columns=lambda step: f"X{step}").to_csv(),  # R's check.names
+        FRAME.T.rename(columns=lambda step: f"{step / 100:g}e2").to_csv(),
+        FRAME.T.rename(columns=lambda step: f"{step}.0").to_csv(),
+        '"100" "200" "300"\n'.replace(" ", "\t") + "conv1\t0.3\t0.2\t0.1\nfc\t0.5\t0.4\t0.3\n",  # R's write.table
+        FRAME.T.assign(numel=[864, 10]).to_csv(),
+        pd.DataFrame(LONG, columns=["step", "tag", "value"]).to_csv(),  # tbparse
+        pd.DataFrame(LONG, columns=["step", "key", "value"])
+        .assign(timestamp=1, run_id="r")
+        .to_csv(index=False),  # MLflow
+        FRAME.add_prefix("rwc/").assign(epoch=[0, 1, 2]).reset_index().to_csv(index=False),
+        FRAME.add_prefix("r1 - rwc/").rename_axis("Step").to_csv(),
+        FRAME.add_prefix("rwc/").rename_axis("_step").assign(_runtime=[1, 2, 3], _timestamp=[4, 5, 6]).to_csv(),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_people_have_is_read_as_what_it_is(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    series = wstrack.pull(tmp_path / "t.csv").series["rwc"]
+    assert series.index.tolist() == STEPS
+    assert series["conv1"].tolist() == CONV
+    assert series["fc"].tolist() == FC
+    assert len(series.columns) == 2
+
+
+def test_a_panel_of_wandb_has_the_least_and_largest_beside(tmp_path: Path) -> None:
+    """github.com/wandb/wandb/issues/5349"""
+    (tmp_path / "t.csv").write_text(
+        '"Step","r1 - rwc/fc","r1 - rwc/fc__MIN","r1 - rwc/fc__MAX"\n"10","0.1","0.0","0.2"\n"20","0.2","0.1","0.3"\n'
+    )
+    run = wstrack.pull(tmp_path / "t.csv")
+    assert run.series["rwc"]["fc"].to_dict() == {10: 0.1, 20: 0.2}
+    assert run.series["rwc"].shape == (2, 1)
+    assert "r1 - rwc/fc__MIN" in run.completeness.notes[0]
+
+
+def test_lightnings_table_of_metrics(tmp_path: Path) -> None:
+    """Rows of training and of validation alternate, and fill in each other's blanks."""
+    text = "epoch,grad_norm/conv1,grad_norm/fc,step,train_loss,val_loss\n"
+    text += "0,0.7,0.1,49,1.5,\n0,,,49,,1.2\n1,0.5,0.2,99,1.1,\n"
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(wstrack.WstrackError, match=r"of several kinds: 'grad_norm/conv1'.*pass match="):
+        wstrack.pull(tmp_path / "metrics.csv")
+    run = wstrack.pull(tmp_path / "metrics.csv", match="(?P<metric>grad_norm)/(?P<layer>.+)")
+    assert run.series["grad_norm"].to_dict() == {"conv1": {49: 0.7, 99: 0.5}, "fc": {49: 0.1, 99: 0.2}}
+    assert run.origin["match"]
+    (tmp_path / "metrics.csv").write_text("epoch,grad_norm/conv1,grad_norm/fc,step\n0,0.7,0.1,49\n1,0.5,0.2,99\n")
+    assert wstrack.pull(tmp_path / "metrics.csv").series["grad_norm"].index.tolist() == [49, 99]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("layer,0.1,0.25,0.5\na,1,2,3\n", r"columns are no steps .*'0.1'"),
+        ("layer,2024-01-31,2024-02-01\na,1,2\n", r"columns are no steps .*'2024-01-31'"),
+        ("layer,100,200,total\na,1,2,3\n", r"columns are no steps .*'total'"),
+        ("layer,step_1,epoch_2\na,1,2\n", r"columns are no steps"),
+        ('layer,1,2\na,"0,5",1\n', r"'0,5' is not a number; a decimal comma\?"),
+        ("layer;1;2\na;0,5;0.5x\n", r"'0.5x' is not a number"),
+        ("layer,1,2\na,1_000,1\n", r"'1_000' is not a number"),
+        ("step,a\n1,0.5\nlast,0.25\n", r"row 3, column 'step': 'last' is no step"),
+        ("step,a\n0.5,0.5\n", r"'0.5' is no step, which is a whole number"),
+        ("step,epoch,time\n1,1,1\n", r"no column of numbers"),
+        ("Step,r1 - rwc/fc,r2 - rwc/fc\n1,1,2\n", r"series of 2 runs \('r1', 'r2'\)"),
+        ("a,b\n1,0.5\n2,0.25\n", r"numbers in its first column, 'a'.* call the column step"),
+        ("<!DOCTYPE html><html>", r"it is a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", r"pointer of Git LFS"),
+    ],
+)
+def test_what_could_be_taken_for_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(wstrack.WstrackError, match=message):
+        wstrack.pull(tmp_path / "t.csv")
+
+
+def test_thousands_and_numbers_in_scientific_notation(tmp_path: Path) -> None:
+    for header, steps in (
+        ('"500","1,000","2,250"', [500, 1000, 2250]),
+        ("50000,1e+05,150000", [50000, 100000, 150000]),
+    ):
+        (tmp_path / "t.csv").write_text(f"layer,{header}\na,1,2,3\n")
+        assert wstrack.pull(tmp_path / "t.csv").series["rwc"]["a"].to_dict() == dict(zip(steps, (1, 2, 3), strict=True))
+
+
+def test_a_download_of_tensorboard_has_steps_and_not_seconds(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Wall time,Step,Value\n1547130262,100,0.79\n1547130264,200,0.69\n")
+    assert wstrack.pull(tmp_path / "t.csv").series["rwc"]["Value"].to_dict() == {100: 0.79, 200: 0.69}
+
+
+@pytest.mark.parametrize(
+    "about", [b"[1]", b'{"layers": [{"kind": 1}]}', b'{"facts": []}', b'{"layers": 3}', b'"x"', b"{"]
+)
+def test_parquet_of_others(tmp_path: Path, about: bytes) -> None:
+    """Nullable types, odd metadata, and what pandas knows of an index or does not."""
+    frame = pd.DataFrame({"layer": ["a", "b"], "1": [1.0, None], "2": [1.0, 2.0]}).convert_dtypes()
+    path = tmp_path / "t.parquet"
+    for metadata in ({b"wstrack.about": about}, {b"pandas": about}, {b"pandas": b"{}"}, {}):
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(metadata), path)
+        run = wstrack.pull(path)
+        assert run.completeness.missing == 1
+        assert run.series["rwc"].loc[2].to_dict() == {"a": 1.0, "b": 2.0}
+    FRAME.to_parquet(path)
+    assert wstrack.pull(path).series["rwc"].loc[200].to_dict() == {"conv1": 0.2, "fc": 0.4}
+
+
+def test_a_name_that_ends_a_line_elsewhere_survives(tmp_path: Path, run: Run) -> None:
+    series = run.series["rwc"].set_axis(["a\rb", *run.series["rwc"].columns[1:]], axis=1)
+    save_run(replace(run, series={"rwc": series}), tmp_path / "t.csv")
+    assert wstrack.pull(tmp_path / "t.csv").layers.index[0] == "a\rb"

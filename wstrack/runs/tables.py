@@ -2,117 +2,139 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
+from wstrack.runs.cells import ABOUT, read_cells
 from wstrack.runs.files import write_whole
+from wstrack.runs.layouts import Series, layers_by_steps, rows_of_steps
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.run import Completeness, Run
 
 __all__ = ["read_table", "run_dict", "save_run"]
 
-_ABOUT = b"wstrack.about"
+Kind = TypeVar("Kind")
 
 
-def read_table(path: Path, *, metrics: Sequence[str] | None = None) -> Run:
-    """The run in a table: the first column names the layers, in model order; each other column is a step.
+Pick = Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]]
+"""Which series are which layers: by metric and layer, the name of the series, see `wstrack.trackers.matching`."""
 
-    A step is the whole number at the end of its column's name (`epoch_7` is 7); if a name has none, columns count from
-    1. An empty cell was not logged. The metric is called `rwc`, or what `metrics` names, unless the file says it.
+
+def read_table(path: Path, *, metrics: Sequence[str] | None = None, pick: Pick | None = None) -> Run:
+    """The run in a table.
+
+    A row a layer and a column a step: the first column names the layers, in model order; a step is a whole number, or
+    one behind a word that all columns begin with (`epoch_7` is 7); where no name has a digit, columns count from 1. Or
+    a row a step, told by a column `step` (`global_step`, `epoch`, ...): each other column is a series, as pandas,
+    Lightning and W&B write them. Or a row a value, with columns for its step, its name and itself, as tbparse does.
+
+    An empty cell was not logged. The metric is called `rwc`, or what `metrics` names, unless the file says it.
+
+    Args:
+        path: of the file, .csv, .tsv or .parquet.
+        metrics: which; of a table that holds one, its name.
+        pick: picks among the series of a table with a row a step; None = all, which then must be of one kind.
 
     Raises:
         WstrackError: the file is not such a table; the message says which line.
+        ValueError: a metric that is not there, or `pick` for a table with a row a layer.
     """
-    about: dict[str, Any] = {}
-    rows: Sequence[Sequence[Any]]
+    cells = read_cells(path)
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pq.read_table(path)
-            about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
-            frame = table.to_pandas()
-            if not isinstance(frame.index, pd.RangeIndex):  # a frame written with its layers as the index
-                frame = frame.reset_index()
-            header, rows = [str(column) for column in frame.columns], list(frame.itertuples(index=False, name=None))
-        else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = [line for line in csv.reader(file) if line]
-            header, rows = (lines[0], lines[1:]) if lines else ([], [])
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException, json.JSONDecodeError) as error:
-        raise WstrackError(f"{path} cannot be read as a table: {error}") from error
+        logged = rows_of_steps(cells) if len(cells.header) > 1 else None
+        if logged is not None:
+            return _logged_run(path, logged, metrics, pick)
+        if pick is not None:
+            raise _AskedError(
+                f"match= (--match) is for trackers and tables with a row a step; {path} has a row a layer"
+            )
+        return _layers_run(path, layers_by_steps(cells), cells.about, metrics)
+    except _AskedError:
+        raise
+    except ValueError as error:
+        raise WstrackError(f"{path}: {error}") from None
 
-    names, values = _numbers(path, header, rows)
-    metric = about.get("metric") or (metrics[0] if metrics else "rwc")
+
+class _AskedError(ValueError):
+    """What was asked for is wrong, not the file."""
+
+
+def _layers_run(path: Path, series: Series, about: Mapping[str, Any], metrics: Sequence[str] | None) -> Run:
+    metric = _said(about, "metric", str) or (metrics[0] if metrics else "rwc")
     if metrics and list(metrics) != [metric]:
-        raise ValueError(f"metrics={list(metrics)}: {path} holds one metric, {metric!r}")
-    known = {layer["name"]: layer for layer in about.get("layers", [])}
-    layers = tuple(
-        Layer(name, kind=layer.get("kind", ""), shape=tuple(layer.get("shape", ())), numel=layer.get("numel", 0))
-        for name, layer in ((name, known.get(name, {})) for name in names)
-    )
-    steps = _steps(path, list(header[1:]))
-    facts, origin = about.get("facts", {}), about.get("origin", {})
-    missing = int(np.isnan(values).sum())
-    return Run.from_values(
-        Manifest(
-            str(origin.get("name", path.stem)), layers, (metric,), 1, str(origin.get("window", "interval")), facts
-        ),
-        steps,
-        {metric: values.T},
-        completeness=Completeness(values.size, values.size - missing),
-        origin={**origin, "reference": str(path), "source": "table", "every": origin.get("every")},
-    )
+        raise _AskedError(f"metrics={list(metrics)}: {path} holds one metric, {metric!r}")
+    known: dict[str, Layer] = {}
+    for layer in _said(about, "layers", list) or []:
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # one that somebody else wrote is as good as none
+            known[layer["name"]] = Layer.from_dict({"aliases": (), **layer})
+    origin = _said(about, "origin", dict) or {}
+    name, window = str(origin.get("name", path.stem)), str(origin.get("window", "interval"))
+    layers = tuple(known.get(layer, Layer(layer)) for layer in series.names)
+    manifest = Manifest(name, layers, (metric,), 1, window, _said(about, "facts", dict) or {})
+    run = _run(manifest, series, {metric: series.values})
+    return run.with_origin(**{**origin, "reference": str(path), "source": "table", "every": origin.get("every")})
 
 
-def _numbers(
-    path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> tuple[list[str], np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
-    if len(header) < 2 or not rows:
-        raise WstrackError(f"{path} is not a table of layers by steps: it needs a header, a column of names and a row")
-    names: list[str] = []
-    values = np.empty((len(rows), len(header) - 1))
-    for index, row in enumerate(rows):
-        line = f"{path}, row {index + 2}"
-        if len(row) != len(header):
-            raise WstrackError(f"{line} has {len(row)} cells and the header has {len(header)}")
-        name = "" if row[0] is None else str(row[0])
-        if not name.strip():
-            raise WstrackError(f"{line} has no layer name in its first column")
-        names.append(name)
-        for column, cell in enumerate(row[1:]):
-            try:
-                values[index, column] = np.nan if cell is None or cell == "" else float(cell)
-            except (TypeError, ValueError):
-                raise WstrackError(f"{line}, column {header[column + 1]!r}: {cell!r} is not a number") from None
-    if all(re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?|nan|inf", name) for name in names):
-        raise WstrackError(f"{path} has numbers in its first column, {header[0]!r}, where the layers' names should be")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise WstrackError(f"{path} names the layer {twice!r} twice; each row must be another layer")
-    return names, values
+def _logged_run(path: Path, logged: Series, metrics: Sequence[str] | None, pick: Pick | None) -> Run:
+    """The run in series that somebody logged: those that fit, or all if they are of one kind."""
+    keys = [re.sub(r"^.+? - ", "", name) for name in logged.names]  # W&B puts the run's name before it
+    runs = {name[: len(name) - len(key)] for name, key in zip(logged.names, keys, strict=True)}
+    if len(runs) > 1:
+        some = ", ".join(repr(run.removesuffix(" - ")) for run in sorted(runs)[:5])
+        raise ValueError(f"it holds series of {len(runs)} runs ({some}); export them one by one")
+    found = dict(_of_one_kind(keys, metrics) if pick is None else pick(keys))
+    chosen = list(metrics or found)
+    for metric in chosen:
+        if metric not in found:
+            raise _AskedError(f"metrics: {metric!r} is not in {path}; there are {', '.join(found)}")
+    names = dict.fromkeys(layer for metric in chosen for layer in found[metric])
+    place = {key: at for at, key in enumerate(keys)}
+    values = {}
+    for metric in chosen:
+        values[metric] = np.full((len(logged.steps), len(names)), np.nan)
+        for at, layer in enumerate(names):
+            if layer in found[metric]:
+                values[metric][:, at] = logged.values[:, place[found[metric][layer]]]
+    manifest = Manifest(path.stem, tuple(Layer(name) for name in names), tuple(chosen), 1)
+    return _run(manifest, logged, values).with_origin(reference=str(path), source="table", every=None)
 
 
-def _steps(path: Path, columns: list[str]) -> list[int]:
-    # A minus is a sign only where a number may begin: epoch-3 is the third epoch.
-    numbers = [re.search(r"(?:(?:^|[_\s])(-\d+)|(\d+))(?:\.0+)?$", str(column).strip()) for column in columns]
-    if not all(numbers):
-        return list(range(1, len(columns) + 1))
-    steps = [int(number.group(1) or number.group(2)) for number in numbers if number]
-    if max(map(abs, steps)) >= 2**63:
-        raise WstrackError(f"{path} has a step beyond 64 bits among its columns")
-    if len(set(steps)) < len(steps):
-        raise WstrackError(f"{path} has two columns for one step: {columns}")
-    return steps
+def _of_one_kind(keys: Sequence[str], metrics: Sequence[str] | None) -> dict[str, dict[str, str]]:
+    """All series, as the layers of the metric with which their names begin."""
+    kinds = {key.partition("/")[0] if "/" in key else "" for key in keys}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"its columns are of several kinds: {', '.join(map(repr, keys[:6]))}; pass match= (--match) with the ones "
+            "to read, such as 'grad_norm/(?P<layer>.+)'"
+        )
+    (kind,) = kinds
+    return {kind or (metrics[0] if metrics else "rwc"): {key.removeprefix(f"{kind}/"): key for key in keys}}
+
+
+def _run(manifest: Manifest, series: Series, values: Mapping[str, NDArray[np.float64]]) -> Run:
+    size = sum(array.size for array in values.values())
+    missing = sum(int(np.isnan(array).sum()) for array in values.values())
+    notes = (f"columns that are no curves are left out: {', '.join(series.left)}",) if series.left else ()
+    return Run.from_values(manifest, series.steps, values, completeness=Completeness(size, size - missing, notes))
+
+
+def _said(about: Mapping[str, Any], key: str, kind: type[Kind]) -> Kind | None:
+    """What a file of ours says beside its cells; None where somebody put something else there."""
+    value = about.get(key)
+    return value if isinstance(value, kind) else None
 
 
 def run_dict(run: Run) -> dict[str, Any]:
@@ -170,10 +192,13 @@ def save_run(run: Run, path: str | Path, *, metric: str | None = None) -> None:
     table.columns = pd.Index([f"step_{step}" for step in table.columns])
     table.index.name = "layer"
     if kind == ".csv":
-        write_whole(path, table.to_csv(float_format=None, lineterminator="\n"))
+        whole = any("\r" in layer for layer in table.index)  # which would end a line elsewhere
+        write_whole(
+            path, table.to_csv(lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if whole else csv.QUOTE_MINIMAL)
+        )
         return
     arrow = pa.Table.from_pandas(table.reset_index(), preserve_index=False)
     about = {"metric": metric, "layers": _layer_dicts(run), "facts": run.facts, "origin": run.origin}
     buffer = io.BytesIO()
-    pq.write_table(arrow.replace_schema_metadata({_ABOUT: json.dumps(about, default=str).encode()}), buffer)
+    pq.write_table(arrow.replace_schema_metadata({ABOUT: json.dumps(about, default=str).encode()}), buffer)
     write_whole(path, buffer.getvalue())

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
 from wstrack.messages import without_secrets
+from wstrack.trackers.matching import assigned, compiled
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
+
+TABLES = (".csv", ".tsv", ".parquet")
 
 __all__ = ["homes_of", "pull", "pull_many", "references", "split"]
 
@@ -55,9 +58,11 @@ def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: 
     path = Path(found[0])
     recorded = find_recordings(path)
     if not recorded:
-        if match is not None:
-            raise ValueError(f"match={match!r} (--match) is for trackers; {path} is a table")
-        return read_table(path, metrics=metrics)
+        if match is None:
+            return read_table(path, metrics=metrics)
+        pattern = compiled(match)
+        table = read_table(path, metrics=metrics, pick=lambda keys: assigned(pattern, keys, f"columns of {path}"))
+        return table.with_origin(match=match)
     run = wholer(lambda: read_recording(recorded[0], metrics=metrics), lambda: _from_tracker(path, metrics))
     assert run is not None
     return run
@@ -111,7 +116,7 @@ def references(reference: str | Path, *, match: str | None = None) -> list[str]:
     from wstrack.runs.recording import find_recordings
 
     recorded = find_recordings(path) if match is None else []
-    if path.is_file() and (recorded or path.suffix.lower() in (".csv", ".parquet")):
+    if path.is_file() and (recorded or path.suffix.lower() in TABLES):
         return [str(path)]
     found = [str(folder.parent if folder != path else folder) for folder in recorded]
     for name in trackers():
