@@ -169,17 +169,13 @@ def test_a_critic_that_steps_more_often_sets_the_pace(model: nn.Sequential) -> N
     critic = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.1)
     watcher = wstrack.watch(model, every=5)
     before, oracle = weights(model), []
-    for cycle in range(4):
+    for _ in range(4):
         model(torch.randn(8, 6)).square().mean().backward()
         for _ in range(5):
             critic.step()
-        if cycle == 0:  # the generator is not known before its first step, which goes to the next sample
-            oracle.append(change(weights(model), before))
-            before = weights(model)
         generator.step()
-        if cycle > 0:
-            oracle.append(change(weights(model), before))
-            before = weights(model)
+        oracle.append(change(weights(model), before))
+        before = weights(model)
     watcher.close()
     frame = watcher.run().series["rwc"]
     assert frame.index.tolist() == [5, 10, 15, 20]
@@ -231,7 +227,8 @@ def test_an_optimizer_of_a_part_of_the_layers_ends_its_step_itself(model: nn.Seq
     np.testing.assert_allclose(frame.to_numpy(), [oracle[step] for step in (2, 4, 6, 8)], rtol=1e-6)
 
 
-def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train: Train) -> None:
+@pytest.mark.parametrize("window", ["interval", "step"])
+def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train: Train, window: str) -> None:
     class Lookahead(torch.optim.Optimizer):
         def __init__(self, inner: torch.optim.Optimizer) -> None:
             self.inner = inner
@@ -244,14 +241,44 @@ def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train
                     for p in group["params"]:
                         p.mul_(0.9)
 
-    watcher = wstrack.watch(model, every=1)
-    inner = torch.optim.SGD(model.parameters(), lr=0.1)
+    outer = Lookahead(torch.optim.SGD(model.parameters(), lr=0.1))
+    watcher = wstrack.watch(model, every=1, window=window)
     states = [weights(model)]
-    inner.register_step_post_hook(lambda *arguments: states.append(weights(model)))
-    train(model, Lookahead(inner), 4)
+    outer.register_step_post_hook(lambda *arguments: states.append(weights(model)))
+    train(model, outer, 4)
     assert watcher.steps == 4
     oracle = [change(now, before) for before, now in pairwise(states)]
     np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
+
+
+def test_after_a_step_that_failed_inside_another_counting_goes_on(model: nn.Sequential, train: Train) -> None:
+    class Failing(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            raise FloatingPointError("as of a check for NaN")
+
+    watcher = wstrack.watch(model, every=2)
+    with pytest.raises(FloatingPointError):
+        train(model, Failing(model.parameters(), lr=0.1), 1)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), 6)
+    assert watcher.run().steps.tolist() == [2, 4, 6]
+
+
+def test_one_that_steps_more_rarely_belongs_to_the_step_before_from_the_first(model: nn.Sequential) -> None:
+    """A critic that steps each time, an actor each fifth, and a sample each fifth: TD3, a GAN with n_critic."""
+    often = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    rarely = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.1)
+    watcher = wstrack.watch(model, every=5)
+    states = [weights(model)]
+    for step in range(1, 21):
+        model(torch.randn(8, 6)).square().mean().backward()
+        often.step()
+        if step % 5 == 0:
+            rarely.step()
+            states.append(weights(model))
+    oracle = [change(now, before) for before, now in pairwise(states)]
+    run = watcher.run()
+    assert run.steps.tolist() == [5, 10, 15, 20]
+    np.testing.assert_allclose(run.series["rwc"].to_numpy(), oracle, rtol=1e-6)
 
 
 def test_a_step_that_raised_does_not_count(model: nn.Sequential, train: Train) -> None:

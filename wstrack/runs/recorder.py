@@ -94,6 +94,10 @@ class Recorder:
             if part.suffix == ".arrows"
         )
 
+    def is_there(self) -> bool:
+        """Whether all that was recorded is still there; its files may have been deleted."""
+        return not self.gone and (self._file is None or os.fstat(self._file.fileno()).st_nlink > 0)
+
     def append(
         self, steps: Sequence[int], intervals: Sequence[int], times: Sequence[float], sums: NDArray[np.float64]
     ) -> None:

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -44,6 +44,7 @@ class Adder(Protocol):
         """Let go of the connections."""
 
 
+STILL = 3  # samples without any change after which it is said
 WAITING = 1024  # entries of a queue; a reading of 1000 layers is 16 kB
 
 
@@ -177,6 +178,7 @@ class Delivery:
         self._recording = _Feed[_Arriving]("recording", self._record)
         self.delivered = 0
         self.skipped = 0
+        self._unchanged: int | None = 0  # samples so far in which nothing had changed; None once something has
 
     def put(self, reading: Reading) -> None:
         """Hand over a reading; called on the training thread, waits for nothing."""
@@ -229,11 +231,31 @@ class Delivery:
                 for feed in self._feeds:
                     feed.put(sample)
             self.delivered += len(samples)
+            self._look_for_change(steps, columns)
+
+    def _look_for_change(self, steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]]) -> None:
+        """Say once if the first samples find that nothing at all has changed."""
+        if self._unchanged is None:
+            return
+        if any(name.endswith("_change") and values.any() for name, values in columns.items()):
+            self._unchanged = None
+            return
+        self._unchanged += len(steps)
+        if self._unchanged >= STILL:
+            self._unchanged = None
+            log.warning(
+                "no weight of any layer has changed in %d samples, up to step %d: is the learning rate 0, or are other "
+                "weights trained than the model's own (torch.func.functional_call, copies in fp32)?",
+                STILL,
+                steps[-1],
+            )
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was handed over is recorded and with the trackers; False if that takes longer."""
+        """Wait until all that was handed over is recorded and with the trackers; False if it takes longer or fails."""
         deadline = time.monotonic() + timeout
-        recorded = self._recording.flush(timeout)  # first, for it is what feeds the sinks
+        recorded = self._recording.flush(timeout) and not self._recording.failed  # first: it is what feeds the sinks
+        if self._recorder is not None:
+            recorded = recorded and self._recorder.is_there()
         return all([recorded, *(feed.flush(max(0.0, deadline - time.monotonic())) for feed in self._feeds)])
 
     def close(self, timeout: float) -> None:

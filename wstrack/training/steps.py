@@ -8,7 +8,8 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -85,6 +86,8 @@ class Steps:
         self._round: set[Optimizer] = set()
         self._stepped = 0  # the layers that were stepped in this round
         self._found: torch.Tensor | None = None
+        self._outermost: tuple[Optimizer, FrameType] | None = None  # the step that goes on, and its frame
+        self._waits: Literal["for the outermost", "for the next"] | None = None  # a sample that is due
 
     def look_up_again(self) -> None:
         """Look up what each optimizer holds before its next step: parameter groups may have been added."""
@@ -133,6 +136,7 @@ class Steps:
         self._turns.clear()
         self._round.clear()
         self._bits.clear()
+        self._outermost = None
 
     def one(self) -> None:
         """Count a step, whoever took it."""
@@ -141,7 +145,13 @@ class Steps:
             self._ended()
 
     def end_round(self) -> None:
-        """End a round that has begun, if one has, whoever has not stepped yet."""
+        """Between two steps: take the sample that is due, whoever has not stepped yet."""
+        if self.count >= self.due:
+            self._finish_round()
+            self._take()
+
+    def _finish_round(self) -> None:
+        """End a round that has begun, if one has."""
         if not self._round:
             return
         self._round.clear()
@@ -151,6 +161,21 @@ class Steps:
             self.skipped = self._found if skipped is None else skipped + self._found.to(skipped.device)
             self._found = None
         if self.count >= self.due:
+            self._sample_is_due()
+
+    def _sample_is_due(self) -> None:
+        """Take it, once the weights are those after the step."""
+        if self._outermost is not None:
+            self._waits = "for the outermost"  # which may move the weights on
+        elif self.seen != self._all and self._only is None and self._begins is None:
+            self._waits = "for the next"  # who steps the other layers may step more rarely, and now for the first time
+        else:
+            self._ended()
+
+    def _take(self) -> None:
+        """Take the sample that waits, if one does."""
+        if self._waits is not None:
+            self._waits = None
             self._ended()
 
     def _turn_of(self, optimizer: Optimizer) -> _Turn:
@@ -184,22 +209,37 @@ class Steps:
                 if self._others_stepped == self.due - self.count:
                     self._unheld()
             return
+        if self._outermost is not None:
+            if self._outermost[0] is not optimizer and _is_running(self._outermost[1]):
+                turn.began = self.count
+                return  # inside the step of another, which began before it
+            self._outermost = None  # its step raised
+        if turn.bits & self.seen:  # or else it steps for the first time, and belongs to the step before
+            self._take()
         if optimizer in self._round:
             # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
             self._whole = self.seen
-            self.end_round()
+            self._finish_round()
+            self._take()
         turn.began = self.count
+        self._outermost = optimizer, sys._getframe(2)
         if self._begins is not None and self.count + 1 == self.due and not self._round:
             self._begins()
 
     def _after(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
         bits = turn.bits
+        if self._outermost is not None and self._outermost[0] is optimizer:
+            self._outermost = None
         whole_round = bits == self._whole == self.seen and turn.began == self.count and bits and not self._round
-        if (
-            whole_round and "found_inf" not in optimizer.__dict__
-        ):  # the usual case in short: one optimizer steps all layers
-            self.one()
+        # The usual case in short: one optimizer steps all layers.
+        if whole_round and "found_inf" not in optimizer.__dict__:
+            self.count += 1
+            if self.count >= self.due:
+                self._sample_is_due()
+            return
+        if self._waits == "for the outermost" and self._outermost is None:
+            self._take()
             return
         if not bits or (not self._round and -1 < turn.began < self.count):
             return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already
@@ -219,7 +259,7 @@ class Steps:
         self._round.add(optimizer)
         self._stepped |= bits
         if self._stepped & self._whole == self._whole:
-            self.end_round()
+            self._finish_round()
 
     def _skip_of_round(self, found: torch.Tensor) -> torch.Tensor | None:
         """1 on the device if every optimizer of the round so far met an overflow; None if one surely did not."""
@@ -227,6 +267,14 @@ class Steps:
         if not self._round:
             return flag.clone()
         return None if self._found is None else self._found.minimum(flag.to(self._found.device))
+
+
+def _is_running(frame: FrameType) -> bool:
+    """Whether a call goes on, of which this one is a part."""
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller is not frame:
+        caller = caller.f_back
+    return caller is frame
 
 
 def _forget() -> None:

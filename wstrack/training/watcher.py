@@ -98,10 +98,16 @@ class Watcher:
             self._steps.one()
 
     def flush(self, timeout: float = CLOSE_TIMEOUT) -> bool:
-        """Wait until every sample so far is recorded and with the trackers; False if that takes over `timeout` s."""
+        """Wait until every sample so far is recorded and with the trackers, between two steps.
+
+        Returns:
+            False if that takes over `timeout` seconds, or if some could not be recorded: the disk is full, say, or the
+            run's folder is gone.
+        """
         if self._closed:
             self.close()  # which waits for one that goes on in the background
             return True
+        self._steps.end_round()
         return self._measured.flush(timeout)
 
     def run(self) -> Run:
@@ -121,8 +127,7 @@ class Watcher:
             if self._closing is not None:
                 self._closing.join(CLOSE_TIMEOUT)
             return
-        if self.steps >= self._steps.due:
-            self._steps.end_round()
+        self._steps.end_round()
         self._detach()
         self._measured.close(self._steps)
 
