@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from wstrack.measuring.layers import kind_of, select, unwrapped
+from wstrack.measuring.kinds import kind_of
+from wstrack.measuring.layers import select, unwrapped
 
 
 class Attention(nn.Module):

@@ -10,22 +10,18 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from wstrack.measuring.kinds import kind_of
 from wstrack.measuring.meters.portable import fails_on
 from wstrack.measuring.sharding import LocalShard, flattened, local_shard, refused
 from wstrack.runs.manifest import Layer
 
-__all__ = ["Selection", "kind_of", "predicate", "select", "unmeasurable", "unwrapped"]
+__all__ = ["Selection", "predicate", "select", "unmeasurable", "unwrapped"]
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # What torch computes a weight from lies under "<module>.parametrizations.<weight>".
 _PARAMETRIZED = re.compile(r"((?:.*?\.)??)parametrizations\.([^.]+)")
-_ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-_ATTENTION_NAMES = re.compile(
-    r"(^|[._])(attn|attention|self_attn|cross_attn|qkv|c_attn|in_proj|out_proj|[qkvo]_proj|w[qkvo])([._]|$)",
-    re.IGNORECASE,
-)
 
 
 def unwrapped(name: str, model: nn.Module | None = None) -> str:
@@ -52,46 +48,6 @@ def unwrapped(name: str, model: nn.Module | None = None) -> str:
 
 def _only_wraps(module: nn.Module) -> bool:
     return len(list(module.children())) == 1 and not list(module.parameters(recurse=False))
-
-
-def kind_of(module: nn.Module, path: str, parameter_name: str, parameter: torch.Tensor) -> str:
-    """What a weight does, as far as it can be told from the module that owns it.
-
-    Returns:
-        One of "conv", "depthwise", "pointwise", "transposed", "linear", "attention" (a projection of an attention),
-        "embedding", "recurrent", "norm", "bias", "other".
-
-    Example:
-        >>> conv = nn.Conv2d(8, 8, 3, groups=8)
-        >>> kind_of(conv, "blocks.0.dw", "weight", conv.weight)
-        'depthwise'
-    """
-    if parameter_name.startswith("bias") or parameter_name.endswith("_bias"):
-        return "bias"
-    if parameter_name.startswith("weight") and parameter_name.endswith("_g"):  # the magnitude in a weight norm
-        return "norm"
-    if isinstance(module, nn.modules.conv._ConvNd):
-        if module.transposed:
-            return "transposed"
-        if module.groups > 1 and module.groups == module.in_channels:
-            return "depthwise"
-        return "pointwise" if all(size == 1 for size in module.kernel_size) else "conv"
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        return "embedding"
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        return "recurrent"
-    if isinstance(module, nn.MultiheadAttention) or parameter_name in _ATTENTION_PARAMETERS:
-        return "attention"
-    if isinstance(module, nn.Linear | nn.Bilinear) or type(module).__name__ == "Conv1D":  # Conv1D: GPT-2's linear
-        return "attention" if _ATTENTION_NAMES.search(path) else "linear"
-    if "norm" in type(module).__name__.lower():
-        return "norm"
-    named = f"{type(module).__name__} {path} {parameter_name}".lower()
-    if "lora" in named or hasattr(module, "base_layer"):  # an adapter (base_layer: peft's) of what it adapts
-        kinds = {kind_of(child, path, "weight", parameter) for child in module.children()} - {"other", "norm"}
-        if len(kinds) == 1:
-            return kinds.pop()
-    return "other"
 
 
 def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, LocalShard]]:
@@ -135,7 +91,13 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Loca
             raise ValueError(f"model: {name} {why}")
         layer = Layer(
             name=name,
-            kind=kind_of(one.module, name.rpartition(".")[0], one.own, one.whole),
+            kind=kind_of(
+                one.module,
+                name.rpartition(".")[0],
+                one.own,
+                one.whole,
+                owners=owners_of(model, one.names[0], one.module),
+            ),
             shape=tuple(one.whole.shape),
             numel=one.whole.numel(),
             aliases=tuple(aliases),
@@ -184,6 +146,14 @@ def _weights(model: nn.Module) -> list[_Weight]:
         order = {module: number for number, module in enumerate(model.modules())}
         weights.sort(key=lambda one: order[one.module])
     return weights
+
+
+def owners_of(model: nn.Module, name: str, module: nn.Module) -> list[nn.Module]:
+    """The modules that own a module, by the name of a parameter in it: the nearest first, the model last."""
+    path = [model]
+    for part in name.split(".")[:-1]:
+        path.append(path[-1].get_submodule(part))
+    return [each for each in reversed(path) if each is not module]
 
 
 def _user_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -1,0 +1,105 @@
+"""What a weight does in a model: told by the classes of the modules that own it, then by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import torch
+from torch import nn
+
+__all__ = ["kind_of"]
+
+_ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+# In the name of a class the last of these words counts: a Qwen3MoeAttention is an attention.
+_CLASS = re.compile(
+    r"(?P<attention>Attention|Attn|MultiHead|MHA)|MLP|FFN|FF(?![a-z])|FeedForward|Dense(?=Act|Gated|Relu)|Expert|MoE"
+    r"|Mamba|SSM|Hyena|GLU|Intermediate|Router", re.IGNORECASE,
+)  # fmt: skip
+# In the path, the part that is nearest to the weight.
+_PART = re.compile(
+    r"(?P<attention>((self|cross|enc(oder)?)_?)?(attn|attention)s?_?\d*|mha|qkv|c_attn|wqkv|query_key_value)"
+    r"|(mlp|ffn?|feed_?forward|fc|experts?|moe)_?\d*", re.IGNORECASE,
+)  # fmt: skip
+_QUERY = re.compile(r"(to_|w|lin_)?([qkv]|query|key|value)(_proj|_lin|_linear|_layer)?|qkv(_proj)?", re.IGNORECASE)
+_OUTPUT = re.compile(r"(to_|w|lin_)?(o|out|output|proj|projection)(_proj|_lin|_linear|_layer)?|c_proj", re.IGNORECASE)
+
+
+def kind_of(
+    module: nn.Module,
+    path: str,
+    parameter_name: str,
+    parameter: torch.Tensor,
+    *,
+    owners: Sequence[nn.Module] = (),
+) -> str:
+    """What a weight does, as far as it can be told.
+
+    Args:
+        module: the one that owns the weight.
+        path: of the module in the model.
+        parameter_name: of the weight in the module.
+        parameter: the weight.
+        owners: the modules that own that module, the nearest first.
+
+    Returns:
+        One of "conv", "depthwise", "pointwise", "transposed", "linear", "attention" (a projection of an attention),
+        "embedding", "recurrent", "norm", "bias", "other".
+
+    Example:
+        >>> conv = nn.Conv2d(8, 8, 3, groups=8)
+        >>> kind_of(conv, "blocks.0.dw", "weight", conv.weight)
+        'depthwise'
+    """
+    if parameter_name.startswith("bias") or parameter_name.endswith("_bias"):
+        return "bias"
+    if parameter_name.startswith("weight") and parameter_name.endswith("_g"):  # the magnitude in a weight norm
+        return "norm"
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if module.transposed:
+            return "transposed"
+        if module.groups > 1 and module.groups == module.in_channels:
+            return "depthwise"
+        return "pointwise" if all(size == 1 for size in module.kernel_size) else "conv"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "recurrent"
+    if isinstance(module, nn.MultiheadAttention) or parameter_name in _ATTENTION_PARAMETERS:
+        return "attention"
+    name = type(module).__name__
+    # Conv1D is GPT-2's; experts may be stacked, and a router is a linear layer, whatever its class is called.
+    if isinstance(module, nn.Linear | nn.Bilinear) or re.search(r"Conv1D$|Linear|Expert|Router", name):
+        return "linear" if parameter.ndim < 2 or not _is_in_attention(path, owners) else "attention"
+    if "norm" in name.lower():
+        return "norm"
+    if (
+        parameter.ndim >= 2
+        and (found := _CLASS.search(name))
+        and found["attention"]
+        and _QUERY.fullmatch(parameter_name)
+    ):
+        return "attention"
+    named = f"{name} {path} {parameter_name}".lower()
+    if "lora" in named or hasattr(module, "base_layer"):  # an adapter (base_layer: peft's) of what it adapts
+        children = module.children()
+        kinds = {kind_of(child, path, "weight", parameter, owners=owners) for child in children} - {"other", "norm"}
+        if len(kinds) == 1:
+            return kinds.pop()
+    return "other"
+
+
+def _is_in_attention(path: str, owners: Sequence[nn.Module]) -> bool:
+    """Whether a linear layer is a projection of an attention."""
+    parts = path.split(".")
+    for part, owner in zip_longest(reversed(parts), owners):  # outwards, from the layer to the model
+        if part is not None and (found := _PART.fullmatch(part)):
+            return found["attention"] is not None
+        if words := list(_CLASS.finditer(type(owner).__name__)):
+            return words[-1]["attention"] is not None
+    # A block that has its query, key and value itself; of a module on its own only the name is known.
+    own = next((part for part in reversed(parts) if not part.isdigit()), "")
+    beside = [name for name, _ in owners[0].named_children()] if owners else []
+    has_them = not owners or sum(_QUERY.fullmatch(name) is not None for name in beside) > 1
+    return has_them and bool(_QUERY.fullmatch(own) or _OUTPUT.fullmatch(own))
