@@ -65,7 +65,9 @@ class TensorBoardSink:
         # Made once and filled anew for each sample: building thousands of messages costs more than their numbers.
         tags = [INTERVAL, *(f"{metric}/{key}" for metric in manifest.metrics for key in keys)]
         self._event = self._Event(summary=self._Summary(value=[self._Summary.Value(tag=tag) for tag in tags]))
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
+        # By a name that no SummaryWriter gives, or one of the user's would take its place that begins in this second.
+        place = f"{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{place}.wstrack"
         try:
             # Not tensorboard's EventFileWriter: it writes on a thread of its own, which dies at the first full disk.
             self._writer = self._RecordWriter((self._directory / name).open("xb"))
