@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     rows = ["layer," + ",".join(f"step_{step}" for step in range(10, 210, 10))]

@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 __all__ = ["printable", "secrets_of", "without_secrets"]
 
 _USER = re.compile(r"(?<=://)[^\s@]*(?:@[^\s@/?]*)*@")  # a password may hold "/" and "@"
-# Control characters, those that turn the direction of writing, and halves of surrogate pairs.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, ends of lines that few programs know, those that turn the direction of writing, and halves of
+# surrogate pairs.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _OPTIONS = re.compile(r"(://[^\s?#'\"]*)\?[^\s'\"]*")
 
 

@@ -27,8 +27,9 @@ from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.messages import printable
 from wstrack.reporting.axes import plain, powers, whole_steps
-from wstrack.reporting.labels import labels, printable, shorten
+from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.thin import Tiles
 

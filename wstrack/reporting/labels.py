@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["chance", "concise", "labels", "number", "printable", "shorten", "title"]
+from wstrack.messages import printable
 
-# Control and direction characters, and halves of surrogate pairs.
-_UNRULY = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+__all__ = ["chance", "concise", "labels", "number", "shorten", "title"]
+
 _USUAL = 0.8  # of the names that go through a module: it tells hardly any of them apart
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
@@ -34,16 +34,6 @@ def chance(p: float) -> str:
         ('0.025', '< 0.001', '–')
     """
     return "< 0.001" if p < 0.001 else f"{p:.2g}" if np.isfinite(p) else "–"
-
-
-def printable(text: str) -> str:
-    r"""`text` without characters that would move or reverse what stands around them; line ends stay.
-
-    Example:
-        >>> printable("two\nlines, \u202eone turned")
-        'two\nlines, �one turned'
-    """
-    return _UNRULY.sub("\ufffd", text)
 
 
 def concise(text: str, *, width: int = 120) -> str:

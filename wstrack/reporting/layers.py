@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, DataTable, HTMLTemplateFormatter, Tab
 from numpy.typing import NDArray
 
 from wstrack.analysis.analysis import Analysis
-from wstrack.reporting.labels import printable
+from wstrack.messages import printable
 from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.theme import TABLE
 from wstrack.reporting.thin import Tiles, compact, thin

@@ -8,6 +8,7 @@ import re
 import pandas as pd
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.messages import printable
 from wstrack.reporting import words
 from wstrack.reporting.labels import chance, number, shorten, title
 from wstrack.reporting.marks import mark_clusters, returns
@@ -68,5 +69,5 @@ def _text(text: str) -> str:
         >>> _text("w_1|<b>*x*</b>")
         'w\\_1\\|&lt;b&gt;\\*x\\*&lt;/b&gt;'
     """
-    escaped = re.sub(r"([\\`*_{}\[\]()#|$~])", r"\\\1", " ".join(text.split()))
+    escaped = re.sub(r"([\\`*_{}\[\]()#|$~])", r"\\\1", printable(" ".join(text.split())))
     return html.escape(escaped, quote=False)

@@ -16,9 +16,10 @@ from jinja2 import Environment, StrictUndefined
 
 from wstrack.analysis import Finding
 from wstrack.analysis.analysis import Analysis
+from wstrack.messages import printable
 from wstrack.reporting import comparison, figures, layers, words
 from wstrack.reporting.heatmap import draw_heatmap
-from wstrack.reporting.labels import chance, concise, number, printable, title
+from wstrack.reporting.labels import chance, concise, number, title
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
