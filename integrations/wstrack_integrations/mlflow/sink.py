@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from itertools import islice
@@ -113,7 +114,7 @@ class MlflowSink:
         self._artifacts = artifacts
         self._resumed = tags.get(RESUMED, "")
         local = local_path(artifacts)
-        self.recording_directory = local / FOLDER if local else None
+        self.recording_directory = local / FOLDER if local and _takes_files(local) else None
 
     def _begin(self, manifest: Manifest) -> None:
         self._manifest, self._begun = manifest, True
@@ -222,6 +223,15 @@ class MlflowSink:
         except Exception as error:  # noqa: BLE001  of MLflow, SQLAlchemy, boto3, ...: each may name the password
             kind = type(error).__name__
             raise WstrackError(f"{redacted(self._uri, self._uri)}: {kind}: {redacted(str(error), self._uri)}") from None
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a folder is there, or can be made, and can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _number(value: float) -> float | str:
