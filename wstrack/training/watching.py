@@ -59,7 +59,7 @@ def watch(
     optimizer step: not a micro-batch, and not one that loss scaling skipped. With several optimizers on one model (a
     GAN, an optimizer per parameter) a step is a round: it ends when each layer's optimizer has stepped, or when one
     that has already stepped is about to step again. Of an optimizer that wraps another (SAM, Lookahead) the step of
-    the inner one counts. The model is not touched and stays picklable.
+    the inner one counts, and a sample waits for the outermost. The model is not touched and stays picklable.
 
     Args:
         model: what trains.
@@ -78,8 +78,8 @@ def watch(
         facts: what else is to be known of the run, as in {"data": "cifar10", "seed": 1}: kept with it in every tracker
             and in `Run.facts`, for runs to be held against each other by (`wstrack.report(compare="data")`).
         start: the optimizer steps that the model has seen: those of the checkpoint that it was loaded from (save
-            `watcher.steps` with it). Steps go on from there, and those that the run has samples of are not logged
-            again. None = the last step that the run has.
+            `watcher.steps` with it). Steps go on from there; samples of later ones, from before, are of a branch that
+            was given up, and are left out. None = the last step that the run has.
         process_group: the processes that hold this model between them, where the model does not show it: a pipeline
             stage or experts in each. All of them call `watch`, and their layers make one run. None = all processes of
             `torch.distributed` if any layer is sharded (FSDP, tensor parallel); otherwise rank 0 measures, and the
