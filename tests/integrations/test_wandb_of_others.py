@@ -261,3 +261,25 @@ def test_a_page_of_something_else_is_refused(address: str, monkeypatch: pytest.M
     monkeypatch.setattr(online, "_check_host", lambda host: None)
     with pytest.raises(ValueError, match=r"is a page of W&B that is no run|is neither"):
         _split(address)
+
+
+CLIENTS = sorted((Path(__file__).parent / "wandb_files").glob("*.wandb"))
+
+
+@pytest.mark.parametrize("path", CLIENTS, ids=lambda path: path.stem)
+def test_files_that_real_clients_wrote(path: Path) -> None:
+    """Of 0.12 to today's, made by `wandb_files/make.py`."""
+    run = wstrack.pull(f"wandb:{path}", match="grad_norm/(?P<layer>.+)")
+    steps = [3 * step for step in range(12)]
+    assert run.series["grad_norm"]["conv"].to_dict() == {step: step / 6 for step in steps}
+    assert run.series["grad_norm"]["fc"].drop(15).to_dict() == {
+        step: 1 / (step / 3 + 1) for step in steps if step != 15
+    }
+    assert np.isnan(run.series["grad_norm"]["fc"][15])
+    assert run.completeness.notes == ()
+    nested = wstrack.pull(f"wandb:{path}", match=r"nested\.norm\.(?P<layer>.+)(?P<metric>)$")
+    assert next(iter(nested.series.values()))["fc"].to_dict() == {step: step / 3 + 0.25 for step in steps}
+
+
+def test_the_files_of_five_clients_are_there() -> None:
+    assert [path.stem.rpartition(".")[0] for path in CLIENTS] == ["0.12", "0.15", "0.17", "0.18", "0.31"]
