@@ -176,6 +176,7 @@ LONG = [(step, name, FRAME.loc[step, name]) for step in STEPS for name in FRAME]
         .to_csv(index=False),  # MLflow
         FRAME.add_prefix("rwc/").assign(epoch=[0, 1, 2]).reset_index().to_csv(index=False),
         FRAME.add_prefix("r1 - rwc/").rename_axis("Step").to_csv(),
+        FRAME.add_prefix("lr: 0.1 - seed 1 - rwc/").rename_axis("Step").to_csv(),
         FRAME.add_prefix("rwc/").rename_axis("_step").assign(_runtime=[1, 2, 3], _timestamp=[4, 5, 6]).to_csv(),
     ],
 )

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,7 +89,7 @@ def _layers_run(path: Path, series: Series, about: Mapping[str, Any], metrics: S
 
 def _logged_run(path: Path, logged: Series, metrics: Sequence[str] | None, pick: Pick | None) -> Run:
     """The run in series that somebody logged: those that fit, or all if they are of one kind."""
-    keys = [re.sub(r"^.+? - ", "", name) for name in logged.names]  # W&B puts the run's name before it
+    keys = [name.rpartition(" - ")[2] for name in logged.names]  # W&B puts the run's name before it
     runs = {name[: len(name) - len(key)] for name, key in zip(logged.names, keys, strict=True)}
     if len(runs) > 1:
         some = ", ".join(repr(run.removesuffix(" - ")) for run in sorted(runs)[:5])
