@@ -57,7 +57,7 @@ def test_what_was_purged_is_left_out_as_tensorboard_does(tmp_path: Path, writer:
     ("content", "said"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 12345\n", "it is a pointer of Git LFS"),
-        (gzip.compress(b"x" * 100), "it is compressed (gzip)"),
+        (gzip.compress(b"x" * 100, mtime=0), "it is compressed (gzip)"),
         (b"<!DOCTYPE html><html><body>Not found", "it is a web page"),
         (b"", "it is empty"),
         (bytes(9999), "there is nothing but zeros in it"),
