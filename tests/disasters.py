@@ -1,7 +1,7 @@
 """What happens to machines while they train, and whether anything is lost that nobody is told of.
 
 A process trains and is watched, and something happens at a random step: it is killed, its disk is full for a while or
-for good, the run's folder is deleted or becomes read-only, the clock jumps. Then the recording and the tracker are
+for good, the run's folder is deleted or takes no new files, the clock jumps. Then the recording and the tracker are
 read. A value that is there must be the true one; one that is not must be told of.
 
 `tests/test_disasters.py` tries some; `python -m tests.disasters --points 1000` as many as you like (as root, for it
@@ -35,8 +35,8 @@ from wstrack.runs.run import Run
 
 STEPS = 120
 TRACKERS = ("tensorboard", "wandb", "mlflow")
-HAPPENINGS = ("killed", "disk full for a while", "disk full", "folder deleted", "read-only", "clock jumps")
-MOUNTED = ("disk full for a while", "disk full", "read-only")
+HAPPENINGS = ("killed", "disk full for a while", "disk full", "folder deleted", "no new files", "clock jumps")
+MOUNTED = ("disk full for a while", "disk full", "no new files")
 ROOM = 1_500_000  # bytes of the small file systems
 
 
@@ -79,7 +79,6 @@ def train(tracker: str, happening: str, home: Path, at: int, length: int, out: i
             os.write(out, (json.dumps([step, *changes]) + "\n").encode())
             if step % 10 == 0:
                 watcher.flush(timeout=1)
-        _is_over("read-only" if happening == "read-only" else "", home)
         watcher.close()
 
 
@@ -107,14 +106,16 @@ def _happens(happening: str, home: Path, recording: Path) -> None:
     if happening == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif happening.startswith("disk full"):
-        with (home / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), (home / "filler").open("wb") as filler:
             while True:
                 filler.write(bytes(1000))
                 filler.flush()
     elif happening == "folder deleted":
         shutil.rmtree(recording.parent)
-    elif happening == "read-only":
-        subprocess.run(["mount", "-o", "remount,ro", str(home)], check=False, capture_output=True)
+    elif happening == "no new files":
+        # What is open stays writable, as under a volume that is taken away: no new file can be made.
+        subprocess.run(["mount", "--bind", str(home), str(home)], check=False, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(home)], check=False, capture_output=True)
     elif happening == "clock jumps":
         real, jump = time.time, random.choice([-86_400, -3600, -1, 3600, 86_400 * 365])
         time.time = lambda: real() + jump
@@ -123,8 +124,6 @@ def _happens(happening: str, home: Path, recording: Path) -> None:
 def _is_over(happening: str, home: Path) -> None:
     if happening == "disk full for a while":
         (home / "filler").unlink(missing_ok=True)
-    elif happening == "read-only":
-        subprocess.run(["mount", "-o", "remount,rw", str(home)], check=False, capture_output=True)
 
 
 # ---- afterwards -----------------------------------------------------------------------------------------------------
@@ -135,7 +134,7 @@ def point(tracker: str, happening: str, chance: random.Random, tally: Tally) -> 
     home = Path(tempfile.mkdtemp())
     mounted = happening in MOUNTED
     if mounted:
-        room = [] if happening == "read-only" else ["-o", f"size={ROOM}"]
+        room = [] if happening == "no new files" else ["-o", f"size={ROOM}"]
         subprocess.run(["mount", "-t", "tmpfs", *room, "tmpfs", str(home)], check=True)
     try:
         readable, out = os.pipe()
@@ -153,17 +152,19 @@ def point(tracker: str, happening: str, chance: random.Random, tally: Tally) -> 
             told = [json.loads(line) for line in lines if line.endswith("\n")]
         os.waitpid(child, 0)
         tally.points += 1
-        if mounted:
-            subprocess.run(["mount", "-o", "remount,rw", str(home)], check=False, capture_output=True)
+        if happening == "no new files":
+            subprocess.run(["umount", "-l", str(home)], check=False, capture_output=True)  # the bind mount alone
         if not told:  # it never began
             tally.readings["nothing was begun"] += 1
             return
         where, truth = told[0], {step: changes for step, *changes in told[1:]}
+        if happening != "killed" and len(truth) < STEPS:
+            tally.wrong.append(f"{tracker}, {happening}: training ended at step {len(truth)}")
         for name, reference in (("recording", where["recording"]), (tracker, where["reference"])):
             _hold(f"{name}, {happening}", reference, truth, tally)
     finally:
         if mounted:
-            subprocess.run(["umount", "-l", str(home)], check=False)
+            subprocess.run(["umount", "-l", str(home)], check=False, capture_output=True)
         shutil.rmtree(home, ignore_errors=True)
 
 

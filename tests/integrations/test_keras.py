@@ -68,7 +68,7 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     again = keras.models.load_model("1.keras")
     fit(again, WeightChangeCallback(every=EVERY, to="./logs"), second)
     run = tracked("tensorboard:logs")
-    agree(run, pd.concat([first.changes(), second.changes().loc[9:]]))
+    agree(run, pd.concat([first.changes().loc[:4], second.changes()]))
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12]
 
 

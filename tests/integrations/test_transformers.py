@@ -68,7 +68,7 @@ def test_a_resume_in_tensorboard_goes_on_at_the_checkpoint_and_logs_no_step_twic
     assert resumed.state.global_step == 12
     run = tracked("tensorboard:logs/wstrack")
     again = second.steps.changes(EVERY)
-    agree(run, pd.concat([first.steps.changes(EVERY), again[again.index > 8]]))
+    agree(run, pd.concat([first.steps.changes(EVERY).loc[:4], again]))
     assert run.steps.tolist() == [2, 4, 6, 8, 10, 12]
     assert run.origin["name"] == "logs"
 

@@ -19,7 +19,8 @@ _CLASS = re.compile(
 )  # fmt: skip
 # In the path, the part that is nearest to the weight.
 _PART = re.compile(
-    r"(?P<attention>((self|cross|enc(oder)?)_?)?(attn|attention)s?_?\d*|mha|qkv|c_attn|wqkv|query_key_value)"
+    r"(?P<attention>((self|cross|enc(oder)?)_?)?(attn|attention)s?_?\d*|mha|c_attn|query_key_value"
+    r"|(to_|w)?[qkv]_(proj|lin|linear)|to_[qkv]|w[qkv]|w?qkv(_proj)?)"
     r"|(mlp|ffn?|feed_?forward|fc|experts?|moe)_?\d*", re.IGNORECASE,
 )  # fmt: skip
 _QUERY = re.compile(r"(to_|w|lin_)?([qkv]|query|key|value)(_proj|_lin|_linear|_layer)?|qkv(_proj)?", re.IGNORECASE)

@@ -25,6 +25,9 @@ _hooks: tuple[object, ...] = ()
 _lock = threading.RLock()
 
 
+STRANGERS = 25  # steps of optimizers without layers, at least, before it is said that none has any
+
+
 @dataclass
 class _Turn:
     """What is known of an optimizer."""
@@ -42,8 +45,7 @@ class Steps:
         only: follow this optimizer only; None = every one that holds a layer.
         look_up: called before it is looked up what an optimizer holds, which is done after each `look_up_again()`.
         newcomers: called with those parameters of an optimizer that are no layers.
-        unheld: called once, when optimizers have stepped that hold no layer, as often as a sample takes, and nobody has
-            counted a step.
+        unheld: called once, when optimizers of nobody's layers have stepped for a while and no step was counted.
         begins: called before the first optimizer steps in the round with which a sample is due; None = not.
         ended: called when a step has been counted with which a sample is due.
 
@@ -111,15 +113,8 @@ class Steps:
             if not _hooks:
                 # Hidden from torch.compile as well, one function at a time: hiding one together with all that it calls
                 # (`recursive=True`) makes each call dearer than what the function does.
-                for each in (
-                    _before_step,
-                    _after_step,
-                    Steps._before,
-                    Steps._after,
-                    Steps._turn_of,
-                    Steps.one,
-                    Steps.end_round,
-                ):
+                of_steps = (Steps._before, Steps._after, Steps._turn_of, Steps.one, Steps.end_round)
+                for each in (_before_step, _after_step, *of_steps):
                     torch.compiler.disable(each, recursive=False)  # type: ignore[no-untyped-call]
                 _hooks = (
                     register_optimizer_step_pre_hook(_before_step),
@@ -204,9 +199,9 @@ class Steps:
     def _before(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)
         if not turn.bits:
-            if self.count == self._began and self._only is None:
+            if self.count == self._began and self._only is None and not _is_held_by_another(self, optimizer):
                 self._others_stepped += 1
-                if self._others_stepped == self.due - self.count:
+                if self._others_stepped == max(self.due - self.count, STRANGERS):
                     self._unheld()
             return
         if self._outermost is not None:
@@ -269,9 +264,14 @@ class Steps:
         return None if self._found is None else self._found.minimum(flag.to(self._found.device))
 
 
+def _is_held_by_another(steps: Steps, optimizer: Optimizer) -> bool:
+    """Whether an optimizer steps layers of another watch: a critic's, say, before the generator's first step."""
+    return any(other is not steps and other._turn_of(optimizer).bits for other in _live)
+
+
 def _is_running(frame: FrameType) -> bool:
     """Whether a call goes on, of which this one is a part."""
-    caller: FrameType | None = sys._getframe(1)
+    caller = sys._getframe(1).f_back
     while caller is not None and caller is not frame:
         caller = caller.f_back
     return caller is frame

@@ -63,7 +63,7 @@ class Address:
             uri, experiment, run = page.groups()
             _check_server(uri)
             return cls(uri, "", run=run, experiment=None if run else unquote(experiment))
-        if re.fullmatch(r"https?://[^#]+", text):
+        if re.fullmatch(r"https?://[^/#]+/?", text):
             _check_server(text)
             return cls(text.rstrip("/"))
         path = Path(text).expanduser()
