@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from oracle import SUMS, wide
 
@@ -205,9 +205,16 @@ numbers = st.floats(width=32, allow_subnormal=True, min_value=-(2.0**40), max_va
     copies=st.integers(1, 40),
 )
 def test_any_numbers_against_numpy(
-    make_meter: Callable, previous: list[float], factor: float, dtype: torch.dtype, copies: int
+    make_meter: Callable,
+    previous: list[float],
+    factor: float,
+    dtype: torch.dtype,
+    copies: int,
+    request: pytest.FixtureRequest,
 ) -> None:
     w = torch.tensor(previous * copies, dtype=torch.float32).to(dtype)
+    if "cuda" in request.node.name and dtype == torch.bfloat16:  # Triton's interpreter drops denormals of bfloat16
+        assume(not ((w != 0) & (w.float().abs() < torch.finfo(dtype).tiny)).any())
     meter = make_meter([w], SUMS)
     meter.snapshot()
     p = wide(w)
