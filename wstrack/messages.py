@@ -6,7 +6,7 @@ import logging
 import re
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
-__all__ = ["printable", "secrets_of", "without_secrets"]
+__all__ = ["printable", "without_secrets"]
 
 _USER = re.compile(r"(?<=://)[^\s@]*(?:@[^\s@/?]*)*@")  # a password may hold "/" and "@"
 # Control characters, ends of lines that few programs know, those that turn the direction of writing, and halves of
@@ -23,16 +23,16 @@ def without_secrets(text: str, address: str = "") -> str:
         'cannot reach postgresql://***@db/runs?***'
     """
     text = _OPTIONS.sub(r"\1?***", _USER.sub("***@", text))
-    for secret in sorted(secrets_of(address), key=len, reverse=True):
+    for secret in sorted(_secrets_of(address), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
-def secrets_of(address: str) -> set[str]:
+def _secrets_of(address: str) -> set[str]:
     """Every way in which a password or an option of an address may be written in a message.
 
     Example:
-        >>> "my secret" in secrets_of("postgresql://me:my%20secret@db/runs")
+        >>> "my secret" in _secrets_of("postgresql://me:my%20secret@db/runs")
         True
     """
     found: set[str] = set()

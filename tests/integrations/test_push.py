@@ -204,6 +204,39 @@ def test_a_run_watched_again_with_other_layers_and_from_an_older_step(tmp_path: 
     same(pulled, wstrack.pull(recorded), exact=False)
 
 
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_of_a_run_that_went_on_from_a_checkpoint_what_is_there_stays(
+    tmp_path: Path, mlflow_store: str, tracker: str
+) -> None:
+    """What is sent later does not count as a branch of its own, which would take the place of what was logged."""
+    import mlflow
+
+    folder = tmp_path / "run" / FOLDER
+    for steps, after in ((range(5, 55, 5), None), (range(30, 65, 5), 25)):
+        origin = {} if after is None else {"after": after}
+        recorder = Recorder(folder, replace(MANIFEST, origin=origin), SUMS, after=after)
+        sums = np.random.default_rng(len(steps)).uniform(0.1, 1.0, (len(steps), len(MANIFEST.layers), len(SUMS)))
+        recorder.append(steps, [5] * len(steps), [1e9 + step for step in steps], sums)
+        recorder.close()
+    run_id = "" if tracker == "tensorboard" else mlflow.MlflowClient().create_run("0").info.run_id
+    reference = f"tensorboard:{tmp_path / 'there'}" if tracker == "tensorboard" else f"mlflow:{run_id}"
+    assert wstrack.push(tmp_path / "run", reference) == 12
+    assert wstrack.push(tmp_path / "run", reference) == 0
+    assert wstrack.pull(reference).steps.tolist() == list(range(5, 65, 5))
+
+
+def test_of_two_models_in_one_recording_both_are_sent(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / FOLDER
+    for name in ("generator", "critic"):
+        manifest = replace(MANIFEST, layers=(Layer(name, numel=6),), metrics=("rwc",))
+        recorder = Recorder(folder, manifest, SUMS)
+        recorder.append([5, 10], [5, 5], [1e9, 1e9], np.ones((2, 1, 3)))
+        recorder.close()
+    assert wstrack.push(tmp_path / "run", f"tensorboard:{tmp_path / 'there'}") == 4
+    series = wstrack.pull(f"tensorboard:{tmp_path / 'there'}").series["rwc"]
+    assert series.notna().sum().to_dict() == {"generator": 2, "critic": 2}
+
+
 def test_a_recording_that_nobody_closed(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "run" / FOLDER, MANIFEST, SUMS)
     recorder.append([5, 10], [5, 5], [1e9, 1e9 + 1], np.ones((2, 3, 3)))

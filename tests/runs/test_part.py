@@ -172,10 +172,13 @@ def test_a_part_that_was_deleted_is_missing(folder: Path, monkeypatch: pytest.Mo
 
 def test_a_file_that_is_deleted_while_training_is_noticed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     recorder = record(folder, range(1, 4))
+    assert recorder.is_there()
     (folder / "0001.arrows").unlink()
     folder.rmdir()
+    assert not recorder.is_there()
     recorder.append([4], [1], [4.0], sums_at(4))
     assert recorder.gone == 3
+    assert not recorder.is_there()
     assert "was deleted while training, and 3 samples with it" in caplog.text
     recorder.close()
     run = read_recording(folder)
@@ -189,7 +192,7 @@ def test_a_branch_that_was_given_up_is_left_out_and_said(folder: Path) -> None:
     run = read_recording(folder)
     assert run.steps.tolist() == list(range(1, 71))
     assert run.completeness.notes == (
-        "training went on from step 50: 50 samples of later steps, from before that, are left out",
+        "training went on from an older checkpoint: 50 samples of later steps, from before that, are left out",
     )
     assert run.completeness.missing == 0
     assert last_step(folder) == 70

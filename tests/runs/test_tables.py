@@ -274,3 +274,25 @@ def test_a_name_that_ends_a_line_elsewhere_survives(tmp_path: Path, run: Run) ->
     series = run.series["rwc"].set_axis(["a\rb", *run.series["rwc"].columns[1:]], axis=1)
     save_run(replace(run, series={"rwc": series}), tmp_path / "t.csv")
     assert wstrack.pull(tmp_path / "t.csv").layers.index[0] == "a\rb"
+
+
+def test_what_is_logged_of_a_whole_model_is_no_layer(tmp_path: Path) -> None:
+    """Keras' CSVLogger, and what else has the losses of epochs."""
+    (tmp_path / "t.csv").write_text("epoch,accuracy,loss,val_accuracy,val_loss\n0,0.5,1.5,0.4,1.6\n1,0.6,1.2,0.5,1.3\n")
+    with pytest.raises(wstrack.WstrackError, match="of several kinds: 'accuracy', 'loss'"):
+        wstrack.pull(tmp_path / "t.csv")
+
+
+def test_a_history_of_wandb_is_by_our_own_step(tmp_path: Path) -> None:
+    """`run.history().to_csv()`, in which samples ride in rows of the user's."""
+    text = ",_step,loss,rwc/fc,wstrack/step,wstrack/interval\n0,0,1.0,,,\n1,1,0.9,0.5,100,50\n2,2,0.8,0.25,150,50\n"
+    (tmp_path / "t.csv").write_text(text)
+    run = wstrack.pull(tmp_path / "t.csv", match="^(?P<metric>rwc)/(?P<layer>.+)")
+    assert run.series["rwc"]["fc"].to_dict() == {100: 0.5, 150: 0.25}
+
+
+def test_a_sample_of_nothing_but_nan_stays(tmp_path: Path) -> None:
+    FRAME.where(FRAME.index.to_series().ne(200), np.nan, axis=0).to_csv(tmp_path / "t.csv")
+    run = wstrack.pull(tmp_path / "t.csv")
+    assert run.steps.tolist() == STEPS
+    assert run.completeness.missing == 2

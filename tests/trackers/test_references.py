@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from wstrack.trackers.references import homes_of, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def watched(folder: Path, model: nn.Module, train: Callable[..., None], steps: int = 4) -> None:
@@ -82,3 +82,36 @@ def test_a_run_is_where_it_was_named_wherever_it_was_logged_to(
 def test_references_to_nothing(reference: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         wstrack.pull(reference)
+
+
+# ---- as people write them --------------------------------------------------------------------------------------------
+
+
+def test_a_path_may_begin_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: nn.Sequential, train: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    watched(tmp_path / "runs" / "a", model, train)
+    for reference in ("~/runs/a", Path("~/runs/a"), "tensorboard:~/runs/a"):
+        assert len(wstrack.pull(reference).steps) > 0
+    wstrack.watch(model, to="~/runs/b").close()
+    wstrack.watch(model, to="tensorboard:~/runs/c").close()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "b", "c"]
+
+
+def test_a_pattern_may_follow_a_tracker(tmp_path: Path, model: nn.Sequential, train: Callable[..., None]) -> None:
+    for name in ("a1", "a2", "b"):
+        watched(tmp_path / "runs" / name, model, train)
+    found = references(f"tensorboard:{tmp_path}/runs/a*")
+    assert found == [f"tensorboard:{tmp_path}/runs/a1", f"tensorboard:{tmp_path}/runs/a2"]
+
+
+@pytest.mark.parametrize(
+    "reference", ["tensorboard:", "tensorboard:  ", "tensorboard:s3://bucket/runs", "s3://bucket/x"]
+)
+def test_what_is_no_folder_here_is_refused_and_not_made(tmp_path: Path, reference: str, model: nn.Sequential) -> None:
+    with pytest.raises(ValueError, match=r"names no directory|no path on this machine|unknown tracker 's3'"):
+        wstrack.pull(reference)
+    with pytest.raises(ValueError, match=r"names no directory|no path on this machine|is no tracker"):
+        wstrack.watch(model, to=reference)
+    assert not list(tmp_path.iterdir())

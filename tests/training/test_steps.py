@@ -258,6 +258,29 @@ def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train
     np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
 
 
+def test_a_wrapper_of_some_layers_waits_for_who_steps_the_others_for_the_first_time(model: nn.Sequential) -> None:
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            self.inner = inner
+            super().__init__(inner.param_groups, {})
+
+        def step(self, closure: None = None) -> None:
+            self.inner.step()
+
+    often = Wrapper(torch.optim.SGD(model[0].parameters(), lr=0.1))
+    rarely = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.1)
+    watcher = wstrack.watch(model, every=2)
+    states = [weights(model)]
+    for step in range(1, 7):
+        model(torch.randn(8, 6)).square().mean().backward()
+        often.step()
+        if step % 2 == 0:
+            rarely.step()
+            states.append(weights(model))
+    oracle = [change(now, before) for before, now in pairwise(states)]
+    np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
+
+
 def test_after_a_step_that_failed_inside_another_counting_goes_on(model: nn.Sequential, train: Train) -> None:
     class Failing(torch.optim.SGD):
         def step(self, closure: object = None) -> None:  # type: ignore[override]

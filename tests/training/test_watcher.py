@@ -544,3 +544,37 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(model: nn.Sequent
     with pytest.raises(wstrack.WstrackError, match="file"):
         wstrack.watch(model, to=tmp_path / "file" / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# ---- what is said while training -----------------------------------------------------------------------------------
+
+
+def test_a_model_of_which_nothing_changes_is_told_of_once(
+    model: nn.Sequential, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """As where torch.func.functional_call trains other weights, or the learning rate is 0."""
+    with wstrack.watch(model, to=tmp_path / "still", every=1) as watcher:
+        for _ in range(9):
+            watcher.step()
+    assert caplog.text.count("no weight of any layer has changed in 3 samples, up to step") == 1
+    assert "torch.func.functional_call" in caplog.text
+    caplog.clear()
+    for metrics in ("norm", "rwc"):  # of which the first measures no change, and the second finds some in the end
+        with wstrack.watch(model, to=tmp_path / metrics, every=1, metrics=metrics) as watcher:
+            for step in range(9):
+                with torch.no_grad():
+                    model[0].weight.add_(0.1 * (step == 1))
+                watcher.step()
+    assert "no weight of any layer" not in caplog.text
+
+
+def test_flush_tells_that_the_folder_is_gone(model: nn.Sequential, tmp_path: Path) -> None:
+    watcher = wstrack.watch(model, to=tmp_path / "run", every=1)
+    watcher.step()
+    assert watcher.flush()
+    shutil.rmtree(tmp_path / "run")
+    assert not watcher.flush()
+    watcher.step()
+    assert not watcher.flush()  # a new part was begun, but what was there before is lost
+    assert watcher.run().steps.tolist() == [2]
+    assert watcher.run().completeness.missing == 3

@@ -63,9 +63,9 @@ def number(cell: Any, *, comma: bool = False) -> float:
     Raises:
         ValueError: it is no number.
     """
-    if cell is None or isinstance(cell, (bool, bytes)):
-        if cell is None:
-            return math.nan
+    if cell is None:
+        return math.nan
+    if isinstance(cell, (bool, bytes)):
         raise ValueError(f"{cell!r} is not a number")
     if not isinstance(cell, str):
         return float(cell)

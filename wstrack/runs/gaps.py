@@ -1,11 +1,16 @@
-"""What the intervals of samples tell of those that are not there: each says from which step on its change was taken."""
+"""Which samples are missing, by the intervals of the others, and which stand where training went on from a checkpoint.
+
+An interval says from which step on a change was taken.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Set
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["lost_between"]
+__all__ = ["last_standing", "left_out", "lost_between"]
 
 
 def lost_between(
@@ -34,3 +39,26 @@ def lost_between(
     there = np.unique(elsewhere)
     lost = lost - (np.searchsorted(there, begins[gap], "right") - np.searchsorted(there, steps[:-1][gap], "right"))
     return int(np.maximum(lost, 0).sum())
+
+
+def last_standing(layers: Set[str], later: Iterable[tuple[int | None, Set[str]]]) -> int:
+    """The last step of a session whose samples stand, where later ones went on from older checkpoints.
+
+    Args:
+        layers: of the session.
+        later: of each later session, the step that it went on after (None = it did not), and its layers.
+
+    Example:
+        >>> last_standing({"a", "b"}, [(100, {"a", "b"}), (50, {"b"}), (10, {"c"}), (None, {"a"})])
+        50
+    """
+    return min((after for after, others in later if after is not None and layers & others), default=2**63 - 1)
+
+
+def left_out(samples: int) -> list[str]:
+    """What to say of samples that do not stand; nothing if there are none."""
+    if not samples:
+        return []
+    return [
+        f"training went on from an older checkpoint: {samples} samples of later steps, from before that, are left out"
+    ]

@@ -6,9 +6,10 @@ series, as pandas, Lightning's CSVLogger and W&B's panels write; and a row a val
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,19 @@ from wstrack.runs.cells import Cells, number
 
 __all__ = ["Series", "layers_by_steps", "rows_of_steps"]
 
-_STEP = ("step", "_step", "global_step", "trainer/global_step", "iteration", "iter", "update", "batch", "epoch")
+# A history of W&B has our own step beside W&B's; rows of others lack it.
+_STEP = (
+    "wstrack/step",
+    "step",
+    "_step",
+    "global_step",
+    "trainer/global_step",
+    "iteration",
+    "iter",
+    "update",
+    "batch",
+    "epoch",
+)
 _TIME = re.compile(
     r"_runtime|_timestamp|timestamp|created_at|(wall|relative)[ _]?time( \(.*\))?|time|date|datetime|duration|epoch"
     r"|wstrack/(step|interval)|run(_id|_uuid|[ _]name)?|experiment_id|unnamed: \d+|", re.IGNORECASE,
@@ -56,6 +69,8 @@ def rows_of_steps(cells: Cells) -> Series | None:
     if place is None and not (cells.header[0] == "" and _are_steps_below(cells)):
         return None
     place = place or 0
+    if lower[place] == "wstrack/step":
+        cells = replace(cells, rows=[row for row in cells.rows if not math.isnan(number(row[place]))])
     steps = [
         _step(f"row {row + 2}, column {cells.header[place]!r}", line[place]) for row, line in enumerate(cells.rows)
     ]
@@ -124,8 +139,7 @@ def _gathered(steps: Sequence[int], names: Sequence[str], values: Sequence[float
     for step, name, value in zip(steps, names, values, strict=True):
         if value == value:  # what is empty takes the place of nothing
             matrix[rows[step], columns[name]] = value
-    there = ~np.isnan(matrix).all(axis=1)
-    return Series(list(columns), [step for step, at in rows.items() if there[at]], matrix[there])
+    return Series(list(columns), list(rows), matrix)
 
 
 def _number(cells: Cells, row: int, at: int) -> float:

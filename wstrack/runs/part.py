@@ -135,6 +135,8 @@ class Contents:
 
     def where(self, stands: NDArray[np.bool_]) -> Contents:
         """The samples for which `stands`, (samples,), is true."""
+        if stands.all():
+            return self
         return replace(
             self,
             numbers=self.numbers[stands],

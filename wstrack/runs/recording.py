@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS, compute
+from wstrack.runs.gaps import last_standing, left_out
 from wstrack.runs.locks import holder
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.part import Contents, read_contents, read_header
@@ -189,24 +190,18 @@ def _lacking(contents: Sequence[Contents]) -> list[int]:
 
 def _without_given_up(contents: Sequence[Contents]) -> tuple[list[Contents], list[str]]:
     """The parts without samples of a branch that was given up: training went on from an older checkpoint."""
-    kept, notes = [], []
+    layers = [{layer.name for layer in part.header.manifest.layers} for part in contents]
+    kept = []
     for place, part in enumerate(contents):
-        layers = {layer.name for layer in part.header.manifest.layers}
-        later = [
-            other.header.after
-            for other in contents[place + 1 :]
-            if other.header.after is not None
-            and other.header.session != part.header.session
-            and layers & {layer.name for layer in other.header.manifest.layers}
-        ]
-        stands = part.steps <= min(later, default=np.iinfo(np.int64).max)
-        if not stands.all():
-            notes.append(
-                f"training went on from step {min(later)}: {int((~stands).sum())} samples of later steps, from before "
-                "that, are left out"
-            )
-        kept.append(part if stands.all() else part.where(stands))
-    return kept, notes
+        session = part.header.session
+        later = (
+            (other.header.after, others)
+            for other, others in zip(contents[place + 1 :], layers[place + 1 :], strict=True)
+            if other.header.session != session
+        )
+        kept.append(part.where(part.steps <= last_standing(layers[place], later)))
+    gone = sum(len(part.steps) for part in contents) - sum(len(part.steps) for part in kept)
+    return kept, left_out(gone)
 
 
 def _part(path: Path, found: Contents, lacking: int, metrics: Sequence[str] | None) -> Part:

@@ -6,7 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +29,12 @@ __all__ = ["read_table", "run_dict", "save_run"]
 
 Kind = TypeVar("Kind")
 
+
+# What is logged of a whole model, and is no curve of a layer.
+_OF_THE_MODEL = re.compile(
+    r"(^|[^a-z])(loss|acc|accuracy|lr|learning[_ ]rate|precision|recall|f1|auc|mse|mae|map|reward)([^a-z]|$)",
+    re.IGNORECASE,
+)
 
 Pick = Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]]
 """Which series are which layers: by metric and layer, the name of the series, see `wstrack.trackers.matching`."""
@@ -107,6 +115,10 @@ def _logged_run(path: Path, logged: Series, metrics: Sequence[str] | None, pick:
         for at, layer in enumerate(names):
             if layer in found[metric]:
                 values[metric][:, at] = logged.values[:, place[found[metric][layer]]]
+    # Rows of what was not picked are no samples: Lightning alternates training and validation.
+    there = np.any([~np.isnan(array).all(axis=1) for array in values.values()], axis=0) | (pick is None)
+    steps = [step for step, stands in zip(logged.steps, there, strict=True) if stands]
+    logged, values = replace(logged, steps=steps), {metric: array[there] for metric, array in values.items()}
     manifest = Manifest(path.stem, tuple(Layer(name) for name in names), tuple(chosen), 1)
     return _run(manifest, logged, values).with_origin(reference=str(path), source="table", every=None)
 
@@ -114,7 +126,7 @@ def _logged_run(path: Path, logged: Series, metrics: Sequence[str] | None, pick:
 def _of_one_kind(keys: Sequence[str], metrics: Sequence[str] | None) -> dict[str, dict[str, str]]:
     """All series, as the layers of the metric with which their names begin."""
     kinds = {key.partition("/")[0] if "/" in key else "" for key in keys}
-    if len(kinds) > 1:
+    if len(kinds) > 1 or any(map(_OF_THE_MODEL.search, keys)):
         raise ValueError(
             f"its columns are of several kinds: {', '.join(map(repr, keys[:6]))}; pass match= (--match) with the ones "
             "to read, such as 'grad_norm/(?P<layer>.+)'"

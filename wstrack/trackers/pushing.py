@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wstrack.runs.manifest import Manifest
     from wstrack.runs.run import Run
     from wstrack.trackers.contract import Recorded, Sample
 
@@ -92,20 +93,27 @@ def lacking(recorded: Recorded, logged: Run | None) -> list[Sample]:
 
 
 def _recorded(folder: Path) -> list[Recorded]:
-    """What a recording holds, by manifest: a run that was watched again may have had other layers."""
+    """What a recording holds, by manifest: a run may have had several models, or other layers later."""
+    from dataclasses import replace
+
     from wstrack.runs.recording import read_parts
     from wstrack.trackers.contract import Recorded, Sample
 
-    parts = read_parts(folder)
-    latest: dict[int, tuple[int, Sample]] = {}  # of a step that was logged again the later stands, as when it is read
-    for number, part in enumerate(parts):
+    found: dict[tuple[object, ...], tuple[Manifest, dict[int, Sample]]] = {}
+    for part in read_parts(folder):
+        # That training went on from a checkpoint is settled here: only what stands is sent.
+        origin = {key: value for key, value in part.manifest.origin.items() if key != "after"}
+        kind, manifest = (part.manifest.layers, part.manifest.metrics), replace(part.manifest, origin=origin)
+        for other, samples in found.values():
+            if set(other.layers) & set(manifest.layers):  # of a step that was logged again the later stands
+                for step in part.steps:
+                    samples.pop(step, None)
+        samples = found.setdefault(kind, (manifest, {}))[1]
         for row, (step, interval, time) in enumerate(zip(part.steps, part.intervals, part.times, strict=True)):
             values = {metric: array[row] for metric, array in part.values.items()}
-            latest[step] = number, Sample(step, interval, time, values)
-    found: dict[tuple[object, ...], Recorded] = {}
-    for step in sorted(latest):
-        number, sample = latest[step]
-        manifest = parts[number].manifest
-        samples = found.setdefault((manifest.layers, manifest.metrics), Recorded(folder, manifest, [])).samples
-        samples.append(sample)
-    return list(found.values())
+            samples[step] = Sample(step, interval, time, values)
+    return [
+        Recorded(folder, manifest, [samples[step] for step in sorted(samples)])
+        for manifest, samples in found.values()
+        if samples
+    ]

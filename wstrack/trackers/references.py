@@ -181,7 +181,7 @@ def split(reference: str | Path) -> tuple[str, str]:
     text = str(reference)
     scheme, colon, address = text.partition(":")
     if isinstance(reference, Path) or _exists(text):
-        return "", text
+        return "", _at_home(text)
     if colon and scheme in trackers():
         return scheme, _at_home(address)
     if "://" in text or text.lower().startswith("wandb.ai/"):

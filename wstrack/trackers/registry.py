@@ -14,7 +14,7 @@ from wstrack.trackers.contract import Sink, Tracker, WritingTracker
 if TYPE_CHECKING:
     from wstrack.runs.manifest import Manifest
 
-__all__ = ["active", "folder_in", "name_in", "open_sinks", "tracker", "trackers", "writer"]
+__all__ = ["active", "is_folder", "name_in", "open_sinks", "tracker", "trackers", "writer"]
 
 DEFAULT = "tensorboard"  # writes and reads plain files, so it is there when no other tracker is
 GROUP = "wstrack.trackers"
@@ -84,16 +84,12 @@ def open_sinks(to: object, manifest: Manifest) -> list[Sink]:
     return sinks
 
 
-def folder_in(to: object) -> Path | None:
-    """The folder that `to` of `wstrack.watch` names; None where it names something else."""
-    if isinstance(to, Path):
-        return to
+def is_folder(to: object) -> bool:
+    """Whether `to` of `wstrack.watch` names a folder."""
     if not isinstance(to, str) or to in trackers():
-        return None
-    scheme, colon, address = to.partition(":")
-    if colon and scheme in trackers():
-        return Path(address) if scheme == DEFAULT else None
-    return Path(to)
+        return isinstance(to, Path)
+    scheme, colon, _ = to.partition(":")
+    return not colon or scheme == DEFAULT or scheme not in trackers()
 
 
 def name_in(to: object) -> str | None:

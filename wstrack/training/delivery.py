@@ -237,7 +237,8 @@ class Delivery:
         """Say once if the first samples find that nothing at all has changed."""
         if self._unchanged is None:
             return
-        if any(name.endswith("_change") and values.any() for name, values in columns.items()):
+        changes = [values for name, values in columns.items() if name in ("abs_change", "sq_change")]
+        if not changes or any(values.any() for values in changes):
             self._unchanged = None
             return
         self._unchanged += len(steps)

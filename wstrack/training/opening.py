@@ -18,7 +18,7 @@ from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, being_written, last_step, recorded_name
 from wstrack.trackers.contract import Sink
 from wstrack.trackers.naming import RUNS, run_home
-from wstrack.trackers.registry import folder_in, name_in, open_sinks
+from wstrack.trackers.registry import is_folder, name_in, open_sinks
 from wstrack.training.delivery import Delivery
 from wstrack.training.processes import announce
 from wstrack.training.ranks import Ranks
@@ -136,7 +136,7 @@ def _open(to: object, manifest: Manifest, sums: Sequence[str], start: int | None
         try:
             home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
             folder = (home or run_home(manifest.name)).absolute() / FOLDER
-            _refuse_if_taken(folder, manifest, named=folder_in(to) is not None and manifest.name != name_in(to))
+            _refuse_if_taken(folder, manifest, named=is_folder(to) and manifest.name != name_in(to))
             beside = being_written(folder, "this process")
             whole = _told_apart(manifest, beside)
             last = last_step(folder, {layer.name for layer in whole.layers} if beside else None)
@@ -145,7 +145,8 @@ def _open(to: object, manifest: Manifest, sums: Sequence[str], start: int | None
                 log.warning("%s is there already: it goes on after step %d", folder.parent, after)
             # What is read from the recording can then still name the run as its trackers do.
             references = [sink.reference for sink in sinks if sink.reference]
-            whole = replace(whole, origin={**whole.origin, "references": references, "after": after})
+            went_on = {} if after is None else {"after": after}
+            whole = replace(whole, origin={**whole.origin, "references": references, **went_on})
             label = next((sink.recording_label for sink in sinks if sink.recording_label), "")
             recorder = Recorder(folder, whole, sums, after=after, label=label)
             if recorder.came_second():
@@ -156,7 +157,7 @@ def _open(to: object, manifest: Manifest, sums: Sequence[str], start: int | None
                 sink.bind(folder.parent, whole, begun.flush)
         except BaseException as error:
             _close(sinks, recorder)
-            if isinstance(error, _TakenError) and folder_in(to) is None and folder.is_relative_to(RUNS.absolute()):
+            if isinstance(error, _TakenError) and not is_folder(to) and folder.is_relative_to(RUNS.absolute()):
                 continue  # by its name alone, and a moment before: there is another folder for this run
             raise
         return begun

@@ -209,7 +209,7 @@ class Steps:
                 turn.began = self.count
                 return  # inside the step of another, which began before it
             self._outermost = None  # its step raised
-        if turn.bits & self.seen:  # or else it steps for the first time, and belongs to the step before
+        if self._waits is not None and turn.bits & self.seen:  # or else it is its first step, and belongs to the last
             self._take()
         if optimizer in self._round:
             # It comes round again, so the others have had their turn: layers that nobody holds are not waited for.
@@ -234,7 +234,8 @@ class Steps:
                 self._sample_is_due()
             return
         if self._waits == "for the outermost" and self._outermost is None:
-            self._take()
+            self._waits = None
+            self._sample_is_due()
             return
         if not bits or (not self._round and -1 < turn.began < self.count):
             return  # another model's; or a wrapper (SAM, Lookahead) around an optimizer whose step counted already

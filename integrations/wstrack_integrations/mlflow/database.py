@@ -36,7 +36,6 @@ class Database:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._columns: list[str] = []  # of the last query
 
     def runs(self, experiment: str | None) -> list[StoredRun]:
         """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
@@ -76,10 +75,10 @@ class Database:
         """
         query = "select key, step, timestamp, value, is_nan from metrics where run_uuid = :run"
         if keys is not None and len(keys) == 1:
-            with self._query(query + " and key = :key", run=run_id, key=keys[0]) as rows:
+            with self._query(query + " and key = :key", run=run_id, key=keys[0]) as (_, rows):
                 points = np.fromiter(rows, _POINT)
         else:
-            with self._query(query, run=run_id) as rows:
+            with self._query(query, run=run_id) as (_, rows):
                 points = np.fromiter(rows, _POINT)
         places, names = pd.factorize(points["key"])
         values = np.where(points["is_nan"], np.nan, points["value"])
@@ -98,25 +97,23 @@ class Database:
 
     def _experiments(self) -> list[dict[str, Any]]:
         """All of them, with whatever columns this version of MLflow has."""
-        with self._query("select * from experiments order by experiment_id") as rows:
-            names = self._columns
+        with self._query("select * from experiments order by experiment_id") as (names, rows):
             return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
-        with self._query(query, **values) as rows:
+        with self._query(query, **values) as (_, rows):
             return list(rows)
 
     @contextmanager
-    def _query(self, query: str, **values: Any) -> Iterator[Iterator[tuple[Any, ...]]]:
-        """The rows of a query, one by one."""
+    def _query(self, query: str, **values: Any) -> Iterator[tuple[list[str], Iterator[tuple[Any, ...]]]]:
+        """The names of the columns of a query, and its rows, one by one."""
         if self._uri.startswith("sqlite:"):
             text = self._uri.partition(":///")[2].partition("?")[0]
             path = Path(text if Path(text).exists() else unquote(text)).absolute()
             try:
                 with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
-                    found = file.execute(query, values)
-                    self._columns = [name for name, *_ in found.description]
-                    yield found
+                    rows = file.execute(query, values)
+                    yield [name for name, *_ in rows.description], rows
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
             return
@@ -125,8 +122,7 @@ class Database:
         try:
             with self._engine.connect() as connection:
                 result = connection.execute(sqlalchemy.text(query), values)
-                self._columns = list(result.keys())
-                yield (tuple(row) for row in result)
+                yield list(result.keys()), (tuple(row) for row in result)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise self._trouble(error) from None  # whose own message may hold the password
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
+from wstrack.runs.gaps import left_out
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.runs.recording import find_recordings, read_recording
@@ -38,13 +39,12 @@ __all__ = [
     "MlflowSource",
     "logged_run",
     "open_store",
-    "resumptions",
     "the_run",
 ]
 
 INTERVAL = "wstrack/interval"
 METRICS, SAMPLES, CLOSED, RESUMED = "wstrack.metrics", "wstrack.samples", "wstrack.closed", "wstrack.resumed"
-"""Tags: what was logged, how many samples there should be, whether the sink was closed, and `resumptions`."""
+"""Tags: what was logged, how many samples there should be, whether the sink was closed, and `_resumptions`."""
 
 
 class MlflowSource:
@@ -194,18 +194,13 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     keys = layer_keys(names)
     chosen = wanted(metrics, manifest.metrics)
     logged = len(history.steps_of(INTERVAL))
-    history = history.standing(resumptions(stored.tags))
+    history = history.standing(_resumptions(stored.tags))
     given_up = logged - len(history.steps_of(INTERVAL))
     samples = history.table([INTERVAL])
     table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
     # Where there is an interval, every layer was logged.
     expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
-    notes = []
-    if given_up:
-        notes.append(
-            f"training went on from an older checkpoint: {given_up} samples of later steps, from before that, are left "
-            "out"
-        )
+    notes = left_out(given_up)
     ours = {INTERVAL, *(f"{metric}/{key}" for metric, key in product(manifest.metrics, keys))}
     starts = tuple(f"{metric}/" for metric in manifest.metrics)
     others = sum(key not in ours and key.startswith(starts) for key in history.keys)
@@ -233,7 +228,7 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     )
 
 
-def resumptions(tags: Mapping[str, str]) -> list[tuple[int, int]]:
+def _resumptions(tags: Mapping[str, str]) -> list[tuple[int, int]]:
     """From which steps training went on from an older checkpoint, and when, in milliseconds."""
     pairs = re.findall(r"(\d{1,18})@(\d{1,18})", tags.get(RESUMED, ""))
     return [(int(step), int(moment)) for step, moment in pairs]

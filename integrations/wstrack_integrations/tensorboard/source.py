@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
-from wstrack.runs.gaps import lost_between
+from wstrack.runs.gaps import last_standing, left_out, lost_between
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
@@ -115,6 +115,11 @@ class _Session:
     content: EventFile
 
     @property
+    def layers(self) -> set[str]:
+        """The names of its layers."""
+        return {layer.name for layer in self.manifest.layers}
+
+    @property
     def samples(self) -> Points:
         """The interval of each sample in the file."""
         found = self.content.scalars.get(INTERVAL, joined([]))
@@ -183,7 +188,8 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
     given_up = 0
     for number, session in enumerate(sessions):
         names = [layer.name for layer in session.manifest.layers]
-        samples, until = session.samples, _given_up_after(session, sessions[number + 1 :])
+        later = ((_after(other.manifest), other.layers) for other in sessions[number + 1 :])
+        samples, until = session.samples, last_standing(session.layers, later)
         stand = samples.steps <= until
         given_up += int((~stand).sum())
         keys = dict(zip(names, layer_keys(names), strict=True))
@@ -201,11 +207,7 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
             lost += missing * len(here)
             total = session.written or len(samples.steps) + missing
             notes.append(f"{session.file}: {missing} of the {total} samples written are not there")
-    if given_up:
-        notes.append(
-            f"training went on from an older checkpoint: {given_up} samples of later steps, from before that, are left "
-            "out"
-        )
+    notes += left_out(given_up)
     intervals = joined(kept)
     table = Table.of([joined(found) for found in pieces], also=intervals.steps)
     expected = table.logged.copy()
@@ -223,16 +225,10 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
     )
 
 
-def _given_up_after(session: _Session, later: Sequence[_Session]) -> int:
-    """The last step that stands of a session: training went on from there in a later one, of the same layers."""
-    layers = {layer.name for layer in session.manifest.layers}
-    found = [
-        int(after)
-        for other in later
-        if isinstance(after := other.manifest.origin.get("after"), int)
-        and layers & {layer.name for layer in other.manifest.layers}
-    ]
-    return min(found, default=2**63 - 1)
+def _after(manifest: Manifest) -> int | None:
+    """The step that a session went on after, if it did."""
+    after = manifest.origin.get("after")
+    return after if isinstance(after, int) else None
 
 
 def _matched_run(place: Path, files: EventFiles, pattern: re.Pattern[str], metrics: Sequence[str] | None) -> Run:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wstrack.errors import WstrackError
+from wstrack.runs.gaps import left_out
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, wanted
@@ -83,22 +84,6 @@ class History:
                 there += int((at >= 0).sum())
         return matrix, received, there - received
 
-    def matrix(self, keys: Sequence[str], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
-        """The numbers under `keys` in `rows`, (rows, keys), NaN where there are none; and how many there are."""
-        place = np.full(len(self.steps), -1, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
-        matrix = np.full((len(rows), len(keys)), np.nan, order="F")  # written by columns
-        received = 0
-        for number, key in enumerate(keys):
-            if key not in self.columns:
-                continue
-            column = self.columns[key]
-            at = place[column.rows]
-            there = at >= 0
-            matrix[at[there], number] = column.values[there]
-            received += int(there.sum())
-        return matrix, received
-
 
 def manifest_in(config: Mapping[str, Any]) -> Manifest | None:
     """The manifest that a sink left in a run's config."""
@@ -132,18 +117,13 @@ def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | 
     samples = history.columns.get(STEP, Column(np.empty(0, np.int64), np.empty(0)))
     rows, steps = samples.rows, samples.values.astype(np.int64)
     stands = _stands(history.steps[rows], steps, sessions)
-    if not stands.all():
-        notes.append(
-            f"training went on from an older checkpoint: {int((~stands).sum())} samples of later steps, from before "
-            "that, are left out"
-        )
+    notes += left_out(int((~stands).sum()))
     rows, steps = rows[stands], steps[stands]
     values, received, again = {}, 0, 0
     for metric in chosen:
         values[metric], count, twice = history.by_step([f"{metric}/{key}" for key in keys], rows, steps)
         received, again = received + count, again + twice
-    if again:
-        notes.append(f"{again} values were logged at a step that was logged again later; the later ones stand")
+    notes += _logged_again(again)
     width = len(keys) * len(chosen)
     expected, said = _expected(sessions, len(samples.rows), width, len(chosen) / len(manifest.metrics))
     expected -= again + width * int((~stands).sum())
@@ -156,6 +136,12 @@ def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | 
         completeness=Completeness(max(expected, received), received, (*notes, *said)),
         intervals=pd.Series(intervals.ravel(), index=index).dropna().astype("int64"),
         origin={**history.origin, "closed": all(session.samples is not None for session in sessions)},
+    )
+
+
+def _logged_again(values: int) -> list[str]:
+    return (
+        [f"{values} values were logged at a step that was logged again later; the later ones stand"] if values else []
     )
 
 
@@ -189,21 +175,21 @@ def _expected(sessions: Sequence[Session], rows: int, width: int, share: float) 
 def _matched_run(history: History, match: str, metrics: Sequence[str] | None) -> Run:
     """The run of all numbers under keys that fit, by W&B's own step."""
     found = assigned(compiled(match), (key for key in history.columns if not key.startswith("_")))
-    series, received, expected = {}, 0, 0
+    series, received, expected, again = {}, 0, 0, 0
     for metric in wanted(metrics, found):
         columns = [history.columns[key] for key in found[metric].values()]
         rows = np.unique(np.concatenate([column.rows for column in columns]))
-        matrix, count = history.matrix(list(found[metric].values()), rows)
-        index = pd.Index(history.steps[rows], name="step")
+        matrix, count, twice = history.by_step(list(found[metric].values()), rows, history.steps[rows])
+        again += twice
+        index = pd.Index(np.unique(history.steps[rows]), name="step")
         series[metric] = pd.DataFrame(matrix, index=index, columns=list(found[metric]))
         received += count
         expected += matrix.size
     layers = dict.fromkeys(layer for frame in series.values() for layer in frame.columns)
-    part = Run(
+    return Run(
         series=series,
         layers=layer_table([Layer(layer) for layer in layers]),
         facts={},
         origin={"name": history.origin.get("display_name", "run"), **history.origin, "match": match},
-        completeness=Completeness(expected, received, tuple(history.notes)),
+        completeness=Completeness(expected, received, (*history.notes, *_logged_again(again))),
     )
-    return Run.joined([part])

@@ -135,10 +135,11 @@ class Rows:
     def _end(self) -> None:
         """The last moment at which the run takes rows; runs inside the user's `run.finish()`."""
         try:
-            for sink in self._sinks:
+            sinks = list(self._sinks)  # one may leave meanwhile
+            for sink in sinks:
                 sink.drain()
             self.finish()
-            for sink in self._sinks:
+            for sink in sinks:
                 sink.complete()
         except Exception as error:  # noqa: BLE001  the user's run must finish whatever becomes of ours
             log.warning("W&B: waiting samples cannot be logged: %s; the recording has them", type(error).__name__)
