@@ -163,6 +163,8 @@ class Ranks:
             self._group = dist.ProcessGroupGloo(
                 PrefixStore("gloo", self._store), self.ranks.index(self.rank), len(self.ranks), SAMPLE
             )
+            # Whoever is connected already may close at once, and would break off those who still connect.
+            self._group.barrier().wait()
         except (RuntimeError, AttributeError) as error:  # AttributeError: torch was built without gloo
             raise WstrackError(
                 f"the ranks cannot be connected over gloo, where their sums are added up: {error}; GLOO_SOCKET_IFNAME "

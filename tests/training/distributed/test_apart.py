@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -151,6 +152,27 @@ def tied(rank: int, *, original: bool) -> list[tuple[str, tuple[str, ...]]]:
 @pytest.mark.parametrize("original", [False, True])
 def test_a_tied_weight_that_fsdp_has_flattened_is_one_layer(two: Processes, tmp_path: Path, original: bool) -> None:
     assert two(tied, tmp_path, original=original) == [[("embedding.weight", ("head.weight",))]] * 2
+
+
+def the_first_connects_last(rank: int) -> bool:
+    real, left = dist.ProcessGroupGloo, Path("left")
+
+    def slow(*arguments: object) -> object:
+        group, late = real(*arguments), time.monotonic() + 1
+        while not left.exists() and time.monotonic() < late:
+            time.sleep(0.01)
+        return group
+
+    model = FullyShardedDataParallel(plain(), device_id=torch.device("cpu"), use_orig_params=True)
+    with mock.patch.object(dist, "ProcessGroupGloo", slow if rank == 0 else real), wstrack.watch(model, to="runs/it"):
+        early = left.exists()
+    if rank == 1:
+        left.touch()
+    return early
+
+
+def test_no_rank_goes_before_all_are_connected(two: Processes, tmp_path: Path) -> None:
+    assert two(the_first_connects_last, tmp_path) == [False, False]
 
 
 def nothing_can_be_opened(rank: int) -> str:
