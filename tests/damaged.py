@@ -11,12 +11,10 @@ import json
 import os
 import random
 import shutil
-import struct
 import sys
 import tempfile
 import time
 import tracemalloc
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 
 import wstrack
+from tests.integrations.wandb_framing import framed
 from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
@@ -124,20 +123,8 @@ def _rows_of_wandb(folder: Path) -> Path:
         records.append(record)
     records.append(Record())
     records[-1].exit.exit_code = 0
-    out = b":W&B\xe1\xbe\x00"
-    for record in records:
-        rest, first = record.SerializeToString(), True
-        while rest or first:
-            room = 32_768 - len(out) % 32_768
-            if room < 7:
-                out += bytes(room)
-                continue
-            piece, rest = rest[: room - 7], rest[room - 7 :]
-            kind = (1 if not rest else 2) if first else (4 if not rest else 3)
-            out += struct.pack("<IHB", zlib.crc32(piece, zlib.crc32(bytes([kind]))), len(piece), kind) + piece
-            first = False
     path = folder / "run-damaged.wandb"
-    path.write_bytes(out)
+    path.write_bytes(framed([record.SerializeToString() for record in records]))
     return path
 
 

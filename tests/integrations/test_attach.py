@@ -173,6 +173,15 @@ def test_wandb_run_that_is_open_here_takes_it_in_the_users_row(server: Server, t
     assert server.artifacts[f"wstrack-report-{run.id}"].committed
 
 
+def test_a_wandb_run_of_the_same_id_in_another_project_is_another(server: Server) -> None:
+    import wandb
+    from wstrack_integrations.wandb.attach import _open_here
+
+    with wandb.init(project="p", id="seed0") as run:
+        assert _open_here(["team", "p", "seed0"]) is run
+        assert _open_here(["team", "q", "seed0"]) is None
+
+
 def test_wandb_run_that_goes_on_elsewhere_or_lies_here_is_left_alone(
     server: Server, trained: Callable[..., Any]
 ) -> None:

@@ -225,6 +225,21 @@ def test_of_a_run_that_went_on_from_a_checkpoint_what_is_there_stays(
     assert wstrack.pull(reference).steps.tolist() == list(range(5, 65, 5))
 
 
+def test_a_recording_that_began_at_a_checkpoint_hides_nothing_that_is_there(tmp_path: Path) -> None:
+    there = f"tensorboard:{tmp_path / 'there'}"
+    for folder, steps, after in (("first", range(5, 55, 5), None), ("second", range(30, 65, 5), 25)):
+        origin = {} if after is None else {"after": after}
+        recorder = Recorder(tmp_path / folder / FOLDER, replace(MANIFEST, origin=origin), SUMS, after=after)
+        sums = np.full((len(steps), len(MANIFEST.layers), len(SUMS)), 1.0 if after is None else 2.0)
+        recorder.append(steps, [5] * len(steps), [1e9 + step for step in steps], sums)
+        recorder.close()
+        first = wstrack.pull(tmp_path / "first").series["rwc"]
+        wstrack.push(tmp_path / folder, there)
+    pulled = wstrack.pull(there)
+    assert pulled.steps.tolist() == list(range(5, 65, 5))
+    np.testing.assert_allclose(pulled.series["rwc"].loc[:50], first, rtol=1e-6)
+
+
 def test_of_two_models_in_one_recording_both_are_sent(tmp_path: Path) -> None:
     folder = tmp_path / "run" / FOLDER
     for name in ("generator", "critic"):

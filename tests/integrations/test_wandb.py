@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,11 @@ import numpy as np
 import pytest
 from torch import nn, optim
 from wstrack_integrations import wandb as tracker
-from wstrack_integrations.wandb.framing import MAGIC, records
+from wstrack_integrations.wandb.framing import records
 from wstrack_integrations.wandb.pace import Pace
 
 import wstrack
+from tests.integrations.wandb_framing import framed
 from tests.integrations.wandb_server import WANDB_KEY, Server
 from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Layer, Manifest
@@ -384,20 +383,8 @@ def test_no_such_file(tmp_path: Path) -> None:
 def test_framing(length: int) -> None:
     """Records around the block's size, framed as LevelDB's log does it."""
     payloads = [bytes(length), b"second" * 10, b"third"]
-    data = bytearray(MAGIC)
-    for payload in payloads:
-        rest, first = payload, True
-        while first or rest:
-            room = 32_768 - len(data) % 32_768
-            if room < 7:
-                data += bytes(room)
-                continue
-            part, rest = rest[: room - 7], rest[room - 7 :]
-            kind = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, not rest]
-            data += struct.pack("<IHB", zlib.crc32(part, zlib.crc32(bytes([kind]))), len(part), kind) + part
-            first = False
     notes: list[str] = []
-    assert list(records(bytes(data), notes)) == payloads
+    assert list(records(framed(payloads), notes)) == payloads
     assert notes == []
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import subprocess
-import zlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,14 @@ import torch
 from torch import nn
 from wstrack_integrations import wandb as tracker
 from wstrack_integrations.wandb import online
+from wstrack_integrations.wandb.framing import records
 from wstrack_integrations.wandb.online import _split
+from wstrack_integrations.wandb.sink import WandbSink
 
 import wstrack
+from tests.integrations.wandb_framing import framed
 from wstrack.runs.recording import FOLDER
+from wstrack.trackers.contract import Sample
 
 if TYPE_CHECKING:
     from tests.integrations.wandb_server import Server
@@ -76,8 +79,20 @@ def test_two_models_in_one_run_keep_their_values_apart(tmp_path: Path) -> None:
 
 
 def test_a_run_that_ends_before_the_watch_takes_what_is_on_its_way(
-    server: Server, model: nn.Sequential, train: Train
+    server: Server, model: nn.Sequential, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ends, write, drain = threading.Event(), WandbSink.write, WandbSink.drain
+
+    def late(sink: WandbSink, samples: Sequence[Sample]) -> None:
+        ends.wait(5)
+        write(sink, samples)
+
+    def drained(sink: WandbSink) -> None:
+        ends.set()
+        drain(sink)
+
+    monkeypatch.setattr(WandbSink, "write", late)
+    monkeypatch.setattr(WandbSink, "drain", drained)
     run = wandb.init(project="p")
     watcher = wstrack.watch(model, every=1)
     train(model, sgd(model), 60)
@@ -87,6 +102,24 @@ def test_a_run_that_ends_before_the_watch_takes_what_is_on_its_way(
     found = wstrack.pull(f"wandb:team/p/{run.id}")
     assert found.steps.tolist() == list(range(1, 61))
     assert found.completeness.missing == 0
+
+
+def test_a_pattern_of_the_users_takes_no_chart_of_ours(tmp_path: Path, model: nn.Sequential, train: Train) -> None:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    with wandb.init(project="p", mode="offline", dir=tmp_path) as run:
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+        with wstrack.watch(model, every=1):
+            train(model, sgd(model), 5)
+    steps, keys = {}, set()
+    for data in records(next(Path(run.dir).parent.glob("*.wandb")).read_bytes(), []):
+        record = Record.FromString(data)
+        steps[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        keys |= {"/".join(item.nested_key) or item.key for item in record.history.item}
+    ours = {key for key in keys if key.startswith(("rwc/", "wstrack/"))} - {"wstrack/step"}
+    assert len(ours) > 1
+    assert {steps.get(key) for key in ours} == {"wstrack/step"}
 
 
 @pytest.mark.parametrize("value", [True, "0.3.0", 50, ["rwc"], {"every": 50}])
@@ -144,7 +177,7 @@ def old_file(path: Path, rows: list[dict[str, Any]]) -> Path:
     """As clients of 0.12 to 0.17 wrote it, by wandb's own protobuf: the step is an item, `history.step` is not set."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    out = b":W&B\xe1\xbe\x00"
+    written = []
     for number, row in enumerate([*rows, None], 1):
         record = Record(num=number)
         if row is None:
@@ -153,9 +186,8 @@ def old_file(path: Path, rows: list[dict[str, Any]]) -> Path:
             for key, value in row.items():
                 item = record.history.item.add()
                 item.key, item.value_json = key, json.dumps(value)
-        data = record.SerializeToString()
-        out += struct.pack("<IHB", zlib.crc32(data, zlib.crc32(b"\x01")), len(data), 1) + data
-    path.write_bytes(out)
+        written.append(record.SerializeToString())
+    path.write_bytes(framed(written))
     return path
 
 
