@@ -225,8 +225,14 @@ def test_of_a_run_that_went_on_from_a_checkpoint_what_is_there_stays(
     assert wstrack.pull(reference).steps.tolist() == list(range(5, 65, 5))
 
 
-def test_a_recording_that_began_at_a_checkpoint_hides_nothing_that_is_there(tmp_path: Path) -> None:
-    there = f"tensorboard:{tmp_path / 'there'}"
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_a_recording_that_began_at_a_checkpoint_hides_nothing_that_is_there(
+    tmp_path: Path, mlflow_store: str, tracker: str
+) -> None:
+    import mlflow
+
+    run_id = "" if tracker == "tensorboard" else mlflow.MlflowClient().create_run("0").info.run_id
+    there = f"tensorboard:{tmp_path / 'there'}" if tracker == "tensorboard" else f"mlflow:{run_id}"
     for folder, steps, after in (("first", range(5, 55, 5), None), ("second", range(30, 65, 5), 25)):
         origin = {} if after is None else {"after": after}
         recorder = Recorder(tmp_path / folder / FOLDER, replace(MANIFEST, origin=origin), SUMS, after=after)
