@@ -201,6 +201,13 @@ def test_a_panel_of_wandb_has_the_least_and_largest_beside(tmp_path: Path) -> No
     assert "r1 - rwc/fc__MIN" in run.completeness.notes[0]
 
 
+def test_a_panel_of_wandb_over_a_key_of_the_users(tmp_path: Path) -> None:
+    """What the x-axis shows stands first, whatever it is called."""
+    header = '"ray/tune/info/num_steps_sampled","r1 - rwc/fc","r1 - rwc/fc__MIN","r1 - rwc/fc__MAX"'
+    (tmp_path / "panel.csv").write_text(f'{header}\n"100","0.1","0.0","0.2"\n"256","0.2","0.1","0.3"\n')
+    assert wstrack.pull(tmp_path / "panel.csv").series["rwc"]["fc"].to_dict() == {100: 0.1, 256: 0.2}
+
+
 def test_lightnings_table_of_metrics(tmp_path: Path) -> None:
     """Rows of training and of validation alternate, and fill in each other's blanks."""
     text = "epoch,grad_norm/conv1,grad_norm/fc,step,train_loss,val_loss\n"

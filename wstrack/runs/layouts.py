@@ -66,7 +66,9 @@ def rows_of_steps(cells: Cells) -> Series | None:
     """
     lower = [name.strip().lower() for name in cells.header]
     place = next((lower.index(name) for name in _STEP if name in lower), None)
-    if place is None and not (cells.header[0] == "" and _are_steps_below(cells)):
+    # A panel of W&B has first what its x-axis shows, which may be a key of the user's.
+    panel = any(name.endswith("__MIN") for name in cells.header)
+    if place is None and not panel and not (cells.header[0] == "" and _are_steps_below(cells)):
         return None
     place = place or 0
     if lower[place] == "wstrack/step":
