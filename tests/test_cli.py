@@ -95,10 +95,12 @@ def test_runs_lists_each_run(
     for name in ("a", "b"):
         with wstrack.watch(model, to=f"./runs/{name}", every=1):
             train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)
-    code, out, _ = call("runs", "runs", str(table))
+    code, out, _ = call("runs", "runs", str(table), "--check")
     assert code == 0
     assert len(out.splitlines()) == 3
-    code, out, _ = call("runs", "tensorboard:runs")
+    assert "3 samples, steps 1 to 3; all" in out
+    assert call("runs", "runs")[1].splitlines() == ["runs/a", "runs/b"]
+    code, out, _ = call("runs", "tensorboard:runs", "--check")
     assert [line.split(": ")[0] for line in out.splitlines()] == ["tensorboard:runs/a", "tensorboard:runs/b"]
 
 
@@ -109,13 +111,13 @@ def test_one_run_that_cannot_be_read_does_not_hide_the_others(
         with wstrack.watch(model, to=f"./runs/{name}", every=1):
             train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)
     (tmp_path / "runs/b/wstrack-recording/0001.arrow").write_bytes(b"")
-    code, out, err = call("runs", "runs")
+    code, out, err = call("runs", "runs", "--check")
     assert code == 0  # TensorBoard's files have the run
     assert len(out.splitlines()) == 3
     assert "the recording cannot be read" in err
     for path in (tmp_path / "runs/b").glob("events*"):
         path.unlink()
-    code, out, err = call("runs", "runs")
+    code, out, err = call("runs", "runs", "--check")
     assert code == 1
     assert len(out.splitlines()) == 2
     assert "0001.arrow" in err
@@ -123,7 +125,7 @@ def test_one_run_that_cannot_be_read_does_not_hide_the_others(
 
 def test_a_run_without_samples_is_listed_and_not_reported(call: Callable, model: nn.Sequential) -> None:
     wstrack.watch(model, to="./runs/empty").close()
-    assert "0 samples, no steps" in call("runs", "runs")[1]
+    assert "0 samples, no steps" in call("runs", "runs", "--check")[1]
     code, _, err = call("report", "runs/empty")
     assert code == 1
     assert "no samples of rwc in empty" in err

@@ -233,14 +233,17 @@ def push(recording: str, reference: str) -> None:
 
 @cli.command()
 @_reading
-def runs(references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None) -> None:
-    """List the runs at a reference, and how whole they are."""
-    from wstrack.trackers.references import pull
-    from wstrack.trackers.references import references as runs_at
+@click.option("--check", is_flag=True, help="Read each run, and say what is in it and how whole it is.")
+def runs(references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, check: bool) -> None:
+    """List the runs at a reference."""
+    from wstrack.trackers.references import names, pull
 
     failed = False
     for reference in _full(references, tracker, project):
-        for one in runs_at(reference, match=match):
+        for one, name in names(reference, match=match).items():
+            if not check:
+                _say(f"{one}  {name}".rstrip())
+                continue
             try:
                 _tell(pull(one, match=match))
             except WstrackError as error:  # one run that cannot be read must not hide the others

@@ -20,6 +20,7 @@ from wstrack_integrations.mlflow.history import chosen_experiment
 
 import wstrack
 from wstrack.errors import WstrackError
+from wstrack.trackers.references import names
 
 mlflow = pytest.importorskip("mlflow", reason="the extra wstrack[mlflow] is not installed")
 
@@ -47,6 +48,23 @@ def test_experiments_of_one_name_in_two_workspaces_are_told_apart() -> None:
     assert chosen_experiment("3", known) == "4"  # a name first
     with pytest.raises(WstrackError, match="no experiment 'x'; it has 'digits', 'digits'"):
         chosen_experiment("x", known)
+
+
+def test_runs_are_listed_by_name_and_not_read(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch, model: nn.Sequential, train: Train
+) -> None:
+    for name in ("first try", "second try"):
+        with mlflow.start_run(run_name=name), wstrack.watch(model, every=1):
+            train(model, sgd(model), 2)
+
+    def read(*_: object) -> None:
+        raise AssertionError("a list of runs needs nothing of their series")
+
+    monkeypatch.setattr(Database, "history", read)
+    monkeypatch.setattr("wstrack_integrations.mlflow.source.find_recordings", lambda place: [])
+    found = names("mlflow:experiment/0")
+    assert list(found.values()) == ["first try", "second try"]
+    assert all(one.startswith("mlflow:") for one in found)
 
 
 def test_two_workspaces_in_a_real_database(tmp_path: Path, mlflow_store: str) -> None:

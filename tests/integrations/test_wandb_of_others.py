@@ -25,6 +25,7 @@ import wstrack
 from tests.integrations.wandb_framing import framed
 from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
+from wstrack.trackers.references import names
 
 if TYPE_CHECKING:
     from tests.integrations.wandb_server import Server
@@ -132,6 +133,18 @@ def test_a_key_of_the_users_that_is_called_as_we_are_stays(
         assert run.config["wstrack"] == value
     without_recordings(run)
     assert wstrack.pull(f"wandb:{run.dir}").steps.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_runs_are_listed_by_name(server: Server, model: nn.Sequential, train: Train) -> None:
+    ids = []
+    for name in ("first try", "second try"):
+        with wandb.init(project="p", name=name) as run, wstrack.watch(model, every=1):
+            train(model, sgd(model), 2)
+        ids.append(run.id)
+    assert names("wandb:team/p") == {
+        f"wandb:team/p/{ids[0]}": "first try",
+        f"wandb:team/p/{ids[1]}": "second try",
+    }
 
 
 @pytest.mark.parametrize(

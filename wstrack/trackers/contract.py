@@ -120,7 +120,11 @@ class Sink(Protocol):
 
 
 class Source(Protocol):
-    """The read half of a tracker, opened at one address."""
+    """The read half of a tracker, opened at one address.
+
+    It may also offer `names(*, match: str | None = None) -> dict[str, str]`: what people call each run, by what
+    `references` gives, where that is an id; `wstrack runs` shows it.
+    """
 
     def references(self, *, match: str | None = None) -> list[str]:
         """A full reference for every run of wstrack at the address, or that has what `match` fits; in stable order."""

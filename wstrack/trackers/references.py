@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,11 @@ from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
+    from wstrack.trackers.contract import Source
 
 TABLES = (".csv", ".tsv", ".parquet")
 
-__all__ = ["homes_of", "pull", "pull_many", "references", "split"]
+__all__ = ["homes_of", "names", "pull", "pull_many", "references", "split"]
 
 
 def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -96,13 +97,24 @@ def references(reference: str | Path, *, match: str | None = None) -> list[str]:
         ValueError: the reference's scheme is unknown.
         WstrackError: nothing is there.
     """
+    return list(names(reference, match=match))
+
+
+def names(reference: str | Path, *, match: str | None = None) -> dict[str, str]:
+    """What people call each run at a reference, by its own reference, which is as `references` gives it.
+
+    Empty where the tracker has no name beside the address. Nothing is read of a run but that.
+
+    Raises:
+        ValueError, WstrackError: see `references`.
+    """
     scheme, address = split(reference)
     path = Path(address)
     is_pattern = any(mark in address for mark in "*?[") and not _exists(address)
     if scheme:
         if is_pattern and (matched := sorted(glob.glob(address, recursive=True))):
-            return [one for each in matched for one in references(f"{scheme}:{each}", match=match)]
-        found = tracker(scheme).open_source(address).references(match=match)
+            return {one: name for each in matched for one, name in names(f"{scheme}:{each}", match=match).items()}
+        found = _named(tracker(scheme).open_source(address), match)
         if not found:
             raise WstrackError(f"{reference} holds {_nothing(match)}")
         return found
@@ -110,24 +122,29 @@ def references(reference: str | Path, *, match: str | None = None) -> list[str]:
         matched = sorted(glob.glob(address, recursive=True))
         if not matched:
             raise WstrackError(f"nothing matches {reference}")
-        return [one for each in matched for one in references(each, match=match)]
+        return {one: name for each in matched for one, name in names(each, match=match).items()}
     if not path.exists():
         raise WstrackError(f"{reference}: there is no such file or folder, and no tracker of that name")
     from wstrack.runs.recording import find_recordings
 
     recorded = find_recordings(path) if match is None else []
     if path.is_file() and (recorded or path.suffix.lower() in TABLES):
-        return [str(path)]
-    found = [str(folder.parent if folder != path else folder) for folder in recorded]
-    for name in trackers():
-        if tracker(name).recognises(path):
-            for one in tracker(name).open_source(str(path)).references(match=match):
+        return {str(path): ""}
+    found = dict.fromkeys((str(folder.parent if folder != path else folder) for folder in recorded), "")
+    for known in trackers():
+        if tracker(known).recognises(path):
+            for one, name in _named(tracker(known).open_source(str(path)), match).items():
                 # The run of a recording is in the tracker's files too, in the same folder.
-                if split(one)[1] not in found:
-                    found.append(one)
+                place = split(one)[1]
+                found[place if place in found else one] = name
     if not found:
         raise WstrackError(f"{reference} holds {_nothing(match)}")
-    return sorted(found, key=lambda one: split(one)[1])
+    return dict(sorted(found.items(), key=lambda item: split(item[0])[1]))
+
+
+def _named(source: Source, match: str | None) -> dict[str, str]:
+    tell: Callable[..., dict[str, str]] | None = getattr(source, "names", None)
+    return dict.fromkeys(source.references(match=match), "") if tell is None else tell(match=match)
 
 
 def homes_of(run: Run) -> list[tuple[str, str]]:

@@ -54,7 +54,11 @@ class MlflowSource:
         self.address = address
 
     def references(self, *, match: str | None = None) -> list[str]:
-        """A reference for each run that wstrack logged, or with metrics that `match` fits, in the order of starts.
+        """A reference for each run that wstrack logged, or with metrics that `match` fits, in the order of starts."""
+        return list(self.names(match=match))
+
+    def names(self, *, match: str | None = None) -> dict[str, str]:
+        """The name of each of these runs, by its reference.
 
         Raises:
             ValueError: a `match` that is no regular expression with a group for the layer; a malformed address.
@@ -62,7 +66,7 @@ class MlflowSource:
         """
         address = Address.of(self.address)
         store = open_store(address.uri)
-        return [_reference(address, store, run.id) for run in _runs(address, store, match)]
+        return {_reference(address, store, run.id): run.name for run in _runs(address, store, match)}
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """Every point of a run: from its recording, if that is there and holds all that the metrics hold.

@@ -40,8 +40,10 @@ TRIES = 3  # of a download
 Result = TypeVar("Result")
 
 
-def runs(address: str, pattern: re.Pattern[str] | None) -> list[str]:
-    """`entity/project/run` of the runs at an address that wstrack logged, or that have keys that fit, by creation.
+def runs(address: str, pattern: re.Pattern[str] | None) -> dict[str, str]:
+    """The names of the runs at an address that wstrack logged, or that have keys that fit, by `entity/project/run`.
+
+    In the order of creation.
 
     Raises:
         ValueError: the address is none.
@@ -50,11 +52,11 @@ def runs(address: str, pattern: re.Pattern[str] | None) -> list[str]:
     parts, filters = _split(address)
     with client(address) as api:
         found = [api.run("/".join(parts))] if len(parts) == 3 else api.runs("/".join(parts), filters, "+created_at")
-        return [
-            f"{run.entity}/{run.project}/{run.id}"
+        return {
+            f"{run.entity}/{run.project}/{run.id}": run.name
             for run in found
             if (manifest_in(run.config) is not None if pattern is None else _any_fits(run, pattern))
-        ]
+        }
 
 
 def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> Run:

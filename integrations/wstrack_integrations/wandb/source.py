@@ -32,7 +32,11 @@ class WandbSource:
         self.address = address
 
     def references(self, *, match: str | None = None) -> list[str]:
-        """A reference for each run that wstrack logged, or with keys that `match` fits, by time.
+        """A reference for each run that wstrack logged, or with keys that `match` fits, by time."""
+        return list(self.names(match=match))
+
+    def names(self, *, match: str | None = None) -> dict[str, str]:
+        """The name of each of these runs, by its reference; empty for runs on this machine.
 
         Raises:
             ValueError: a `match` that is no regular expression with a group for the layer; an address that is none.
@@ -40,15 +44,15 @@ class WandbSource:
         """
         pattern = None if match is None else compiled(match)
         if not is_local(self.address):
-            return [f"{SCHEME}{run}" for run in online.runs(self.address, pattern)]
-        found = []
+            return {f"{SCHEME}{run}": name for run, name in online.runs(self.address, pattern).items()}
+        found = {}
         for run in _local(self.address):
             if pattern is None:
                 fits = manifest_in(read_config(run)) is not None
             else:
                 fits = any(layer_of(pattern, key) for key in read_history(run).columns if not key.startswith("_"))
             if fits:
-                found.append(f"{SCHEME}{_address_of(run)}")
+                found[f"{SCHEME}{_address_of(run)}"] = ""
         return found
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
