@@ -171,7 +171,7 @@ def grouped(
         row: dict[str, Any] = {
             "layers": len(members),
             "median": float(level[members].median()),
-            "late_early_ratio": float(ratio[members].median()),
+            "late_early_ratio": float(ratio[members].dropna().median()),
             "k": 1,
             "agreement": np.nan,
             "verdict": "",

@@ -80,7 +80,7 @@ def mark_clusters(analysis: Analysis) -> list[Mark]:
                 sign=sign,
                 layers=list(table.index[members]),
                 level=float(table.loc[members, "median"].median()),
-                ratio=float(table.loc[members, "late_early_ratio"].median()),
+                ratio=float(table.loc[members, "late_early_ratio"].dropna().median()),
                 verdict=str(held.loc[label, "verdict"]) if label in held.index else "",
                 jaccard=float(held["jaccard"].get(label, np.nan)) if len(held) else np.nan,
             )
@@ -111,7 +111,7 @@ def _words(table: pd.DataFrame) -> dict[int, str]:
     depth = table["depth"] / max(int(table["depth"].max()), 1)
     of = {label: table["cluster"].eq(label).fillna(False) for label in labels}
     levels = pd.Series({label: table.loc[of[label], "median"].median() for label in labels if label > 0})
-    ratios = pd.Series({label: table.loc[of[label], "late_early_ratio"].median() for label in labels})
+    ratios = pd.Series({label: table.loc[of[label], "late_early_ratio"].dropna().median() for label in labels})
     courses = {label: _course(ratios[label]) for label in labels}
     plain = {
         label: [_place(depth[of[label]]), _rank(levels, label), _among(courses, ratios, label)] for label in labels
