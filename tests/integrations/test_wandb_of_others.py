@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,21 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 def without_recordings(run: Any) -> None:
     """As where the files were not kept: what is read is the history."""
+    written(run)
     shutil.rmtree(Path(run.dir) / FOLDER)
+
+
+def written(run: Any) -> list[Any]:
+    """The records of an offline run that is over; its file is whole a moment after `finish` returns."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    file, late = next(Path(run.dir).parent.glob("*.wandb")), time.monotonic() + 10
+    while True:
+        told = [Record.FromString(data) for data in records(file.read_bytes(), [])]
+        if any(record.HasField("exit") for record in told):
+            return told
+        assert time.monotonic() < late
+        time.sleep(0.01)
 
 
 def changes(layers: dict[str, nn.Module], steps: int, log: Callable[[int], None]) -> dict[str, list[float]]:
@@ -106,21 +121,29 @@ def test_a_run_that_ends_before_the_watch_takes_what_is_on_its_way(
 
 
 def test_a_pattern_of_the_users_takes_no_chart_of_ours(tmp_path: Path, model: nn.Sequential, train: Train) -> None:
-    from wandb.proto.wandb_internal_pb2 import Record
-
     with wandb.init(project="p", mode="offline", dir=tmp_path) as run:
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
         with wstrack.watch(model, every=1):
             train(model, sgd(model), 5)
     steps, keys = {}, set()
-    for data in records(next(Path(run.dir).parent.glob("*.wandb")).read_bytes(), []):
-        record = Record.FromString(data)
+    for record in written(run):
         steps[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         keys |= {"/".join(item.nested_key) or item.key for item in record.history.item}
     ours = {key for key in keys if key.startswith(("rwc/", "wstrack/"))} - {"wstrack/step"}
     assert len(ours) > 1
     assert {steps.get(key) for key in ours} == {"wstrack/step"}
+
+
+def test_of_very_many_keys_the_metric_is_defined(
+    tmp_path: Path, model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wstrack_integrations.wandb.sink.DEFINED", 1)
+    with wandb.init(project="p", mode="offline", dir=tmp_path) as run:
+        wstrack.watch(model, metrics=["rwc", "norm"]).close()
+    steps = {record.metric.name or record.metric.glob_name: record.metric.step_metric for record in written(run)}
+    assert {"rwc/*": "wstrack/step", "norm/*": "wstrack/step"}.items() <= steps.items()
+    assert not any(name.startswith("rwc/") for name in steps.keys() - {"rwc/*"})
 
 
 @pytest.mark.parametrize("value", [True, "0.3.0", 50, ["rwc"], {"every": 50}])

@@ -28,6 +28,7 @@ log = logging.getLogger("wstrack")
 
 STEP, INTERVAL = "wstrack/step", "wstrack/interval"
 MANIFEST_FILE = "wstrack-manifest.json"
+DEFINED = 500  # keys that are each defined; 1,000 keep the client's process busy for 2 s, and more the longer
 DRAIN = 20.0  # seconds that the end of a run waits for samples on their way
 
 
@@ -84,8 +85,11 @@ class WandbSink:
         write_whole(self._files / MANIFEST_FILE, merged.to_json())
         run.save(str(self._files / MANIFEST_FILE), base_path=str(self._files), policy="now", glob=False)
         run.define_metric(STEP, summary="none", hidden=True)
-        # Key by key: of two patterns that fit, a "*" of the user's and one of ours, W&B takes any.
-        for key in (INTERVAL, *(key for keys in self._keys.values() for key in keys)):
+        # Key by key where it can be: of two patterns that fit, a "*" of the user's and one of ours, W&B takes any.
+        keys = [key for keys in self._keys.values() for key in keys]
+        if len(keys) > DEFINED:
+            keys = [f"{metric}/*" for metric in self._metrics]
+        for key in (INTERVAL, *keys):
             run.define_metric(key, step_metric=STEP, summary="none")
         # Several writers share a run in this mode: it has no current step to ask for, and takes none.
         shared = getattr(run.settings, "mode", None) == "shared"
