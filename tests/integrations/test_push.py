@@ -314,7 +314,7 @@ def test_the_store_named_on_the_command_line(
     other = f"sqlite:///{tmp_path}/other.db"
     run_id = MlflowClient(other).create_run("0").info.run_id
     recording(tmp_path / "run")
-    for command in (["push", "run"], ["pull"], ["runs"]):
+    for command in (["push", "run"], ["pull"], ["runs", "--check"]):
         with pytest.raises(SystemExit) as end:
             main([*command, f"mlflow:{run_id}", "--tracking-uri", other])
         assert end.value.code == 0
