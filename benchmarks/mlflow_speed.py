@@ -57,7 +57,7 @@ def write(uri: str) -> str:
 def read_recording(run_id: str) -> int:
     """The number of points in a `Run` from the recording."""
     run = wstrack.pull(f"mlflow:{run_id}")
-    assert run.facts["source"] == "recording"
+    assert run.origin["source"] == "recording"
     return run.completeness.received
 
 

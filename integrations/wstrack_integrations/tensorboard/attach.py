@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import time
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
 from wstrack.runs.files import write_whole
 from wstrack_integrations.tensorboard.files import SCHEME, holds, only, places_at
+from wstrack_integrations.tensorboard.records import record
 from wstrack_integrations.tensorboard.source import MANIFEST
 from wstrack_integrations.tensorboard.summaries import image, text
 
@@ -52,15 +52,9 @@ def _events(attachment: Attachment) -> bytes:
     """The content of an event file with the pictures and the summary."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.record_writer import RecordWriter
 
-    file = io.BytesIO()
-    writer = RecordWriter(file)
     values = [image(f"{TAG}/{name}", picture) for name, picture in attachment.pictures.items()]
     values.append(text(f"{TAG}/summary", "text", attachment.summary.encode(errors="backslashreplace")))
-    for event in (
-        Event(wall_time=time.time(), file_version="brain.Event:2"),
-        Event(wall_time=time.time(), summary=Summary(value=values)),
-    ):
-        writer.write(event.SerializeToString())
-    return file.getvalue()
+    version = Event(wall_time=time.time(), file_version="brain.Event:2")
+    pictures = Event(wall_time=time.time(), summary=Summary(value=values))
+    return record(version.SerializeToString()) + record(pictures.SerializeToString())

@@ -1,4 +1,4 @@
-"""TFRecord framing: where the records of a file lie, also behind a damaged place.
+"""TFRecord framing: a record, and where those of a file lie, also behind a damaged place.
 
 A record is the payload's length (u64), a masked CRC-32C of the length, the payload, a masked CRC-32C of the payload;
 all little-endian.
@@ -16,10 +16,18 @@ from google_crc32c import value as crc32c
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HEAD", "records"]
+__all__ = ["HEAD", "record", "records"]
 
 HEAD = 12
 """Bytes of a record before its payload."""
+
+
+def record(payload: bytes) -> bytes:
+    """A payload as a record. tensorboard's writer takes 10 ms for the checksum of a thousand layers, in Python."""
+    length = struct.pack("<Q", len(payload))
+    return b"".join(
+        (length, struct.pack("<I", _masked_crc32c(length)), payload, struct.pack("<I", _masked_crc32c(payload)))
+    )
 
 
 def records(data: bytes, notes: list[str]) -> Iterator[tuple[int, int]]:

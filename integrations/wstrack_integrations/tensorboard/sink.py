@@ -8,13 +8,14 @@ import re
 import socket
 import time
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Manifest, block_of
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
 from wstrack_integrations.tensorboard.files import SCHEME
+from wstrack_integrations.tensorboard.records import record
 from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
 from wstrack_integrations.tensorboard.summaries import text
 
@@ -37,15 +38,14 @@ class TensorBoardSink:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._Event, self._Summary, self._RecordWriter = Event, Summary, RecordWriter
+        self._Event, self._Summary = Event, Summary
         self._directory = directory.absolute()
         self.recording_directory: Path | None = self._directory
         self.recording_label = ""
         self.reference = f"{SCHEME}{self._directory}"
         self._manifest = manifest
-        self._writer: RecordWriter | None = None
+        self._file: BinaryIO | None = None
         self._offered = 0
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class TensorBoardSink:
         name = f"events.out.tfevents.{int(time.time()):010d}.{place}.wstrack"
         try:
             # Not tensorboard's EventFileWriter: it writes on a thread of its own, which dies at the first full disk.
-            self._writer = self._RecordWriter((self._directory / name).open("xb"))
+            self._file = (self._directory / name).open("xb")
         except OSError as error:
             raise self._cannot(error) from error
         content = manifest.to_json().encode(errors="backslashreplace")  # a lone surrogate, as JSON writes it
@@ -86,7 +86,7 @@ class TensorBoardSink:
             WstrackError: the file cannot be written to.
         """
         self._offered += len(samples)  # also those that then cannot be written
-        if self._writer is None:
+        if self._file is None:
             self.bind(self._directory, self._manifest)
         for sample in samples:
             numbers = [float(sample.interval)]
@@ -99,20 +99,20 @@ class TensorBoardSink:
 
     def close(self) -> None:
         """Write down how many samples there should be, and close the file."""
-        if self._writer is None:
+        if self._file is None:
             return
         count = json.dumps({"samples": self._offered}).encode()
         summary = self._Summary(value=[text(CLOSED, "wstrack", count)])
         try:
             self._add(self._Event(wall_time=time.time(), step=self._event.step, summary=summary))
         finally:
-            self._writer.close()
+            self._file.close()
 
     def _add(self, event: Event) -> None:
-        assert self._writer is not None
+        assert self._file is not None
         try:
-            self._writer.write(event.SerializeToString())
-            self._writer.flush()
+            self._file.write(record(event.SerializeToString()))
+            self._file.flush()
         except OSError as error:
             raise self._cannot(error) from error
 

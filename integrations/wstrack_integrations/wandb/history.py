@@ -79,9 +79,10 @@ class History:
         for number, key in enumerate(keys):
             if key in self.columns:
                 at = place[self.columns[key].rows]
-                matrix[at[at >= 0], number] = self.columns[key].values[at >= 0]
-                received += len(np.unique(at[at >= 0]))
-                there += int((at >= 0).sum())
+                ours, at = at >= 0, at[at >= 0]
+                matrix[at, number] = self.columns[key].values[ours]
+                received += int(np.count_nonzero(np.bincount(at)))  # distinct: np.unique takes ten times as long
+                there += len(at)
         return matrix, received, there - received
 
 
