@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from wstrack import WstrackError
 from wstrack.analysis import Procedure, agreement, compare, match_clusters
@@ -78,3 +79,95 @@ def test_matching_keeps_the_partition() -> None:
     assert matched.tolist()[:4] == [2, 2, 1, 1]
     assert matched[5] == -1
     assert agreement(labels, matched) == 1
+
+
+def flat(*levels: float, steps: int = 12) -> list[pd.DataFrame]:
+    """Runs of two layers that stay where they are."""
+    return [pd.DataFrame(np.full((steps, 2), level), columns=["l0", "l1"]) for level in levels]
+
+
+@pytest.mark.parametrize("ours", [(1.0, 1.1), (1.0, 1.1, 1.05, 1.02)])
+def test_runs_are_held_against_each_other_as_welch_does(ours: tuple[float, ...]) -> None:
+    """Welch (1947), worked out by hand: settings differ in how far their runs lie apart, and in how many there are."""
+    theirs = (1.0, 1.5, 3.0)
+    row = compare({"a": flat(*ours), "b": flat(*theirs)}).overall.loc["b"]
+    a, b = np.log10(ours), np.log10(theirs)
+    of_a, of_b = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    error = np.sqrt(of_a + of_b)
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
+    apart = b.mean() - a.mean()
+    margin = stats.t.ppf(0.975, freedom) * error
+    assert row["ratio"] == pytest.approx(10**apart)
+    assert row["low"] == pytest.approx(10 ** (apart - margin))
+    assert row["high"] == pytest.approx(10 ** (apart + margin))
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(apart) / error, freedom))
+
+
+def test_one_setting_whose_runs_are_all_alike_leaves_the_others_spread() -> None:
+    row = compare({"a": flat(1.0, 1.0), "b": flat(1.5, 3.0)}).overall.loc["b"]
+    assert row["low"] < row["ratio"] < row["high"]
+    alike = compare({"a": flat(1.0, 1.0), "b": flat(2.0, 2.0)}).overall.loc["b"]
+    assert alike["low"] == alike["ratio"] == alike["high"] == pytest.approx(2.0)
+
+
+def test_one_run_against_several_is_told_by_stretches() -> None:
+    several = seeds(1, many=3)
+    found = compare({"a": several, "b": [run * 2 for run in several[:1]]})
+    assert found.overall.loc["b", "low"] < found.overall.loc["b", "ratio"] < found.overall.loc["b", "high"]
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf, -1.0])
+def test_a_value_without_a_logarithm_is_left_out(bad: float) -> None:
+    """And neither stands for a tiny change nor makes its run, or its step, go away."""
+    whole, holed = flat(2.0, 2.0, steps=20), flat(2.0, 2.0, steps=20)
+    for run in holed:
+        run.iloc[3, 0] = bad
+    found = compare({"a": flat(1.0, 1.0, steps=20), "b": holed})
+    assert found.overall.loc["b", "ratio"] == pytest.approx(2.0)
+    assert found.layers["ratio"].tolist() == pytest.approx([2.0, 2.0])
+    assert found.courses.query("setting == 'b'")["mean"].tolist() == pytest.approx([2.0] * 20)
+    holed[0].iloc[:, :] = bad
+    found = compare({"a": flat(1.0, 1.1, 1.2, steps=20), "b": [*holed, *whole]})
+    assert found.overall.loc["b", "ratio"] == pytest.approx(2.0 / (1.0 * 1.1 * 1.2) ** (1 / 3))
+
+
+def test_twelve_samples_are_the_fewest_to_tell_single_runs_apart() -> None:
+    ours, theirs = seeds(1, many=1)[0], seeds(2, many=1, seed=1)[0]
+    enough, few = ({"a": [ours[:many]], "b": [theirs[:many]]} for many in (12, 11))
+    assert compare(enough).overall.loc["b"].notna().all()
+    assert compare(few).overall.loc["b", ["low", "high", "p"]].isna().all()
+
+
+def test_only_steps_that_both_have_tell_single_runs_apart() -> None:
+    ours, theirs = seeds(1, many=1)[0], seeds(1, many=1)[0] * 2
+    theirs.index = theirs.index + 10
+    theirs.iloc[:20] = ours.iloc[10:].to_numpy() * 2
+    row = compare({"a": [ours], "b": [theirs]}).overall.loc["b"]
+    assert row[["ratio", "low", "high"]].tolist() == pytest.approx([2.0] * 3)
+
+
+def test_single_runs_in_step_with_each_other_have_a_ratio_without_doubt() -> None:
+    row = compare({"a": flat(1.0), "b": flat(2.0)}).overall.loc["b"]
+    assert row[["ratio", "low", "high"]].tolist() == pytest.approx([2.0] * 3)
+    same = compare({"a": flat(1.0), "b": flat(1.0)}).overall.loc["b"]
+    assert same["p"] == 1
+
+
+def test_a_change_that_is_half_as_large_differs_as_one_that_is_twice_as_large() -> None:
+    found = compare({"hard": seeds(2), "easy": seeds(1, seed=1)})
+    assert found.layers["differs"].all()
+
+
+def test_the_course_of_a_setting_is_by_step_with_the_deviation_of_its_runs() -> None:
+    low, high = flat(1.0, 4.0)
+    low.index, high.index = pd.RangeIndex(10, 22), pd.RangeIndex(0, 12)
+    courses = compare({"a": [low, high], "b": flat(1.0, 1.0)}).courses.query("setting == 'a'").set_index("step")
+    assert courses.index.tolist() == list(range(22))
+    assert courses.loc[10, "mean"] == pytest.approx(2.0)
+    assert courses.loc[10, "deviation"] == pytest.approx(np.std(np.log10([1.0, 4.0]), ddof=1))
+    assert courses.loc[[0, 21], "mean"].tolist() == pytest.approx([4.0, 1.0])
+
+
+def test_a_number_that_a_matched_cluster_has_is_given_to_no_other() -> None:
+    matched = match_clusters(pd.Series([1, 1, 1, 2, 3]), pd.Series([2, 2, 2, 2, 1]))
+    assert matched.tolist() == [2, 2, 2, 3, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -187,18 +188,21 @@ def _against(
     if len(first) > 1 and len(second) > 1:
         if max(np.ptp(first), np.ptp(second)) < 1e-12:
             return (float(10**apart),) * 3 + (0.0 if abs(apart) > 1e-12 else 1.0,)
-        test = stats.ttest_ind(second, first, equal_var=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the runs of one of them may be alike to the last bit
+            test = stats.ttest_ind(second, first, equal_var=False)
         interval = test.confidence_interval(0.95)
         return float(10**apart), float(10**interval.low), float(10**interval.high), float(test.pvalue)
     course = _course(theirs, their_frames, layers).sub(_course(ours, our_frames, layers)).dropna().to_numpy()
     if len(course) < _FEWEST_STEPS:
         return float(10**apart), np.nan, np.nan, np.nan
     batches = np.array([batch.mean() for batch in np.array_split(course, _BATCHES)])
+    apart = batches.mean()  # at the steps that both have
     if np.ptp(batches) < 1e-12:
         return (float(10**apart),) * 3 + (0.0 if abs(apart) > 1e-12 else 1.0,)
     test = stats.ttest_1samp(batches, 0.0)
     interval = test.confidence_interval(0.95)
-    return float(10 ** batches.mean()), float(10**interval.low), float(10**interval.high), float(test.pvalue)
+    return float(10**apart), float(10**interval.low), float(10**interval.high), float(test.pvalue)
 
 
 def _mean(logs: NDArray[np.float64]) -> float:
