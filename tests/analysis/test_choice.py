@@ -76,6 +76,16 @@ def test_too_little_to_choose_from_is_one_cluster() -> None:
     assert choose(groups(0) * 0).k == 1
 
 
+def test_as_many_clusters_are_tried_as_there_can_be() -> None:
+    """Of two layers each; and of layers that differ, when some are alike."""
+    assert choose(groups(6, layers=11), nulls=3, splits=2).table.index.tolist() == [2, 3, 4, 5]
+    alike = pd.concat([groups(6, layers=3)] * 8, ignore_index=True)
+    assert choose(alike, nulls=3, splits=2).table.index.tolist() == [2, 3]
+    nearly = alike + 1e-15 * np.random.default_rng(0).normal(size=alike.shape)
+    assert choose(nearly, nulls=3, splits=2).table.index.tolist() == [2, 3]
+    assert choose(groups(6, steps=4), nulls=3, splits=2).table.index.tolist() == list(range(2, 11))
+
+
 def test_every_method_stands_in_one_table() -> None:
     table = compare_clusterings(groups(9), Procedure(k=3), splits=2)
     assert table.index.tolist() == [

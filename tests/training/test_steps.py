@@ -135,6 +135,142 @@ def test_steps_of_nobodys_layers_are_told_once_and_only_while_nothing_counts() -
     counted.steps.unfollow()
 
 
+def test_a_step_of_all_layers_ends_in_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is most of the speed of a step without a sample."""
+    one, other = grown()
+    counted = Counted([one, other], due=99)
+    optimizer = torch.optim.SGD([one, other], lr=0.1)
+    optimizer.step()
+    monkeypatch.setattr(Steps, "_finish_round", lambda self: pytest.fail("the long way"))
+    optimizer.step()
+    counted.steps.unfollow()
+    assert counted.steps.count == 2
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_when_one_of_two_is_replaced_the_other_ends_its_rounds_itself(gone: int) -> None:
+    """A new head that no optimizer holds yet; who then steps it for the first time belongs to the step before."""
+    parameters, new = grown(), grown()[0]
+    counted = Counted(parameters, due=3)
+    each = [torch.optim.SGD([parameter], lr=0.1) for parameter in parameters]
+    for optimizer in (*each, *each):
+        optimizer.step()
+    counted.steps.replace(gone, new)
+    counted.steps.look_up_again()
+    each[gone].step()  # holds no layer any more
+    assert counted.steps.count == 2
+    each[1 - gone].step()
+    counted.steps.end_round()
+    assert (counted.steps.count, counted.calls[-1]) == (3, "due at 3")
+    torch.optim.SGD([new], lr=0.1).step()
+    assert counted.steps.count == 3
+    counted.steps.unfollow()
+
+
+def test_when_one_of_two_has_gone_the_round_ends_with_the_other() -> None:
+    """At once, and not when it comes round again: the sample of a step has the weights that the step left."""
+    parameters = grown()
+    counted = Counted(parameters, due=2, begins=True)
+    each = [torch.optim.SGD([parameter], lr=0.1) for parameter in parameters]
+    for optimizer in each:
+        optimizer.step()
+    counted.steps.replace(0, None)
+    each[1].step()
+    assert counted.calls[-1] == "due at 2"
+    counted.steps.unfollow()
+
+
+def test_layers_that_one_parameter_holds_can_be_replaced_each_for_itself() -> None:
+    """As FSDP1 holds them, flat: the old parameter keeps the layers that stay, and a new one can take several."""
+    (flat, new), far = grown(), grown()[0]
+    counted = Counted([flat, flat, flat, far], due=2, begins=True)
+    old, other = torch.optim.SGD([flat], lr=0.1), torch.optim.SGD([new], lr=0.1)
+    for index in (1, 2):
+        counted.steps.replace(index, new)
+    torch.optim.SGD([far], lr=0.1).step()
+    for optimizer in (old, other):
+        optimizer.step()
+    assert counted.steps.count == 1
+    assert counted.steps.seen == 0b1111
+    counted.steps.replace(3, None)
+    old.step()
+    assert "due at 2" not in counted.calls
+    other.step()  # holds two of the three that are left
+    assert counted.calls[-1] == "due at 2"
+    counted.steps.unfollow()
+
+
+def test_the_begin_of_a_due_step_is_told_once_a_round_and_not_to_strangers() -> None:
+    (one, other), stranger = grown(), torch.optim.SGD([grown()[0]], lr=0.1)
+    counted = Counted([one, other], due=2, begins=True)
+    each = [torch.optim.SGD([parameter], lr=0.1) for parameter in (one, other)]
+    for optimizer in (*each, stranger, *each, stranger, *each, stranger, *each):
+        optimizer.step()
+    told = [call for call in counted.calls if "begins" in call or "due" in call]
+    assert told == ["begins after 1", "due at 2", "begins after 3", "due at 4"]
+    counted.steps.unfollow()
+
+
+def test_one_that_steps_all_layers_after_one_that_steps_some_ends_their_round() -> None:
+    one, other = grown()
+    counted = Counted([one, other], due=99)
+    some, every = torch.optim.SGD([one], lr=0.1), torch.optim.SGD([one, other], lr=0.1)
+    for optimizer in (some, every) * 3:
+        optimizer.step()
+    assert counted.steps.count == 3
+    counted.steps.unfollow()
+
+
+def test_nobodys_steps_are_told_of_when_a_sample_would_have_been_due() -> None:
+    one, other = grown()
+    counted, stranger = Counted([one], due=40), torch.optim.SGD([other], lr=0.1)
+    for _ in range(39):
+        stranger.step()
+    assert "unheld" not in counted.calls
+    stranger.step()
+    assert "unheld" in counted.calls
+    counted.steps.unfollow()
+
+
+def test_whoever_steps_beside_the_one_that_was_named_is_not_told_of(
+    model: nn.Sequential, train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    with wstrack.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), every=5):
+        train(model, torch.optim.SGD(copy.deepcopy(model).parameters(), lr=0.1), 60)
+    assert "none that holds one of the layers" not in caplog.text
+
+
+class Outer(torch.optim.Optimizer):
+    """Steps another within its own step, and may hold fewer layers."""
+
+    def __init__(self, inner: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+        self.inner = inner
+        super().__init__(parameters, {})
+
+    def step(self, closure: None = None) -> None:
+        self.inner.step()
+
+
+def test_a_sample_is_taken_when_the_outermost_step_ends_and_not_at_the_next() -> None:
+    one, other = grown()
+    counted = Counted([one, other], due=2)
+    outer = Outer(torch.optim.SGD([one, other], lr=0.1), [one, other])
+    for _ in range(2):
+        outer.step()
+    assert counted.calls[-1] == "due at 2"
+    counted.steps.unfollow()
+
+
+def test_one_that_wraps_another_of_more_layers_counts_once() -> None:
+    one, other = grown()
+    counted = Counted([one, other], due=99)
+    outer = Outer(torch.optim.SGD([one, other], lr=0.1), [one])
+    for _ in range(4):
+        outer.step()
+    assert counted.steps.count == 4
+    counted.steps.unfollow()
+
+
 # ---- through watch ---------------------------------------------------------------------------------------------------
 
 
@@ -234,8 +370,11 @@ def test_an_optimizer_of_a_part_of_the_layers_ends_its_step_itself(model: nn.Seq
     np.testing.assert_allclose(frame.to_numpy(), [oracle[step] for step in (2, 4, 6, 8)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("window", ["interval", "step"])
-def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train: Train, window: str) -> None:
+def test_an_optimizer_that_wraps_another_counts_once(
+    model: nn.Sequential, train: Train, window: str, every: int
+) -> None:
     class Lookahead(torch.optim.Optimizer):
         def __init__(self, inner: torch.optim.Optimizer) -> None:
             self.inner = inner
@@ -249,12 +388,13 @@ def test_an_optimizer_that_wraps_another_counts_once(model: nn.Sequential, train
                         p.mul_(0.9)
 
     outer = Lookahead(torch.optim.SGD(model.parameters(), lr=0.1))
-    watcher = wstrack.watch(model, every=1, window=window)
+    watcher = wstrack.watch(model, every=every, window=window)
     states = [weights(model)]
     outer.register_step_post_hook(lambda *arguments: states.append(weights(model)))
-    train(model, outer, 4)
-    assert watcher.steps == 4
-    oracle = [change(now, before) for before, now in pairwise(states)]
+    train(model, outer, 6)
+    assert watcher.steps == 6
+    span = 1 if window == "step" else every
+    oracle = [change(states[at], states[at - span]) for at in range(every, 7, every)]
     np.testing.assert_allclose(watcher.run().series["rwc"].to_numpy(), oracle, rtol=1e-6)
 
 
