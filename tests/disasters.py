@@ -171,7 +171,8 @@ def point(tracker: str, happening: str, chance: random.Random, tally: Tally) -> 
 def _hold(what: str, reference: str, truth: dict[int, list[float]], tally: Tally) -> None:
     try:
         run: Run = wstrack.pull(reference)
-    except (WstrackError, ValueError):
+    except (WstrackError, ValueError) as error:
+        sys.stderr.write(f"{what}, {len(truth)} samples: {error}\n")
         tally.readings["refused" if truth else "nothing was begun"] += 1
         return
     series = run.series.get("rwc")
