@@ -65,3 +65,34 @@ def test_few_noisy_samples_that_hang_together_are_seldom_broken() -> None:
         frame = pd.DataFrame(np.linspace(-5, -3, 8)[:, None] + 0.1 * noise[50:] * np.linspace(0.7, 1.3, 8)[:, None])
         found += bool(find_phases(frame, alpha=0.05, most=2).breaks)
     assert found <= 9
+
+
+SAMPLES = np.arange(126)
+SCHEDULES = {
+    "two drops": (np.select([SAMPLES < 63, SAMPLES < 101], [0.0, -1.0], -2.0), (63, 101)),
+    "halvings": (-0.3 * (SAMPLES // 21), (21, 42, 63, 84, 105)),
+    "restarts": (
+        np.log10(np.maximum(0.5 + 0.5 * np.cos(np.pi * (SAMPLES * 4 / 126 % 1)), 1e-3)),
+        (32, 63, 95),
+    ),
+    "none": (0.0 * SAMPLES, ()),
+    "slow fall": (-SAMPLES / 60, ()),
+}
+
+
+@pytest.mark.parametrize(("course", "truth"), SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_every_drop_and_restart_of_a_schedule_is_a_break(course: np.ndarray, truth: tuple[int, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    levels, alone, shared = np.linspace(-3, -2, 10)[:, None], rng.normal(size=(10, 126)), rng.normal(size=126)
+    found = find_phases(pd.DataFrame(levels + course + 0.05 * alone + 0.03 * shared)).breaks
+    assert len(found) == len(truth)
+    assert np.abs(np.subtract(found, truth)).max(initial=0) <= 1
+
+
+def test_a_break_among_many_samples_is_found_at_its_sample() -> None:
+    course = np.where(np.arange(3000) < 1234, 0.0, -0.5)
+    rng = np.random.default_rng(0)
+    found = find_phases(pd.DataFrame(course + 0.05 * rng.normal(size=(8, 3000)) + 0.05 * rng.normal(size=3000)))
+    assert len(found.breaks) == 1
+    assert abs(found.breaks[0] - 1234) <= 1

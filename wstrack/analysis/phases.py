@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
@@ -22,8 +24,12 @@ Matrix = NDArray[np.float64]
 
 _COURSES = 3  # components over time that are looked at
 _SHORTEST = 5  # samples: a line and something to tell its noise from
+_FINEST = 200  # samples that are looked at; of more, the means of blocks
+_REACH = 20  # blocks around a break among which its sample is looked for
+_MEMORIES = (20, 12, 8, 5)  # half the widths of the windows in which the memory of the noise is learned
+_ATTEMPTS = 5
+_FAR_BEYOND = 1.15
 _SIMULATIONS = 399
-_ROUNDING = 1e-12  # of the squares of the courses: what a millionth of them leaves is no noise to learn from
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,17 @@ class Phases:
 def find_phases(values: pd.DataFrame, *, alpha: float = FINDING_P, most: int = 6, seed: int = 0) -> Phases:
     """Find the steps at which the courses of many layers break off.
 
-    The curves are reduced to their three largest common courses, freed of single samples that stick out. Two straight
-    lines with a break between them are held against one smooth curve with as many parameters (a cubic in time or in its
-    logarithm), so that a decay is not a break. The break is kept if the lines are as much better on simulated noise,
-    with the autocorrelation of what the smooth curve leaves over (AR(1), each course its own), in at most `alpha` of
-    the cases; then each side is looked at in the same way (binary segmentation), and at last each break is moved to the
-    best place between its neighbours.
+    The curves are reduced to their three largest common courses, freed of single samples that stick out. In windows of
+    many widths around each sample, two straight lines that break in the middle are held against one smooth curve with
+    one parameter more (of the fourth degree in time, or in its logarithm where training begins), so that a decay is no
+    break. How much better the lines are, in units of the noise, is compared with the most that simulated noise reaches
+    in any window: autoregressive (AR(1)) with the memory that each course has between its breaks, and the tails of
+    Student's t with four degrees of freedom. Of the windows beyond it the narrowest come first, for they hold no second
+    break (narrowest over threshold: Baranowski, Chen and Fryzlewicz 2019).
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
-        alpha: of each break.
+        alpha: how often noise without a break has one.
         most: the largest number of phases.
         seed: of the simulated noise.
 
@@ -64,26 +71,18 @@ def find_phases(values: pd.DataFrame, *, alpha: float = FINDING_P, most: int = 6
     """
     steps = values.columns.to_numpy()
     courses = _courses(values.to_numpy(dtype=np.float64))
-    rng = np.random.default_rng(seed)
     breaks: dict[int, float] = {}
-    waiting = [(0, len(steps))] if courses.size else []
-    while waiting and len(breaks) < most - 1:
-        start, end = waiting.pop(0)
-        if end - start < 2 * _SHORTEST:
-            continue
-        at, p = _break(courses[start:end], start, rng)
-        if p <= alpha:
-            breaks[start + at] = p
-            waiting += [(start, start + at), (start + at, end)]
-    found = _moved(courses, sorted(breaks))
-    chances = [breaks[at] for at in sorted(breaks)]
+    if courses.size and len(courses) >= 2 * _SHORTEST:
+        with one_thread():
+            breaks = _breaks(courses, alpha, most - 1, seed)
+    found = sorted(breaks)
     starts, ends = [0, *found], [*found, len(steps)]
     table = pd.DataFrame(
         {
             "first": [steps[at] for at in starts],
             "last": [steps[at - 1] for at in ends],
             "samples": [b - a for a, b in zip(starts, ends, strict=True)],
-            "p": [np.nan, *chances],
+            "p": [np.nan, *(breaks[at] for at in found)],
         },
         index=pd.RangeIndex(1, len(starts) + 1, name="phase"),
     )
@@ -145,45 +144,153 @@ def _places(courses: Matrix) -> tuple[NDArray[np.int64], Matrix]:
     return places[best], np.take_along_axis(left, best[..., None], axis=-1)[..., 0]
 
 
-def _smooth(courses: Matrix, start: int) -> Matrix:
-    """What the better of two smooth curves leaves over: a cubic in time, or in its logarithm, as decays are."""
-    steps = courses.shape[-2]
-    time = np.arange(start, start + steps, dtype=np.float64)
-    left = []
-    for scale in (time, np.log1p(time)):
-        basis, _ = np.linalg.qr(np.vander(scale - scale.mean(), 4))
-        left.append(courses - basis @ (basis.T @ courses))
-    costs = [(one**2).sum(axis=(-2, -1))[..., None, None] for one in left]
-    return np.where(costs[0] <= costs[1], left[0], left[1])
+@dataclass(frozen=True)
+class _Window:
+    """What is fitted in windows of one width: orthonormal bases (samples, vectors)."""
+
+    half: int
+    lines: Matrix
+    smooth: Matrix  # of the fourth degree in time
+    early: Matrix  # in its logarithm, for each of the first windows, where that is another curve
+
+    @classmethod
+    def of(cls, half: int, samples: int) -> _Window:
+        time = np.arange(2 * half) - (half - 0.5)
+        left = (time < 0).astype(np.float64)
+        lines = np.stack([left, left * (time + half / 2), 1 - left, (1 - left) * (time - half / 2)], axis=1)
+        starts = np.arange(min(2 * half, samples - 2 * half + 1))
+        log = np.log1p(starts[:, None] + np.arange(2 * half))
+        log -= log.mean(axis=1, keepdims=True)
+        log /= np.abs(log).max(axis=1, keepdims=True)
+        bases = np.vander(time / half, 5), lines, log[:, :, None] ** np.arange(5)
+        smooth, two, early = (np.linalg.qr(basis)[0] for basis in bases)
+        return cls(half, two, smooth, early)
 
 
-def _break(courses: Matrix, start: int, rng: np.random.Generator) -> tuple[int, float]:
-    """Where one stretch breaks best, and the chance that noise alike in autocorrelation breaks as sharply."""
+def _breaks(courses: Matrix, alpha: float, most: int, seed: int) -> dict[int, float]:
+    """The samples at which phases begin, and the chance of each."""
+    block = -(-len(courses) // _FINEST)
+    coarse = np.add.reduceat(courses, np.arange(0, len(courses), block)) / block
+    coarse = coarse[: len(courses) // block] - coarse.mean(axis=0)
+    samples, halves = len(coarse), [_SHORTEST]
+    while (wider := round(1.5 * halves[-1])) <= samples // 2:
+        halves.append(wider)
+    windows = [_Window.of(half, samples) for half in halves]
+    ours = _better(coarse, windows, 1e-12 * (coarse**2).mean(axis=0))
+    breaks: dict[int, float] = {}
+    for attempt in range(_ATTEMPTS):
+        # A break is no noise, but until one is known its jump is in all that noise is learned from. So at first noise
+        # is taken to remember as little as any windows say, and only what is far beyond it then is left aside.
+        memory = _memory(coarse, breaks) if attempt else _least_memory(coarse)
+        simulated = _simulated(memory, samples, windows, np.random.default_rng(seed))
+        mean, deviation = [one.mean() for one in simulated], [one.std() for one in simulated]
+        highest = np.max(
+            [(one.max(axis=1) - m) / d for one, m, d in zip(simulated, mean, deviation, strict=True)], axis=0
+        )
+        limit = float(np.quantile(highest, 1 - alpha)) * (1.0 if attempt else _FAR_BEYOND)
+        heights = [(one - m) / d for one, m, d in zip(ours, mean, deviation, strict=True)]
+        found = _narrowest(coarse, windows, heights, limit, most)
+        known, breaks = breaks, {at: float((1 + (highest >= z).sum()) / (1 + len(highest))) for at, z in found.items()}
+        if attempt and set(breaks) <= set(known):
+            break
+    fine = {}
+    for at, p in breaks.items():
+        # Where exactly, among the samples of the blocks around; a neighbour's jump is not among them.
+        others = [0, samples, *(one for one in breaks if one != at)]
+        reach = min(_REACH, *(abs(at - one) for one in others))
+        start, end = (at - reach) * block, min((at + reach) * block, len(courses))
+        fine[start + int(_places(courses[start:end])[0])] = p
+    return fine
 
-    def gain(these: Matrix) -> tuple[NDArray[np.int64], Matrix]:
-        at, lines = _places(these)
-        return at, (_smooth(these, start) ** 2).sum(axis=(-2, -1)) / np.maximum(lines, 1e-300)
 
-    at, ours = gain(courses)
-    left = _smooth(courses, start)
-    if (left**2).sum() <= _ROUNDING * (courses**2).sum():
-        return int(at), 1.0
-    spread = np.maximum((left**2).sum(axis=0), 1e-300)
-    memory = (left[1:] * left[:-1]).sum(axis=0) / spread
-    memory = np.clip(memory + (1 + 4 * memory) / len(left), 0.0, 0.98)  # least squares finds too little (Kendall 1954)
-    noise = rng.normal(size=(_SIMULATIONS, len(courses) + 50, courses.shape[1])) * np.sqrt(spread)
-    for course, phi in enumerate(memory):
-        noise[..., course] = lfilter([np.sqrt(1 - phi**2)], [1.0, -phi], noise[..., course], axis=1)
-    _, simulated = gain(noise[:, 50:])
-    return int(at), float((1 + (simulated >= ours).sum()) / (1 + _SIMULATIONS))
+def _better(courses: Matrix, windows: Sequence[_Window], floor: Matrix | float = 0.0) -> list[Matrix]:
+    """By width, how much smaller the squared error of two lines is than that of one smooth curve, (..., windows).
+
+    In units of the noise, of which there is at least `floor`: the median over the narrowest windows of what the better
+    of both leaves. Summed over the courses.
+    """
+    better: list[Matrix] = []
+    noise: Matrix | None = None
+    for window in windows:
+        pieces = sliding_window_view(courses, 2 * window.half, axis=-2)
+        lines, smooth = ((pieces @ basis) ** 2 for basis in (window.lines, window.smooth))
+        explained, curved = lines.sum(axis=-1), smooth.sum(axis=-1)
+        first = len(window.early)
+        early = ((pieces[..., :first, :, :] @ window.early) ** 2).sum(axis=-1)
+        curved[..., :first, :] = np.maximum(curved[..., :first, :], early)
+        if noise is None:
+            left = (pieces**2).sum(axis=-1) - np.maximum(explained, curved)
+            noise = np.maximum(np.median(left, axis=-2) / (2 * window.half - 4), floor)
+        better.append(((explained - curved) / noise[..., None, :]).sum(axis=-1))
+    return better
 
 
-def _moved(courses: Matrix, breaks: list[int]) -> list[int]:
-    """Each break at the best place between its neighbours."""
-    found = list(breaks)
-    for place in range(len(found)):
-        start = found[place - 1] if place else 0
-        end = found[place + 1] if place + 1 < len(found) else len(courses)
-        if end - start >= 2 * _SHORTEST:
-            found[place] = start + int(_places(courses[start:end])[0])
+def _narrowest(
+    courses: Matrix, windows: Sequence[_Window], heights: Sequence[Matrix], limit: float, most: int
+) -> dict[int, float]:
+    """The breaks beyond a limit, those of the narrowest windows first, and how high each stands."""
+    open_still = [one.copy() for one in heights]
+    found: dict[int, float] = {}
+    while len(found) < most:
+        beyond = [place for place, one in enumerate(open_still) if one.max() > limit]
+        if not beyond:
+            break
+        width = 2 * windows[beyond[0]].half
+        start = int(open_still[beyond[0]].argmax())
+        at = start + int(_places(courses[start : start + width])[0])
+        found[at] = float(open_still[beyond[0]][start])
+        for window, one in zip(windows, open_still, strict=True):
+            starts = np.arange(len(one))
+            one[(starts < at) & (at < starts + 2 * window.half)] = -np.inf
     return found
+
+
+def _simulated(memory: Matrix, samples: int, windows: Sequence[_Window], rng: np.random.Generator) -> list[Matrix]:
+    """`_better` of simulated noise, (simulations, windows) by width."""
+    parts = []
+    for first in range(0, _SIMULATIONS, 50):
+        many = min(50, _SIMULATIONS - first)
+        noise = rng.standard_t(4, size=(many, len(memory), samples + 50))
+        for course, phi in enumerate(memory):
+            noise[:, course] = lfilter([1.0], [1.0, -phi], noise[:, course], axis=-1)
+        calmed = calm(noise[..., 50:].reshape(-1, samples)).reshape(many, -1, samples)
+        parts.append(_better(calmed.swapaxes(1, 2), windows))
+    return [np.concatenate(of_width) for of_width in zip(*parts, strict=True)]
+
+
+def _least_memory(courses: Matrix) -> Matrix:
+    halves = [half for half in _MEMORIES if 2 * half <= len(courses)]
+    return np.asarray(np.min([_memory_within(courses, half, ()) for half in halves], axis=0))
+
+
+def _memory(courses: Matrix, breaks: Collection[int]) -> Matrix:
+    """The lag-one correlation of each course, from the widest windows of which enough hold no break."""
+    for half in _MEMORIES:
+        fits = len(courses) - 2 * half + 1
+        if fits > 0 and _free(len(courses), half, breaks).sum() >= max(1, fits // 3):
+            return _memory_within(courses, half, breaks)
+    return _memory_within(courses, _SHORTEST, ())
+
+
+def _free(samples: int, half: int, breaks: Collection[int]) -> NDArray[np.bool_]:
+    """Which windows, by their first sample, hold no break."""
+    starts = np.arange(samples - 2 * half + 1)
+    free = np.ones(len(starts), dtype=bool)
+    for at in breaks:
+        free &= ~((starts < at) & (at < starts + 2 * half))
+    return free
+
+
+def _memory_within(courses: Matrix, half: int, breaks: Collection[int]) -> Matrix:
+    """By what cubics in windows leave over: the memory of which that much is left, for a fit takes some away."""
+    time = np.arange(2 * half) - (half - 0.5)
+    basis = np.linalg.qr(np.vander(time / half, 4))[0]
+    rest = np.eye(2 * half) - basis @ basis.T
+    left = sliding_window_view(courses, 2 * half, axis=0)[_free(len(courses), half, breaks)] @ rest
+    size = np.maximum((left**2).sum(axis=-1), 1e-300)
+    seen = np.median((left[..., 1:] * left[..., :-1]).sum(axis=-1) / size, axis=0)
+    memories = np.linspace(0.0, 0.98, 50)
+    apart = np.abs(np.subtract.outer(time, time))
+    covariances = [rest @ memory**apart @ rest for memory in memories]
+    expected = [np.trace(one, offset=1) / np.trace(one) for one in covariances]
+    return np.asarray(np.interp(seen, expected, memories))
