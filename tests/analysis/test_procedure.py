@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.cluster import DBSCAN, KMeans
+from sklearn.mixture import GaussianMixture
 
 from wstrack.analysis import Procedure
 from wstrack.analysis.clustering import CLUSTERINGS
@@ -42,3 +43,12 @@ def test_wrong_arguments() -> None:
         Procedure(k="elbow")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="k='gap' is not chosen yet"):
         _ = Procedure(k="gap").number
+
+
+def test_an_estimator_brings_its_number_of_clusters() -> None:
+    assert Procedure(cluster=KMeans(4)).k == 4
+    assert Procedure(cluster=KMeans(4), k=3).k == 3
+    assert Procedure(cluster=KMeans(4), k="gap").k == "gap"
+    assert Procedure(cluster=KMeans()).chooses_k
+    assert Procedure(cluster=GaussianMixture(n_components=5)).number == 5
+    assert Procedure(cluster=DBSCAN()).number == "auto"

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 
 from wstrack.analysis.clustering import CLUSTERINGS, Clustering, cluster, labels_of, rand_index, takes_k
-from wstrack.analysis.cutoffs import CLUSTERS_P
+from wstrack.analysis.cutoffs import CLUSTERS_P, STABLE_FROM
 from wstrack.analysis.procedure import By, Procedure
 from wstrack.analysis.reduction import Reduction, reduce
 from wstrack.analysis.resampling import Resampling, resample, silhouette
@@ -57,11 +57,11 @@ def choose(
     """Choose the number of clusters.
 
     By "stability" those k count at which two things together stand out from data without clusters: how well random
-    halves of the steps agree, and how far apart neighbouring clusters are. Of these the k is taken at which halves
-    agree best (within 0.02, the one that stands out furthest). If data without clusters stand out as far in more than
-    one case of twenty at every k, there is one cluster. "gap" takes the smallest k whose gap statistic (Tibshirani,
-    Walther and Hastie 2001) is within a standard error of the largest, which can be 1 too; "silhouette" takes the
-    largest mean silhouette, and always finds two or more.
+    halves of the steps agree, and how far apart neighbouring clusters are. Of these the largest k is taken at which
+    halves agree best (within 0.02). If data without clusters stand out as far in more than one case of twenty at every
+    k, or halves agree to less than 0.8 at those that stand out, there is one cluster. "gap" takes the smallest k whose
+    gap statistic (Tibshirani, Walther and Hastie 2001) is within a standard error of the largest, which can be 1 too;
+    "silhouette" takes the largest mean silhouette, and always finds two or more.
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).
@@ -103,17 +103,23 @@ def choose(
         return Choice(k, k if k > 1 else steadiest, by, words, table, tried)
     best = int(tried.score[0].argmax())
     p = float(tried.p[best])
-    chance = f"in {p:.0%} of data sets without clusters some k stands out as far"
     if p > CLUSTERS_P:
         words = (
-            f"no k from 2 to {ks[-1]} stands out from one cloud (k = {ks[best]} does most: {chance}; "
-            f"halves agree best at k = {steadiest})"
+            f"no k from 2 to {ks[-1]} stands out from one cloud (k = {ks[best]} does most: in {p:.0%} of data sets "
+            f"without clusters some k stands out as far; halves agree best at k = {steadiest})"
         )
         return Choice(1, steadiest, by, words, table, tried)
     agreement = table["agreement"].to_numpy()
     beyond = tried.p <= CLUSTERS_P
-    steady = beyond & (agreement >= agreement[beyond].max() - _SAME_AGREEMENT)
-    best = int(np.where(steady, tried.score[0], -np.inf).argmax())
+    stable = beyond & (np.median(tried.agreement, axis=0) >= STABLE_FROM)
+    if not stable.any():
+        words = (
+            f"k = {ks[best]} stands out from one cloud, but halves of the samples do not agree on its clusters "
+            f"({agreement[best]:.2f}; halves agree best at k = {steadiest})"
+        )
+        return Choice(1, steadiest, by, words, table, tried)
+    # The most of those that hold equally well: fewer are some of the same clusters put together.
+    best = int(np.flatnonzero(stable & (agreement >= agreement[stable].max() - _SAME_AGREEMENT))[-1])
     p = float(tried.p[best])
     words = f"of the k from 2 to {ks[-1]} that stand out from one cloud, the one at which halves agree best"
     least = 1 / (1 + len(tried.null_agreement))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from dataclasses import dataclass
 from numbers import Integral
@@ -38,6 +39,7 @@ __all__ = [
     "check_name",
     "cluster",
     "labels_of",
+    "own_k",
     "rand_index",
     "takes_k",
     "within",
@@ -213,6 +215,23 @@ def takes_k(method: Any) -> bool:
     if isinstance(method, str):
         return method not in _OWN_K
     return any(getattr(method, name, None) is not None for name in _K_PARAMETERS)
+
+
+def own_k(method: Any) -> int | None:
+    """The number of clusters that a user gave an estimator; None for its default, and for a method by name.
+
+    Example:
+        >>> own_k(KMeans(4)), own_k(KMeans()), own_k("kmeans")
+        (4, None, None)
+    """
+    if isinstance(method, str):
+        return None
+    for name in _K_PARAMETERS:
+        number = getattr(method, name, None)
+        default = inspect.signature(type(method)).parameters.get(name)
+        if number is not None and default is not None and number != default.default:
+            return int(number)
+    return None
 
 
 def within(matrix: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

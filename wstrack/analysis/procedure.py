@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wstrack.analysis.clustering import K, labels_of, takes_k
+from wstrack.analysis.clustering import K, labels_of, own_k, takes_k
 from wstrack.analysis.kmeans import kmeans_labels
 from wstrack.analysis.preparation import Outliers, Prepared, Preset, Scale, prepare
 from wstrack.analysis.reduction import rough_plane
@@ -34,7 +34,8 @@ class Procedure:
     Attributes:
         reduce: how a layer's curve becomes a point, as in `wstrack.analysis.reduce`.
         cluster: how points become clusters, as in `wstrack.analysis.cluster`.
-        k: the number of clusters, or how to choose it, as in `wstrack.analysis.choose`; "auto" is "stability".
+        k: the number of clusters, or how to choose it, as in `wstrack.analysis.choose`; "auto" is the number of an
+            estimator that was made with one other than its default (`KMeans(4)`), and else "stability".
         cluster_on: "plane" clusters the two components, "curves" the whole curves.
         scale, outliers, preset: what is done before, as in `wstrack.analysis.prepare`.
         seed: of everything that is random.
@@ -67,6 +68,8 @@ class Procedure:
                 f"k={self.k!r}: {self.cluster!r} finds its own number of clusters; leave out k= (--k), or choose "
                 "another method: cluster= (--cluster)"
             )
+        if self.k == "auto" and (number := own_k(self.cluster)) is not None:
+            object.__setattr__(self, "k", number)
         if not isinstance(self.k, Integral) and self.k not in get_args(ChooseK):
             raise ValueError(f"unknown k={self.k!r}; pass k= (--k) a number, or one of: {', '.join(get_args(ChooseK))}")
 

@@ -45,8 +45,9 @@ def report(
             a point on the plane.
         cluster: "kmeans", "kmedoids", "ward", "gmm", "spectral", "dbscan", "hdbscan", "meanshift", or a scikit-learn
             clusterer.
-        k: the number of clusters. "auto" is "stability": the k that stands out furthest from data without clusters, or
-            one cluster if none does; or "gap", or "silhouette" (`wstrack.analysis.choose`).
+        k: the number of clusters. "auto" is that of a clusterer made with one other than its default, and else
+            "stability": the largest k that stands out from data without clusters and at which halves of the samples
+            agree best, or one cluster if there is none; or "gap", or "silhouette" (`wstrack.analysis.choose`).
         cluster_on: "plane" clusters the two components, "curves" the whole curves.
         group: also look at the layers by "kind", "block", "stage" or a regular expression, and cluster inside each
             group with the same settings (`wstrack.analysis.group_layers`).
