@@ -282,7 +282,10 @@ def _tell(run: Run) -> None:
 
 
 def _tell_findings(report: Report) -> None:
-    """The first three, without the lines of detail that the page has."""
+    """What the report concludes, and the first three findings without the lines of detail that the page has."""
+    from wstrack.reporting.words import verdict
+
+    _say(click.wrap_text(verdict(report)[1], width=88))
     for finding in report.findings[:3]:
         text = finding.text.splitlines()[0]
         _say(click.wrap_text(text, width=88, initial_indent="  - ", subsequent_indent="    "))

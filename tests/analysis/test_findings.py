@@ -29,9 +29,12 @@ def run(level: np.ndarray, course: np.ndarray, *, noise: float = 0.1, seed: int 
     return pd.DataFrame(values, index=np.arange(1, len(course) + 1) * 50, columns=[f"l{n}" for n in range(len(level))])
 
 
+def all_found(series: pd.DataFrame, metric: str = "rwc", **more: object) -> list[Finding]:
+    return collect_findings(series, one_cluster(series), None, metric=metric, **more)  # type: ignore[arg-type]
+
+
 def by_kind(series: pd.DataFrame, metric: str = "rwc", **more: object) -> dict[str, Finding]:
-    found = collect_findings(series, one_cluster(series), None, metric=metric, **more)  # type: ignore[arg-type]
-    return {finding.kind: finding for finding in found}
+    return {finding.kind: finding for finding in all_found(series, metric, **more)}
 
 
 def test_depth_trend() -> None:
@@ -80,6 +83,25 @@ def test_spread() -> None:
     frozen = by_kind(series.assign(frozen=0.0))["spread"]
     assert frozen.numbers["least"] == "frozen"
     assert "times apart" not in frozen.text
+
+
+def test_a_difference_in_level_is_seen_through_a_course_that_all_share() -> None:
+    series = run(np.array([0.3] + [1.0] * 9), np.geomspace(1, 0.01, 60))
+    spread = by_kind(series)["spread"]
+    assert spread.numbers["least"] == "l0"
+    assert "Friedman test over stretches of samples, p < 0.001" in spread.text
+    assert "spread" not in by_kind(run(np.ones(10), np.geomspace(1, 0.01, 60)))
+
+
+@pytest.mark.parametrize(("layers", "samples"), [(10, 12), (60, 12), (60, 40)])
+def test_slow_noise_is_no_difference_in_level(layers: int, samples: int) -> None:
+    wrong = 0
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=(samples + 50, layers))
+        for at in range(1, len(noise)):
+            noise[at] += 0.6 * noise[at - 1]
+        wrong += "spread" in by_kind(pd.DataFrame(10 ** (0.3 * noise[50:])))
+    assert wrong <= 2
 
 
 def test_course() -> None:
@@ -148,26 +170,72 @@ def test_stopped_layers() -> None:
     series.iloc[12:, 7] *= 1e-4
     series.iloc[-1, 7] = 1
     stopped = by_kind(series)["stopped"]
-    assert stopped.numbers == {"stopped": 2, "never_changed": 0, "layers": 9, "first_step": 650}
-    assert stopped.text.endswith("l2 (since step 650), l5 (since step 1000).")
+    assert stopped.numbers == {"stopped": 2, "layers": 9, "first_step": 650}
+    assert stopped.text.endswith("l2 (since step 650), l5 (since step 1,000).")
     assert stopped.text.startswith("2 of 9 layers all but stopped")
 
 
 def test_layers_that_never_moved_did_not_stop() -> None:
     series = run(np.ones(9), np.ones(30))
     series.iloc[:, :2] = 0
-    frozen = by_kind(series)["stopped"]
+    frozen = by_kind(series)["still"]
     assert frozen.text == "2 of 9 layers did not change at all, from the first sample to the last: l0, l1."
-    assert (frozen.layers, frozen.steps) == (("l0", "l1"), (50, 50))
+    assert frozen.layers == ("l0", "l1")
     series.iloc[19:, 5] = 0
-    both = by_kind(series)["stopped"]
-    assert both.numbers == {"stopped": 1, "never_changed": 2, "layers": 9, "first_step": 50}
-    first, second = both.text.split("\n")
-    assert first.startswith("1 of 9 layers all but stopped")
-    assert first.endswith("first third of the samples: l5 (since step 1000).")
-    assert second == frozen.text
+    found = by_kind(series)
+    assert found["still"] == frozen
+    assert found["stopped"].layers == ("l5",)
+    assert found["stopped"].text.endswith("first third of the samples: l5 (since step 1,000).")
+    assert "still" not in by_kind(series, metric="norm")
     assert by_kind(series, metric="norm")["stopped"].layers == ("l5",)
-    assert "stopped" not in by_kind(series * 0)
+
+
+@pytest.mark.parametrize("samples", [2, 30])
+def test_a_run_that_learns_nothing_says_so_first(samples: int) -> None:
+    first, *others = all_found(run(np.ones(9), np.zeros(samples)))
+    assert not others
+    assert first.text.startswith(f"Nothing learns: no weight of any layer changed in any of the {samples} samples.")
+    assert first.numbers == {"still": 9, "layers": 9}
+
+
+def test_a_run_that_diverged_says_so_first_and_is_judged_by_what_was_before() -> None:
+    series = run(np.geomspace(1e-3, 1e-2, 9), np.ones(40))
+    before = all_found(series[:24])
+    series.iloc[24:] = np.nan
+    first, *others = all_found(series)
+    assert first.text.startswith("No layer has a finite value from step 1,250 on, in 16 of 40 samples: the training")
+    assert first.numbers == {"values": 16 * 9, "layers": 0, "first_step": 1250}
+    assert others == before
+    assert {"depth", "spread"} <= {finding.kind for finding in others}
+
+
+def test_layers_without_finite_values_are_named() -> None:
+    series = run(np.ones(9), np.ones(30))
+    series.iloc[::3, 1] = np.nan  # logged more rarely than the others, to the end
+    series.iloc[1::4, 2] = np.inf
+    assert "not_finite" not in by_kind(series)
+    series["l5"] = np.nan
+    assert by_kind(series)["not_finite"].text == "l5 has no finite value in any sample."
+    series.iloc[20:, 7] = -np.inf
+    found = by_kind(series)["not_finite"]
+    assert found.text.split("\n")[1] == "l7 has no finite value from step 1,050 on."
+    assert (found.layers, found.steps) == (("l5", "l7"), (1050,))
+    assert found.numbers == {"values": 40, "layers": 2, "first_step": 1050}
+    series["l6"], series.iloc[12:, 8] = np.inf, np.nan
+    assert by_kind(series)["not_finite"].text.split("\n") == [
+        "2 layers (l5, l6) have no finite value in any sample.",
+        "2 layers have no finite value from some step on: l7 (step 1,050), l8 (step 650).",
+    ]
+
+
+def test_of_several_runs_the_one_that_diverged_is_named() -> None:
+    whole = run(np.ones(9), np.ones(30))
+    broken = whole[whole.index < 500].reindex(whole.index)
+    found = by_kind(whole, runs=[("a", whole), ("b", broken)])["not_finite"]
+    assert found.text == (
+        "In b, no layer has a finite value from step 500 on, in 21 of 30 samples: the training diverged, or its values "
+        "were lost."
+    )
 
 
 def test_clusters_say_what_marks_them() -> None:
@@ -223,7 +291,6 @@ def test_noise_says_nothing(layers: int, samples: int, sigma: float) -> None:
         pd.DataFrame({"a": [1.0]}),
         pd.DataFrame({"a": [1.0], "b": [2.0]}),
         pd.DataFrame(np.ones((30, 30))),
-        pd.DataFrame(np.zeros((30, 30))),
         pd.DataFrame(-np.ones((30, 30))),
         pd.DataFrame(np.full((30, 30), np.nan)),
     ],
@@ -237,7 +304,7 @@ def test_holes_do_not_matter() -> None:
     series = series.mask(np.random.default_rng(0).random(series.shape) < 0.2)
     series.iloc[3, 3], series["l5"] = np.inf, np.nan
     found = by_kind(series)
-    assert set(found) == {"depth", "spread", "course", "missing"}
+    assert set(found) == {"not_finite", "depth", "spread", "course", "missing"}
     assert found["depth"].numbers["layers"] == 29
     assert all(math.isfinite(n) for f in found.values() for n in f.numbers.values() if not isinstance(n, str))
 
@@ -340,8 +407,16 @@ def test_what_all_layers_lack_is_no_gap_of_a_layer() -> None:
     series = run(np.ones(12), np.ones(9))
     series.iloc[0] = np.nan  # the first cosine needs two changes
     assert "missing" not in by_kind(series, metric="cosine")
-    series.iloc[1:3, 4] = np.nan
+    series.iloc[2:4, 4] = np.nan
     assert "l4 (25%)" in by_kind(series, metric="cosine")["missing"].text
+
+
+def test_a_layer_that_begins_later_is_named() -> None:
+    series = run(np.ones(6), np.ones(20))
+    series.iloc[:6, 4] = np.nan
+    missing = by_kind(series)["missing"]
+    assert missing.text == "1 of 6 layers has its first value later than the others: l4 (step 350)."
+    assert missing.numbers == {"layers_with_gaps": 0, "layers_later": 1, "layers": 6, "share": 0.0}
 
 
 def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from wstrack import WstrackError
 from wstrack.analysis import prepare
+from wstrack.analysis.preparation import Preset
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def rough() -> pd.DataFrame:
     """Five layers over 30 steps: outliers, missing and infinite cells."""
     values = np.random.default_rng(0).lognormal(size=(30, 5))
     values[7, 1], values[8, 2], values[20, 3] = np.inf, -np.inf, 1e3
-    values[0, 1], values[29, 2], values[12:15, 3] = np.nan, np.nan, np.nan
+    values[10, 1], values[18, 2], values[12:15, 3] = np.nan, np.nan, np.nan
     return pd.DataFrame(values, index=np.arange(1, 31) ** 2, columns=list("abcde"))
 
 
@@ -51,11 +52,42 @@ def test_default_interpolates_on_the_log_scale(rough: pd.DataFrame) -> None:
     steps = rough.index.to_numpy(float)
     between = np.interp(steps[12:15], steps[[11, 15]], logs["d"].to_numpy()[[11, 15]])
     np.testing.assert_allclose(prepared.values.loc["d"].to_numpy()[12:15], between)
-    assert prepared.values.loc["b"].iloc[0] == prepared.values.loc["b"].iloc[1]
-    assert prepared.values.loc["c"].iloc[29] == prepared.values.loc["c"].iloc[28]
     np.testing.assert_allclose(prepared.values.loc["a"], logs["a"])
     assert prepared.replaced.sum().to_dict() == {"missing": 5, "non_finite": 2, "zeros": 0, "outliers": 0}
     assert prepared.values.columns.equals(pd.Index(rough.index, name="step"))
+
+
+@pytest.mark.parametrize("preset", [None, "weightscale"])
+def test_a_run_that_diverged_ends_where_its_values_do(rough: pd.DataFrame, preset: Preset | None) -> None:
+    whole = prepare(rough[:20], preset=preset)
+    rough.iloc[20:] = np.nan
+    prepared = prepare(rough, preset=preset)
+    pd.testing.assert_frame_equal(prepared.values, whole.values)
+    assert prepared.dropped == whole.dropped
+    assert prepared.settings["steps"] == "20 of 30, from 1 to 400: where the layers have values"
+
+
+def test_layers_that_begin_or_end_elsewhere_are_left_out_with_the_reason(rough: pd.DataFrame) -> None:
+    rough.loc[:400, "a"], rough.loc[256:, "c"], rough.loc[:, "f"] = np.nan, np.nan, np.nan
+    rough.loc[[100, 121], "f"] = 1.0
+    rough.iloc[[0, 4]] = np.nan  # steps at which nothing was logged at all
+    prepared = prepare(rough)
+    assert list(prepared.values.index) == ["b", "d", "e"]
+    assert prepared.values.columns.tolist() == rough.index.drop([1, 25]).tolist()
+    assert prepared.dropped == {
+        "a": "no value before step 441",
+        "c": "no value after step 225",
+        "f": "no value before step 100 and after step 121",
+    }
+
+
+def test_a_block_of_two_layers_is_the_least() -> None:
+    series = pd.DataFrame({"a": np.arange(1.0, 41.0), "b": np.arange(1.0, 41.0)}, index=range(40))
+    series.loc[4:, "b"] = np.nan
+    assert prepare(series).values.shape == (2, 4)
+    series.loc[1:, "b"] = np.nan
+    with pytest.raises(WstrackError, match=r"there are 1 after 1 were dropped \(b: no value after step 0\)"):
+        prepare(series)
 
 
 def test_zeros_are_lifted_to_the_smallest_positive_value() -> None:

@@ -17,6 +17,7 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import sums_needed
 from wstrack.reporting.page import render_page
 from wstrack.reporting.report import Report, report
+from wstrack.reporting.words import verdict
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER
@@ -360,3 +361,34 @@ def test_phases_are_of_samples_that_span_as_many_steps(make_run: MakeRun) -> Non
     assert half_and_half.phases is None
     assert half_and_half.to_dict()["phases"] is None
     assert "break off" not in render_page(half_and_half)
+
+
+def test_a_run_that_diverged_is_told_before_all_else_and_drawn_as_far_as_it_goes(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    whole = make_run()
+    steps = whole.series["rwc"].index
+    end = steps[len(steps) // 2]
+    series = whole.series["rwc"][steps < end].reindex(steps)
+    found = report(replace(whole, series={"rwc": series}))
+    assert verdict(found)[1].startswith(f"No layer has a finite value from step {end:,} on, in ")
+    assert not verdict(found)[0]
+    assert found.findings[0].kind == "not_finite"
+    assert found.curves.columns[-1] < end
+    for ending in ("html", "png", "md", "json", "csv"):
+        found.save(tmp_path / f"report.{ending}")
+    page = (tmp_path / "report.html").read_text()
+    assert f"from step {end:,} on" in page
+
+
+def test_a_run_that_learns_nothing_and_a_layer_without_values_are_named(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    still = report(replace(run, series={"rwc": run.series["rwc"] * 0}))
+    assert verdict(still) == (False, "Nothing learns: no weight of any layer changed.")
+    series = run.series["rwc"].copy()
+    lost = series.columns[1]
+    series[lost] = np.nan
+    found = report(replace(run, series={"rwc": series}))
+    assert found.findings[0].text == f"{lost} has no finite value in any sample."
+    found.save(tmp_path / "report.md")
+    assert "- Left out of the clusters: " in (tmp_path / "report.md").read_text()

@@ -17,6 +17,7 @@ from wstrack.analysis.comparison import Comparison
 from wstrack.analysis.comparison import compare as compared
 from wstrack.analysis.components import Component, describe_components
 from wstrack.analysis.findings import Finding, collect_findings
+from wstrack.analysis.findings.health import incomplete
 from wstrack.analysis.groups import Groups, group_layers, grouped
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.layers import describe_layers
@@ -162,7 +163,8 @@ def analyse(
     )
 
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
-    comparable = comparable_steps(series.index, metric, intervals)
+    analysed = series.index[series.index.isin(prepared.values.columns)]
+    comparable = comparable_steps(analysed, metric, intervals)
     finite = series.where(np.isfinite(series))
     thirds = early_and_late(finite.loc[comparable])
     phases = find_phases(prepared.values[comparable], seed=procedure.seed) if len(comparable) else None
@@ -205,10 +207,14 @@ def analyse(
         table=describe_layers(
             chosen[0].layers, finite, thirds["ratio"], clustered, stability, groups, prepared.dropped
         ),
-        findings=collect_findings(
-            series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
-            groups=groups, comparison=comparison,
-        ),
+        findings=[
+            *filter(None, [incomplete(chosen)]),
+            *collect_findings(
+                series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
+                groups=groups, comparison=comparison,
+                runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)],
+            ),
+        ],
         settings={
             "metric": metric,
             **prepared.settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,8 @@ class Prepared:
     """What is reduced and clustered, and what was done to get it.
 
     Attributes:
-        values: float64, finite; rows = layers in model order, columns = steps; on the scale that `settings` names.
+        values: float64, finite; rows = layers in model order, columns = steps; on the scale that `settings` names. Not
+            all steps of the series need be there: see `prepare`.
         replaced: by kept layer, how many cells were replaced: `missing` (NaN), `non_finite` (infinite), `zeros`
             (lifted so that they have a logarithm), `outliers`.
         dropped: by layer, why it is not in `values`.
@@ -58,12 +59,15 @@ def prepare(
 ) -> Prepared:
     """Make one metric of a run ready for `reduce` and `cluster`.
 
-    Missing and infinite cells are interpolated linearly over the steps, within their layer and on the chosen scale;
-    at the ends they take the nearest value. `preset="weightscale"` is the published procedure of the WeightScale
-    authors (arXiv 2107.07005) instead, in its order: an infinite value becomes the sum of the layer's finite values
-    divided by the number of all its values; the first and the last layer are dropped; in each layer a value further
-    than two standard deviations from the mean becomes the mean; no logarithm. Missing values, which it does not know,
-    are interpolated before it.
+    What comes before a layer's first value and after its last is not made up: a run that diverged ends where its values
+    do. Where layers begin or end at different steps, the largest block of layers and steps is taken that all these
+    layers span; a layer outside of it is dropped, with the reason. In between, missing and infinite cells are
+    interpolated linearly over the steps, within their layer and on the chosen scale.
+
+    `preset="weightscale"` is the published procedure of the WeightScale authors (arXiv 2107.07005) instead, in its
+    order: an infinite value becomes the sum of the layer's finite values divided by the number of all its values; the
+    first and the last layer are dropped; in each layer a value further than two standard deviations from the mean
+    becomes the mean; no logarithm. Missing values, which it does not know, are interpolated before it.
 
     Args:
         series: index = step, columns = layers in model order, NaN = not logged (`Run.series[metric]`).
@@ -97,18 +101,24 @@ def prepare(
     scale = scale or ("linear" if preset else "log10")
 
     values: Matrix = series.to_numpy(dtype=np.float64).T.copy()
-    kept = np.isfinite(values).sum(axis=1) > 0
+    finite = np.isfinite(values)
+    kept: NDArray[np.bool_] = np.asarray(finite.any(axis=1))
     dropped = {str(name): "no finite value" for name in series.columns[~kept]}
     if preset:
         dropped |= {str(name): f"first layer (preset {preset})" for name in series.columns[:1]}
         dropped |= {str(name): f"last layer (preset {preset})" for name in series.columns[-1:]}
         kept[:1] = kept[-1:] = False
-    values, names = values[kept], series.columns[kept]
-    _check_size(len(names), len(series), dropped)
+    known = ~np.isnan(values) if preset else finite  # an infinite value is one that the preset replaces
+    spanning, window = _block(known, kept)
+    for place in np.flatnonzero(kept & ~spanning):
+        dropped[str(series.columns[int(place)])] = _outside(known[place], window, series.index.to_numpy())
+    values, names = values[np.ix_(spanning, window)], series.columns[spanning]
+    index = series.index[window]
+    _check_size(len(names), len(index), dropped)
 
     missing, non_finite = np.isnan(values), np.isinf(values)
     zeros = np.zeros_like(missing)
-    steps = series.index.to_numpy(dtype=np.float64)
+    steps = index.to_numpy(dtype=np.float64)
     if preset:
         values = _interpolated(values, missing, steps)
         values = _infinite_replaced(values)
@@ -126,12 +136,13 @@ def prepare(
     layers = pd.Index(names, name="layer", dtype=object)
     counts = {"missing": missing, "non_finite": non_finite, "zeros": zeros, "outliers": far}
     return Prepared(
-        values=pd.DataFrame(values, index=layers, columns=pd.Index(series.index, name="step")),
+        values=pd.DataFrame(values, index=layers, columns=pd.Index(index, name="step")),
         replaced=pd.DataFrame({kind: cells.sum(axis=1) for kind, cells in counts.items()}, index=layers),
         dropped=dropped,
         settings={
             "preset": preset or "none",
             "scale": scale,
+            "steps": _of_steps(index, series.index),
             "missing": "interpolated over the steps",
             "non_finite": "sum of finite / number of all values" if preset else "interpolated over the steps",
             "zeros": "lifted to the smallest positive value" if scale == "log10" else "kept",
@@ -139,6 +150,47 @@ def prepare(
             "first_and_last_layer": "dropped" if preset else "kept",
         },
     )
+
+
+def _block(known: NDArray[np.bool_], kept: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of the kept layers and which steps make the largest block that each of its layers spans.
+
+    Args:
+        known: (layers, steps), where there are values.
+        kept: (layers,), those that are to be looked at; each has a value.
+    """
+    if not kept.any():
+        return kept, np.ones(known.shape[1], dtype=bool)
+    places = np.flatnonzero(known[kept].any(axis=0))
+    there = known[:, places]
+    begins, ends = there.argmax(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1)
+    firsts, lasts = np.unique(begins[kept]), np.unique(ends[kept])
+    count = np.zeros((len(firsts), len(lasts)), dtype=np.int64)
+    np.add.at(count, (np.searchsorted(firsts, begins[kept]), np.searchsorted(lasts, ends[kept])), 1)
+    count = count.cumsum(axis=0)[:, ::-1].cumsum(axis=1)[:, ::-1]  # layers that begin by then and go on until then
+    length = np.maximum(lasts[None, :] - firsts[:, None], 0)
+    area = np.where((count >= 2) & (length >= 2), count * length, 0)
+    if not area.any():  # too little in every way, which the caller says
+        area = count * length
+    first, last = np.unravel_index(area.argmax(), area.shape)
+    window = np.zeros(known.shape[1], dtype=bool)
+    window[places[firsts[first] : lasts[last]]] = True
+    return kept & (begins <= firsts[first]) & (ends >= lasts[last]), window
+
+
+def _outside(known: NDArray[np.bool_], window: NDArray[np.bool_], steps: NDArray[Any]) -> str:
+    """Why a layer is in no block of these steps."""
+    has, block = steps[known], steps[window]
+    late, over = has[0] > block[0], has[-1] < block[-1]
+    words = ([f"before step {has[0]:,}"] if late else []) + ([f"after step {has[-1]:,}"] if over else [])
+    return f"no value {' and '.join(words)}"
+
+
+def _of_steps(taken: pd.Index[int], all_of: pd.Index[int]) -> str:
+    """Which steps were taken, in words."""
+    if len(taken) == len(all_of):
+        return "all"
+    return f"{len(taken):,} of {len(all_of):,}, from {taken[0]:,} to {taken[-1]:,}: where the layers have values"
 
 
 def _log10(values: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:

@@ -31,6 +31,8 @@ def render_markdown(analysis: Analysis) -> str:
     for run in analysis.runs:
         lines += [f"- {_text(run.name)}: {_text(str(run.completeness))}"]
         lines += [f"    - {_text(note)}" for note in run.completeness.notes]
+    for layer, reason in analysis.prepared.dropped.items():
+        lines += [f"- Left out of the clusters: {_text(layer)} ({reason})"]
     lines += ["", "## What was found", ""]
     lines += [f"{place}. {_text(finding.text)}" for place, finding in enumerate(analysis.findings, 1)] or [
         "Nothing that stands out from chance."

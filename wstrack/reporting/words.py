@@ -63,7 +63,19 @@ def _span(run: Run) -> str:
 
 
 def verdict(analysis: Analysis) -> tuple[bool, str]:
-    """Whether there are clusters to build on, and the sentence that says so: what a reader must not miss."""
+    """Whether there is something to build on, and the sentences that say so: what a reader must not miss."""
+    kinds = {finding.kind: finding for finding in analysis.findings}
+    still, ended = kinds.get("still"), kinds.get("not_finite")
+    if still is not None and still.numbers["still"] == still.numbers["layers"]:
+        return False, "Nothing learns: no weight of any layer changed."
+    well, said = _clusters(analysis)
+    if ended is not None and not np.isfinite(analysis.series.iloc[-1].to_numpy(dtype=np.float64)).any():
+        return False, f"{ended.text.partition(':')[0]}. Before: {said[0].lower()}{said[1:]}"
+    return well, said
+
+
+def _clusters(analysis: Analysis) -> tuple[bool, str]:
+    """Whether there are clusters to build on, and the sentence that says so."""
     k, stability = analysis.clustering.k, analysis.stability
     noise = int((analysis.clustering.labels == NOISE).sum())
     apart = f" {noise} layers belong to none." if noise > 1 else " One layer belongs to none." if noise else ""

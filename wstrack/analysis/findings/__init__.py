@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import clusters, course, levels, oddities, runs
+from wstrack.analysis.findings import clusters, course, health, levels, oddities
+from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.thirds import early_and_late
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wstrack.analysis.clustering import Clustering
     from wstrack.analysis.comparison import Comparison
     from wstrack.analysis.groups import Groups
@@ -33,11 +36,13 @@ def collect_findings(
     phases: Phases | None = None,
     groups: Groups | None = None,
     comparison: Comparison | None = None,
+    runs: Sequence[tuple[str, pd.DataFrame]] = (),
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
-    In this order: the clusters and how far to trust them; differences between settings; depth, spread, groups; course,
-    layers against it, phases; layers that stopped, layers beyond the 1e-3 rule, unsteady layers, shared spikes, gaps.
+    In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
+    layers that stopped, layers beyond the 1e-3 rule); the clusters and how far to trust them; differences between
+    settings; phases, course, layers against it; depth, spread, groups; unsteady layers, shared spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
@@ -53,6 +58,7 @@ def collect_findings(
             over time and of spikes is from `comparable_steps` alone.
         phases: of `comparable_steps` too.
         groups, comparison: what those functions gave, where they were asked.
+        runs: the name and the series of each of several runs, of which `series` is the mean.
 
     Example:
         >>> from wstrack.analysis import cluster, prepare
@@ -60,11 +66,11 @@ def collect_findings(
         >>> series = pd.DataFrame({f"layer{depth}": 10.0**depth / steps for depth in range(9)}, index=steps)
         >>> found = collect_findings(series, cluster(prepare(series).values, k=2), None, metric="rwc")
         >>> [finding.kind for finding in found]
-        ['clusters', 'depth', 'spread', 'course']
-        >>> print(found[1].text.partition(":")[0])
+        ['clusters', 'course', 'depth', 'spread']
+        >>> print(found[2].text.partition(":")[0])
         The change grows with depth
     """
-    values = series.where(np.isfinite(series)).dropna(axis="columns", how="all")
+    values = series.where(np.isfinite(series)).dropna(axis="columns", how="all").dropna(how="all")
     if values.empty:
         return []
     noun = "change" if metric.startswith("rwc") else "value"
@@ -74,16 +80,18 @@ def collect_findings(
     thirds = known if len(over_time) // 3 >= course.SHORTEST_THIRD else None
     general = course.course(over_time, thirds, noun) if thirds is not None else None
     found = [
+        health.not_finite(runs or [("", series)]),
+        health.still(values, noun),
+        course.stopped(over_time, thirds, noun) if thirds is not None else None,
+        *oddities.rule(values, intervals, metric),
         clusters.clusters(values, thirds, clustering, stability, noun),
-        *(runs.differences(comparison, noun) if comparison else ()),
+        *(differences(comparison, noun) if comparison else ()),
+        course.phases(phases, noun) if phases and len(over_time) else None,
+        general,
+        course.against(over_time, thirds, general, noun) if thirds is not None else None,
         levels.depth(values, noun),
         levels.spread(values, noun),
         levels.groups(groups, noun) if groups else None,
-        general,
-        course.against(over_time, thirds, general, noun) if thirds is not None else None,
-        course.phases(phases, noun) if phases and len(over_time) else None,
-        course.stopped(over_time, thirds, noun) if thirds is not None else None,
-        *oddities.rule(values, intervals, metric),
         oddities.unstable(values) if positive else None,
         oddities.spikes(over_time, noun),
         oddities.missing(series),

@@ -97,7 +97,7 @@ def phases(found: Phases, noun: str) -> Finding | None:
     return Finding(
         "phases",
         f"The courses of the layers break off at step {steps}: what the {noun} does before and after is not one smooth "
-        f"course (two lines against one cubic curve, on simulated noise of the same autocorrelation, "
+        f"course (two lines against one smooth curve, on simulated noise that remembers as much, "
         f"p = {number(float(p.max()))}{' at most' if len(p) > 1 else ''}). {len(found.table)} phases of "
         f"{', '.join(str(n) for n in found.table['samples'])} samples.",
         "heatmap",
@@ -107,43 +107,23 @@ def phases(found: Phases, noun: str) -> Finding | None:
 
 
 def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
-    """Which layers stay next to zero from some step on to the end, or all along: candidates for freezing."""
+    """Which layers stay next to zero from some step on to the end: candidates for freezing."""
     limit = _STOPPED * thirds["early"]
     large = (values >= limit).to_numpy()
     samples = len(values)
     # The sample after the last large one.
     since = pd.Series(samples - np.argmax(large[::-1], axis=0), index=values.columns)
-    never = values.max().eq(0) & (noun == "change")
-    if never.all():
-        return None
-    since[never] = 0
-    ended = ~never & (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
-    small = ended | never
-    if not small.any():
+    ended = (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
+    if not ended.any():
         return None
     step = pd.Series(values.index.to_numpy()[np.minimum(since, samples - 1)], index=values.columns)
-    texts = []
-    if ended.any():
-        named = [f"{name} (since step {step[name]})" for name in values.columns[ended]]
-        texts.append(
-            f"{len(named)} of {len(small)} layers all but {'stopped' if noun == 'change' else 'vanished'}: to the end, "
-            f"the {noun} stays below 1 % of the layer's own median in the first third of the samples: {names(named)}."
-        )
-    if never.any():
-        texts.append(
-            f"{never.sum()} of {len(small)} layers did not change at all, from the first sample to the last: "
-            f"{names(str(name) for name in values.columns[never])}."
-        )
+    named = [f"{name} (since step {step[name]:,})" for name in values.columns[ended]]
     return Finding(
         "stopped",
-        "\n".join(texts),
+        f"{len(named)} of {len(ended)} layers all but {'stopped' if noun == 'change' else 'vanished'}: to the end, "
+        f"the {noun} stays below 1 % of the layer's own median in the first third of the samples: {names(named)}.",
         "curves",
-        {
-            "stopped": int(ended.sum()),
-            "never_changed": int(never.sum()),
-            "layers": len(small),
-            "first_step": int(step[small].min()),
-        },
-        tuple(str(name) for name in values.columns[small]),
-        tuple(int(one) for one in step[small]),
+        {"stopped": len(named), "layers": len(ended), "first_step": int(step[ended].min())},
+        tuple(str(name) for name in values.columns[ended]),
+        tuple(int(one) for one in step[ended]),
     )

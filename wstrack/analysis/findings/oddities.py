@@ -145,22 +145,45 @@ def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
 
 
 def missing(series: pd.DataFrame) -> Finding | None:
-    """Which layers lack many of the values that others have: what no layer has at a sample is no layer's gap."""
+    """Which layers lack many of the values that others have: between their first and their last, or before the first.
+
+    What no layer has at a sample is no layer's gap.
+    """
     finite = np.isfinite(series.to_numpy(dtype=np.float64))
-    finite = finite[finite.any(axis=1)]
-    share = pd.Series(1 - finite.mean(axis=0), index=series.columns)
-    those = share.index[(share >= _GAPS) & (share < 1)]
-    if not len(those):
+    logged = finite.any(axis=1)
+    steps, finite = series.index[logged], finite[logged]
+    begun, ended = np.maximum.accumulate(finite, axis=0), np.maximum.accumulate(finite[::-1], axis=0)[::-1]
+    gaps, spans = (begun & ended & ~finite).sum(axis=0), (begun & ended).sum(axis=0)
+    share = gaps / np.maximum(spans, 1)
+    before = (~begun & ended).mean(axis=0) if len(finite) else share
+    holed, late = (series.columns[one >= _GAPS] for one in (share, before))
+    texts = []
+    if len(holed):
+        named = [f"{name} ({share[place]:.0%})" for place, name in enumerate(series.columns) if name in holed]
+        texts.append(
+            f"{len(holed)} of {len(share)} layers {'lacks' if len(holed) == 1 else 'lack'} a tenth or more of the "
+            f"values between its first and its last; they were read off from those before and after: {names(named)}."
+        )
+    if len(late):
+        firsts = {name: steps[int(finite[:, series.columns.get_loc(name)].argmax())] for name in late}
+        named = [f"{name} (step {step:,})" for name, step in firsts.items()]
+        texts.append(
+            f"{len(late)} of {len(share)} layers {'has its' if len(late) == 1 else 'have their'} first value later "
+            f"than the others: {names(named)}."
+        )
+    if not texts:
         return None
-    found = [str(name) for name in those]
-    named = [f"{name} ({share[name]:.0%})" for name in found]
     return Finding(
         "missing",
-        f"{len(found)} of {len(share)} layers {'lacks' if len(found) == 1 else 'lack'} a tenth or more of the values; "
-        f"those were filled in from the samples before and after: {names(named)}.",
+        "\n".join(texts),
         "heatmap",
-        {"layers_with_gaps": len(found), "layers": len(share), "share": float(1 - finite.mean())},
-        tuple(found),
+        {
+            "layers_with_gaps": len(holed),
+            "layers_later": len(late),
+            "layers": len(share),
+            "share": float(gaps.sum() / max(spans.sum(), 1)),
+        },
+        tuple(str(name) for name in series.columns if name in holed or name in late),
     )
 
 

@@ -20,7 +20,7 @@ MOST_NAMED = 8
 Figure = Literal["heatmap", "curves", "plane", "k"]
 Kind = Literal[
     "clusters", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
-    "unstable", "spikes", "missing",
+    "unstable", "spikes", "missing", "incomplete", "not_finite", "still",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 

@@ -1,0 +1,122 @@
+"""Findings that a reader must not miss: values that are lost, a run that diverged, layers that do not learn at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from wstrack.analysis.findings.words import Finding, Numbers, names
+
+if TYPE_CHECKING:
+    from wstrack.runs.run import Run
+
+__all__ = ["incomplete", "not_finite", "still"]
+
+
+def incomplete(runs: Sequence[Run]) -> Finding | None:
+    """Which runs lack values that should be there."""
+    those = [run for run in runs if run.completeness.missing]
+    if not those:
+        return None
+    missing, expected = (sum(getattr(run.completeness, what) for run in those) for what in ("missing", "expected"))
+    which = "The run lacks" if len(runs) == 1 else f"{len(those)} of {len(runs)} runs lack"
+    named = names(f"{run.name} ({run.completeness.missing:,})" for run in those)
+    return Finding(
+        "incomplete",
+        f"{which} {missing:,} of {expected:,} values that should be there{f': {named}' if len(runs) > 1 else ''}.",
+        "heatmap",
+        {"missing": missing, "expected": expected, "runs": len(those)},
+    )
+
+
+def not_finite(runs: Sequence[tuple[str, pd.DataFrame]]) -> Finding | None:
+    """From which step on a run, or a layer of it, has no finite value any more, or that a layer never had one.
+
+    Args:
+        runs: the name of each run, and its values as they were logged: index = step, columns = layers.
+    """
+    texts: list[str] = []
+    layers: dict[str, None] = {}
+    steps: list[int] = []
+    lost = 0
+    for name, frame in runs:
+        finite = np.isfinite(frame.to_numpy(dtype=np.float64))
+        where = f"In {name}, " if len(runs) > 1 else ""
+        some = np.flatnonzero(finite.any(axis=1))
+        if not len(some):
+            continue
+        last = int(some[-1])
+        over = len(frame) - 1 - last
+        if over:
+            steps.append(int(frame.index[last + 1]))
+            lost += over * frame.shape[1]
+            after = "" if where else " What is said of the layers is from the samples before."
+            texts.append(
+                f"{where}no layer has a finite value from step {steps[-1]:,} on, in {over:,} of {len(frame):,} "
+                f"samples: the training diverged, or its values were lost.{after}"
+            )
+        never = [str(one) for one in frame.columns[~finite.any(axis=0)]]
+        if never:
+            lost += len(never) * len(some)
+            texts.append(f"{where}{_have(never)} no finite value in any sample.")
+        ends = {str(frame.columns[place]): at for place, at in _ends(finite[: last + 1]).items()}
+        if ends:
+            lost += sum(last - at for at in ends.values())
+            since = [int(frame.index[at + 1]) for at in ends.values()]
+            steps += since
+            stepped = [f"{layer} (step {step:,})" for layer, step in zip(ends, since, strict=True)]
+            texts.append(
+                f"{where}{next(iter(ends))} has no finite value from step {since[0]:,} on."
+                if len(ends) == 1
+                else f"{where}{len(ends):,} layers have no finite value from some step on: {names(stepped)}."
+            )
+        layers |= dict.fromkeys((*never, *ends))
+    if not texts:
+        return None
+    numbers: Numbers = {"values": lost, "layers": len(layers)}
+    if steps:
+        numbers["first_step"] = min(steps)
+    return Finding(
+        "not_finite",
+        "\n".join(text[0].upper() + text[1:] if text.startswith("no layer") else text for text in texts),
+        "heatmap",
+        numbers,
+        tuple(layers),
+        tuple(sorted(set(steps))),
+    )
+
+
+def _have(layers: Sequence[str]) -> str:
+    """The layers as the beginning of a sentence."""
+    return f"{layers[0]} has" if len(layers) == 1 else f"{len(layers):,} layers ({names(layers)}) have"
+
+
+def _ends(finite: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> dict[int, int]:
+    """By layer, its last finite sample, where it is missed for longer after that than ever before."""
+    found = {}
+    for place in np.flatnonzero(finite.any(axis=0) & ~finite[-1]):
+        there = np.flatnonzero(finite[:, place])
+        if len(finite) - there[-1] > np.diff(there, prepend=there[0] - 1).max():
+            found[int(place)] = int(there[-1])
+    return found
+
+
+def still(values: pd.DataFrame, noun: str) -> Finding | None:
+    """Which layers did not change at all, in no sample."""
+    never = [str(name) for name in values.columns[values.eq(0).all(axis=0)]] if noun == "change" else []
+    if not never:
+        return None
+    if len(never) == values.shape[1]:
+        text = (
+            f"Nothing learns: no weight of any layer changed in any of the {len(values):,} samples. Is the learning "
+            "rate 0, are the weights frozen, or does the optimizer hold another model's?"
+        )
+    else:
+        text = (
+            f"{len(never):,} of {values.shape[1]:,} layers did not change at all, from the first sample to the last: "
+            f"{names(never)}."
+        )
+    return Finding("still", text, "curves", {"still": len(never), "layers": values.shape[1]}, tuple(never))
