@@ -199,6 +199,24 @@ def test_bad_input_is_one_clear_line_and_the_right_code_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cluster", "kmean"], "unknown clustering 'kmean'"),
+        (["--reduce", "pcaa"], "unknown reduction 'pcaa'"),
+        (["--k", "0"], "k=0 is no number of clusters"),
+        (["--k", "3", "--cluster", "hdbscan"], "finds its own number of clusters"),
+        (["--preset", "mine"], "unknown preset 'mine'"),
+        (["--preset", "weightscale", "--scale", "log10"], "contradicts preset='weightscale'"),
+        (["--group", "block.("], "nor a regular expression"),
+        (["--aggregate", "block.("], "nor a regular expression"),
+    ],
+)
+def test_options_are_checked_before_any_run_is_asked_for(call: Callable, arguments: list[str], message: str) -> None:
+    code, _, err = call("report", "there-is-no-such-run", *arguments)
+    assert (code, message in err) == (2, True), err
+
+
 def test_debug_shows_the_traceback(call: Callable) -> None:
     with pytest.raises(wstrack.WstrackError):
         main(["--debug", "report", "nowhere"])

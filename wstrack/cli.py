@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,7 @@ def report(
             raise click.UsageError(
                 f"--k {settings['k']}: a whole number, or auto, stability, gap or silhouette"
             ) from None
+    _check_settings(settings)  # before runs are pulled, which may take minutes
     written = outputs or (() if attach else (_Output("report").convert("report.html", None, None),))
     runs = _pull(_full(references, tracker, project), match)
     for run in runs:
@@ -279,6 +281,17 @@ def _tell(run: Run) -> None:
     )
     for note in run.completeness.notes:
         _say(f"  note: {note}", err=True)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse settings of a report that no run could satisfy."""
+    from wstrack.analysis.groups import check_grouping
+    from wstrack.analysis.procedure import Procedure
+
+    Procedure(**{one.name: settings[one.name] for one in fields(Procedure)})
+    for by in (settings["group"], settings["aggregate"]):
+        if by is not None:
+            check_grouping(by)
 
 
 def _tell_findings(report: Report) -> None:

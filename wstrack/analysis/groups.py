@@ -18,7 +18,7 @@ from wstrack.analysis.thirds import early_and_late
 from wstrack.metrics import METRICS, compute
 from wstrack.runs.manifest import block_of
 
-__all__ = ["GROUPINGS", "Groups", "aggregate", "group_layers", "grouped"]
+__all__ = ["GROUPINGS", "Groups", "aggregate", "check_grouping", "group_layers", "grouped"]
 
 GROUPINGS = ("kind", "block", "stage")
 _SMALLEST = 6  # layers; fewer cannot be told to be two clusters
@@ -114,14 +114,19 @@ def _stage(name: str) -> str:
     return above if last.isdigit() and above and not deeper else block
 
 
-def _matched(pattern: str, names: list[str]) -> list[str]:
+def check_grouping(by: str) -> re.Pattern[str]:
+    """Refuse what is neither one of `GROUPINGS` nor a regular expression."""
     try:
-        compiled = re.compile(pattern)
+        return re.compile(by)
     except re.error as error:
         raise ValueError(
-            f"{pattern!r} is neither {', '.join(GROUPINGS)} nor a regular expression ({error}); pass one of these as "
+            f"{by!r} is neither {', '.join(GROUPINGS)} nor a regular expression ({error}); pass one of these as "
             "group= (--group) or aggregate= (--aggregate) of a report, or by="
         ) from error
+
+
+def _matched(pattern: str, names: list[str]) -> list[str]:
+    compiled = check_grouping(pattern)
     matches = [compiled.search(name) for name in names]
     if not any(matches):
         raise ValueError(

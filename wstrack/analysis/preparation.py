@@ -15,7 +15,7 @@ from wstrack.errors import WstrackError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Outliers", "Prepared", "Preset", "Scale", "calm", "prepare"]
+__all__ = ["Outliers", "Prepared", "Preset", "Scale", "calm", "check_preparation", "prepare"]
 
 Scale = Literal["log10", "linear"]
 Outliers = Literal["2sd", "spikes"]
@@ -91,13 +91,7 @@ def prepare(
         >>> prepared.replaced.loc["b"].to_dict()
         {'missing': 0, 'non_finite': 0, 'zeros': 1, 'outliers': 0}
     """
-    _check_choice("scale", scale, get_args(Scale))
-    _check_choice("outliers", outliers, get_args(Outliers))
-    _check_choice("preset", preset, get_args(Preset))
-    if preset and outliers == "spikes":
-        raise ValueError(f"outliers='spikes' contradicts preset={preset!r}, which has 2sd; leave out one of them")
-    if preset and scale == "log10":
-        raise ValueError(f"scale='log10' contradicts preset={preset!r}, which is linear; leave out one of them")
+    check_preparation(scale, outliers, preset)
     scale = scale or ("linear" if preset else "log10")
 
     values: Matrix = series.to_numpy(dtype=np.float64).T.copy()
@@ -114,7 +108,7 @@ def prepare(
         dropped[str(series.columns[int(place)])] = _outside(known[place], window, series.index.to_numpy())
     values, names = values[np.ix_(spanning, window)], series.columns[spanning]
     index = series.index[window]
-    _check_size(len(names), len(index), dropped)
+    _check_size(len(names), len(index), dropped, preset)
 
     missing, non_finite = np.isnan(values), np.isinf(values)
     zeros = np.zeros_like(missing)
@@ -237,13 +231,24 @@ def calm(values: Matrix) -> Matrix:
     return np.where(away > _FAR * np.maximum(spread, 1e-12), middle, values)
 
 
+def check_preparation(scale: Scale | None, outliers: Outliers | None, preset: Preset | None) -> None:
+    """Refuse unknown settings, and such as contradict each other."""
+    _check_choice("scale", scale, get_args(Scale))
+    _check_choice("outliers", outliers, get_args(Outliers))
+    _check_choice("preset", preset, get_args(Preset))
+    if preset and outliers == "spikes":
+        raise ValueError(f"outliers='spikes' contradicts preset={preset!r}, which has 2sd; leave out one of them")
+    if preset and scale == "log10":
+        raise ValueError(f"scale='log10' contradicts preset={preset!r}, which is linear; leave out one of them")
+
+
 def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> None:
     if value is not None and value not in choices:
         flag = f"{argument}= (--{argument})"
         raise ValueError(f"unknown {argument} {value!r}; pass {flag} one of: {', '.join(choices)}")
 
 
-def _check_size(layers: int, steps: int, dropped: dict[str, str]) -> None:
+def _check_size(layers: int, steps: int, dropped: dict[str, str], preset: Preset | None) -> None:
     if steps < 2:
         raise WstrackError(
             f"at least 2 steps are needed for a curve, and there are {steps}; log more often: watch(..., every=...)"
@@ -253,5 +258,9 @@ def _check_size(layers: int, steps: int, dropped: dict[str, str]) -> None:
         raise WstrackError(
             f"at least 2 layers with values are needed to compare, and there are {layers}"
             + (f" after {len(dropped)} were dropped ({reasons})" if dropped else "")
-            + "; watch more of them: watch(..., layers=...)"
+            + (
+                f"; leave out preset={preset!r} (--preset), which drops the first and the last"
+                if preset
+                else "; watch more of them: watch(..., layers=...)"
+            )
         )

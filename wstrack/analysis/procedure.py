@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wstrack.analysis.clustering import K, labels_of, own_k, takes_k
+from wstrack.analysis.clustering import K, check_name, labels_of, own_k, takes_k
 from wstrack.analysis.kmeans import kmeans_labels
-from wstrack.analysis.preparation import Outliers, Prepared, Preset, Scale, prepare
-from wstrack.analysis.reduction import rough_plane
+from wstrack.analysis.preparation import Outliers, Prepared, Preset, Scale, check_preparation, prepare
+from wstrack.analysis.reduction import check_reduction, rough_plane
 
 __all__ = ["By", "ChooseK", "Procedure", "Space"]
 
@@ -41,7 +41,8 @@ class Procedure:
         seed: of everything that is random.
 
     Raises:
-        ValueError: an unknown `cluster_on` or `k`, or a `k` for a method that finds its own number of clusters.
+        ValueError: an unknown setting, settings that contradict each other, or a `k` for a method that finds its own
+            number of clusters.
 
     Example:
         >>> Procedure(cluster="ward").with_k(3)
@@ -58,6 +59,11 @@ class Procedure:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_preparation(self.scale, self.outliers, self.preset)
+        if isinstance(self.reduce, str):
+            check_reduction(self.reduce)
+        if isinstance(self.cluster, str):
+            check_name(self.cluster)
         if self.cluster_on not in get_args(Space):
             raise ValueError(
                 f"unknown cluster_on {self.cluster_on!r}; pass cluster_on= (--cluster-on) one of: "
@@ -72,6 +78,8 @@ class Procedure:
             object.__setattr__(self, "k", number)
         if not isinstance(self.k, Integral) and self.k not in get_args(ChooseK):
             raise ValueError(f"unknown k={self.k!r}; pass k= (--k) a number, or one of: {', '.join(get_args(ChooseK))}")
+        if isinstance(self.k, Integral) and self.k < 1:
+            raise ValueError(f"k={self.k!r} is no number of clusters; pass k= (--k) at least 1, or auto")
 
     @property
     def takes_k(self) -> bool:

@@ -16,7 +16,7 @@ from wstrack.analysis.estimators import run, seeded_copy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["REDUCTIONS", "Reduction", "reduce"]
+__all__ = ["REDUCTIONS", "Reduction", "check_reduction", "reduce"]
 
 REDUCTIONS = {"pca": "PCA", "svd": "SVD", "nmf": "NMF", "isomap": "Isomap", "tsne": "t-SNE", "umap": "UMAP"}
 _ROUGH_FROM = 20_000  # cells; a whole decomposition takes milliseconds from there on
@@ -64,11 +64,7 @@ def reduce(values: pd.DataFrame, method: Any = "pca", *, seed: int = 0) -> Reduc
     matrix = values.to_numpy(dtype=np.float64)
     name = type(method).__name__
     if isinstance(method, str):
-        if method not in REDUCTIONS:
-            raise ValueError(
-                f"unknown reduction {method!r}; pass reduce= (--reduce) one of: {', '.join(REDUCTIONS)}; "
-                "or, in Python, a scikit-learn transformer"
-            )
+        check_reduction(method)
         name = REDUCTIONS[method]
         if (matrix == matrix[0]).all():  # no direction is better than another, and rounding must not choose one
             return Reduction(_plane(np.zeros((len(matrix), 2)), values.index), None, name)
@@ -89,6 +85,15 @@ def reduce(values: pd.DataFrame, method: Any = "pca", *, seed: int = 0) -> Reduc
         explained=None if shares is None else tuple(float(share) for share in [*shares, 0.0][:2]),
         method=name,
     )
+
+
+def check_reduction(method: str) -> None:
+    """Refuse a name that is none of `REDUCTIONS`."""
+    if method not in REDUCTIONS:
+        raise ValueError(
+            f"unknown reduction {method!r}; pass reduce= (--reduce) one of: {', '.join(REDUCTIONS)}; "
+            "or, in Python, a scikit-learn transformer"
+        )
 
 
 def _named(method: str, matrix: NDArray[np.float64]) -> Any:
