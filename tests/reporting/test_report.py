@@ -392,3 +392,18 @@ def test_a_run_that_learns_nothing_and_a_layer_without_values_are_named(make_run
     assert found.findings[0].text == f"{lost} has no finite value in any sample."
     found.save(tmp_path / "report.md")
     assert "- Left out of the clusters: " in (tmp_path / "report.md").read_text()
+
+
+def test_clusters_inside_groups_and_other_methods_are_written_down(make_run: MakeRun, tmp_path: Path) -> None:
+    found = report(make_run(24), group=r"block\.1|block", methods=True)
+    assert found.groups is not None
+    inside = {group: found.groups.inside(group) for group in found.groups.table.index}
+    assert any(inside.values())
+    for ending in ("md", "html"):
+        found.save(tmp_path / f"report.{ending}")
+    text, page = ((tmp_path / f"report.{ending}").read_text() for ending in ("md", "html"))
+    for group, clusters in inside.items():
+        for label, layers in clusters.items():
+            assert f"**{group}, cluster {label}**: {', '.join(layers)}" in text
+            assert ", ".join(layers) in page
+    assert "| hdbscan | " in text

@@ -56,6 +56,12 @@ class Groups:
     clusters: pd.Series[int]
     p: float
 
+    def inside(self, group: str) -> dict[int, list[str]]:
+        """By cluster inside a group, its layers in model order; empty where the group is one cluster."""
+        ours = self.clusters[self.labels[self.clusters.index] == group]
+        found = {int(label): [str(name) for name in ours.index[ours == label]] for label in sorted(set(ours))}
+        return found if len(found) > 1 else {}
+
 
 def group_layers(layers: pd.DataFrame, by: str | Mapping[str, str] | Callable[[str], str] = "kind") -> pd.Series[str]:
     """To which group each layer belongs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ __all__ = ["render_markdown"]
 
 
 def render_markdown(analysis: Analysis) -> str:
-    """What was measured and how completely, what was found, and each cluster with its layers.
+    """What was measured and how completely, what was found, and each cluster and group with its layers.
 
     Every name in it is text from outside and stays text.
     """
@@ -57,11 +58,33 @@ def render_markdown(analysis: Analysis) -> str:
             interval = f"{number(row['low'])} to {number(row['high'])}"
             ratio = f"{number(row['ratio'])} | {interval} | {chance(row['p'])}"
             lines.append(f"| {_text(str(row['setting']))} | {row['layers']} | {ratio} |")
+    if analysis.groups is not None:
+        lines += ["", f"## Groups of layers (by {_text(analysis.groups.by)})", ""]
+        lines += ["| group | layers | median | late / early | clusters inside | verdict |", "|---|---|---|---|---|---|"]
+        for row in analysis.groups.table.reset_index().to_dict("records"):
+            numbers = f"{row['layers']} | {number(row['median'])} | {number(row['late_early_ratio'])} | {row['k']}"
+            lines.append(f"| {_text(str(row['group']))} | {numbers} | {row['verdict'] or '–'} |")
+        for group in analysis.groups.table.index:
+            for label, layers in analysis.groups.inside(str(group)).items():
+                lines += ["", f"**{_text(str(group))}, {_inside(label)}**: {_names(layers)}"]
+    if analysis.methods is not None:
+        lines += ["", "## Other methods on the same data", ""]
+        lines += [f"| method | {' | '.join(name.replace('_', ' ') for name in analysis.methods.columns)} |"]
+        lines += ["|---" * (1 + analysis.methods.shape[1]) + "|"]
+        for method, values in analysis.methods.iterrows():
+            lines.append(f"| {method} | {' | '.join(number(float(value)) for value in values)} |")
     lines += ["", "## The layers of each cluster"]
     for mark in marks:
-        names = ", ".join(_text(shorten(layer, width=120)) for layer in mark.layers)
-        lines += ["", f"**{mark.title}**: {names}"]
+        lines += ["", f"**{mark.title}**: {_names(mark.layers)}"]
     return "\n".join([*lines, ""])
+
+
+def _names(layers: Sequence[str]) -> str:
+    return ", ".join(_text(shorten(layer, width=120)) for layer in layers)
+
+
+def _inside(label: int) -> str:
+    return "noise" if label < 0 else f"cluster {label}"
 
 
 def _text(text: str) -> str:
