@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,9 +139,47 @@ def test_a_recording_that_fails_leaves_the_sinks_alone(tmp_path: Path, caplog: p
     line._recorder.append = full  # type: ignore[method-assign]
     for step in (1, 2, 3):
         line.put(reading(step))
-        line.flush(30)
+        assert not line.flush(30)  # what is not recorded is not delivered, wherever else it is
     line.close(30)
     assert len(sink.samples) == 3
     assert caplog.text.count("No space left on device") == 1
     assert "recording: 3 samples were lost" in caplog.text
     assert "3 samples were lost" in read_recording(tmp_path / FOLDER).completeness.notes[0]
+
+
+def test_of_a_queue_that_is_full_every_other_entry_stays_and_the_newest_enters(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recording's own too, and then the recording says how much it lacks."""
+    monkeypatch.setattr("wstrack.training.delivery.WAITING", 4)
+    line = delivery(tmp_path)
+    began, go, recorder = threading.Event(), threading.Event(), line._recorder
+    assert recorder is not None
+    record = recorder.append
+
+    def slowly(*arguments: Any) -> None:
+        began.set()
+        go.wait()
+        record(*arguments)
+
+    recorder.append = slowly  # type: ignore[method-assign]
+    line.put(reading(1))
+    began.wait()
+    for step in range(2, 7):  # the fifth comes to four that wait
+        line.put(reading(step))
+    go.set()
+    line.close(30)
+    run = read_recording(tmp_path / FOLDER)
+    assert run.steps.tolist() == [1, 2, 4, 6]
+    assert "recording: 2 samples were lost" in caplog.text
+    assert run.completeness.missing == 4  # of two layers
+
+
+def test_that_nothing_changes_is_said_with_the_third_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    line = delivery(tmp_path)
+    for step in (1, 2, 3):
+        assert "no weight of any layer has changed" not in caplog.text
+        line.put(Reading(torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64), step, step - 1))
+        assert line.flush(30)
+    assert "no weight of any layer has changed in 3 samples, up to step 3" in caplog.text
+    line.close(30)
