@@ -246,8 +246,8 @@ def test_clusters_say_what_marks_them() -> None:
     assert lines[0].startswith("The layers form 2 clusters; how stable they are could not be tested. Silhouette 0.512")
     ratio = series["l0"][-10:].median() / series["l0"][:10].median()
     level = f"median change {series['l0'].median():.3g}, {1 / ratio:.3g} times smaller late than early."
-    assert lines[1] == f"Cluster 1: 3 layers between l0 and l2, {level}"
-    assert lines[3] == "1 layers belong to none (noise)."
+    assert lines[1] == f"Cluster 1: 3 layers from l0 to l2, {level}"
+    assert lines[3] == "One layer belongs to none (noise)."
     assert text.numbers["cluster_2_layers"] == 2
     assert text.numbers["cluster_2_median"] == pytest.approx(series["l3"].median())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from wstrack.analysis.clustering import NOISE, Clustering
-from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, times
+from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, times, together
 
 if TYPE_CHECKING:
     from wstrack.analysis.stability import Stability
@@ -60,13 +60,12 @@ def clusters(
         numbers["silhouette"] = clustering.silhouette
         lines[0] += f" Silhouette {number(clustering.silhouette)} (1 = far apart, 0 = touching)."
     level = values.median()
+    everyone = [str(name) for name in clustering.labels.index]
     for cluster in range(1, min(clustering.k, MOST_NAMED) + 1):
         members = clustering.labels.index[clustering.labels == cluster]
         median = float(level[members].median())
         numbers |= {f"cluster_{cluster}_layers": len(members), f"cluster_{cluster}_median": median}
-        line = f"Cluster {cluster}: {members[0]}"
-        if len(members) > 1:
-            line = f"Cluster {cluster}: {len(members)} layers between {members[0]} and {members[-1]}"
+        line = f"Cluster {cluster}: {together(list(map(str, members)), everyone)}"
         line += f", median {noun} {number(median)}"
         ratio = float(thirds["ratio"][members].dropna().median()) if thirds is not None else np.nan
         if 0 < ratio < np.inf:
@@ -78,5 +77,5 @@ def clusters(
     noise = int((clustering.labels == NOISE).sum())
     if noise:
         numbers["noise_layers"] = noise
-        lines.append(f"{noise} layers belong to none (noise).")
+        lines.append(f"{noise} layers belong to none (noise)." if noise > 1 else "One layer belongs to none (noise).")
     return Finding("clusters", "\n".join(lines), "plane", numbers)

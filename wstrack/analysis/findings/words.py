@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Figure", "Finding", "Kind", "Numbers", "batches", "chance", "holm", "names", "number", "times"]
+__all__ = ["Figure", "Finding", "Kind", "Numbers", "batches", "chance", "holm", "names", "number", "times", "together"]
 
 MOST_NAMED = 8
 
@@ -47,8 +49,14 @@ class Finding:
 
 
 def number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}"
+    """Three significant digits, as people write them.
+
+    Example:
+        >>> number(0.012345), number(51234.0), number(2e-7)
+        ('0.0123', '51,200', '2e-07')
+    """
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if 1000 <= abs(rounded) < 1e9 else f"{value:.3g}"
 
 
 def chance(p: float) -> str:
@@ -57,15 +65,57 @@ def chance(p: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio in words."""
-    return f"{number(1 / ratio)} times smaller" if ratio < 1 else f"{number(ratio)} times larger"
+    """A ratio in words.
+
+    Example:
+        >>> times(0.25), times(3e11)
+        ('4 times smaller', 'over a million times larger')
+    """
+    size, direction = (1 / ratio, "smaller") if ratio < 1 else (ratio, "larger")
+    return f"{'over a million' if size > 1e6 else number(size)} times {direction}"
 
 
-def names(named: Iterable[str]) -> str:
+def names(named: Iterable[str], *, most: int = MOST_NAMED) -> str:
     """The first eight, and how many more there are."""
     every = list(named)
-    more = f" and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else ""
-    return ", ".join(every[:MOST_NAMED]) + more
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+def together(members: Sequence[str], layers: Sequence[str]) -> str:
+    """Some of all layers, as a reader would name them: by a part of the name that they alone share, or by a range.
+
+    Args:
+        members: at least one of `layers`.
+        layers: all of them; both in model order.
+
+    Example:
+        >>> layers = [f"h.{block}.{part}" for block in range(3) for part in ("qkv", "out", "fc")]
+        >>> together(layers[1::3], layers)
+        'all 3 layers with "out" in their name'
+        >>> together(layers[:4], layers), together(layers[::2], layers)
+        ('4 layers from h.0.qkv to h.1.qkv', '5 layers (h.0.qkv, h.0.fc, h.1.out and 2 more)')
+    """
+    if len(members) == 1:
+        return members[0]
+    if len(members) == len(layers):
+        return f"all {len(members):,} layers"
+    ours = set(members)
+    alone = set.intersection(*(_parts(name) for name in members))
+    alone = alone.difference(*(_parts(name) for name in layers if name not in ours))
+    if alone:
+        return f'all {len(members):,} layers with "{min(alone, key=lambda part: (len(part), part))}" in their name'
+    first = layers.index(members[0])
+    if list(layers[first : first + len(members)]) == list(members):
+        return f"{len(members):,} layers from {members[0]} to {members[-1]}"
+    return f"{len(members):,} layers ({names(members, most=3)})"
+
+
+def _parts(name: str) -> set[str]:
+    """What stands between the dots of a name, alone and with its neighbour, but for bare numbers."""
+    pieces = re.split(r"[./]", name)
+    pairs = {".".join(pair) for pair in pairwise(pieces)}
+    return {part for part in {*pieces, *pairs} if not re.fullmatch(r"[\d.]*", part)}
 
 
 def batches(values: pd.DataFrame) -> pd.DataFrame:
