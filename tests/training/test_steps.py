@@ -272,6 +272,48 @@ def test_one_that_wraps_another_of_more_layers_counts_once() -> None:
     counted.steps.unfollow()
 
 
+@pytest.mark.parametrize(
+    ("rounds", "skipped"),
+    [
+        ([(1, 1)], 1),
+        ([(1, 0)], 0),
+        ([(0, 1)], 0),
+        ([(None, 1)], 0),
+        ([(1, 1), (0, 0), (1, 1)], 2),
+        ([(1, 1), (None, None)], 1),
+    ],
+)
+def test_a_round_counts_as_skipped_if_each_of_its_optimizers_overflowed(
+    rounds: list[tuple[int | None, int | None]], skipped: int
+) -> None:
+    parameters = grown()
+    counted = Counted(parameters, due=99)
+    each = [torch.optim.SGD([parameter], lr=0.0, fused=True) for parameter in parameters]
+    flags = [torch.zeros(1), torch.zeros(1)]  # which the scaler fills anew
+    for states in rounds:
+        for optimizer, flag, state in zip(each, flags, states, strict=True):
+            vars(optimizer).pop("found_inf", None)
+            if state is not None:
+                optimizer.found_inf = flag.fill_(state)  # type: ignore[attr-defined]
+            optimizer.step()
+    counted.steps.unfollow()
+    assert counted.steps.count == len(rounds)
+    assert float(counted.steps.skipped or 0) == skipped
+
+
+def test_a_flag_of_overflow_is_read_before_it_is_filled_anew() -> None:
+    parameters = grown()
+    counted = Counted(parameters, due=99)
+    optimizer, flag = torch.optim.SGD(parameters, lr=0.0, fused=True), torch.zeros(1)
+    optimizer.found_inf = flag  # type: ignore[attr-defined]
+    for state in (1, 0, 1, 0):
+        flag.fill_(state)
+        optimizer.step()
+    counted.steps.unfollow()
+    assert counted.steps.skipped is not None
+    assert float(counted.steps.skipped) == 2
+
+
 # ---- through watch ---------------------------------------------------------------------------------------------------
 
 
