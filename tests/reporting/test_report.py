@@ -407,3 +407,14 @@ def test_clusters_inside_groups_and_other_methods_are_written_down(make_run: Mak
             assert f"**{group}, cluster {label}**: {', '.join(layers)}" in text
             assert ", ".join(layers) in page
     assert "| hdbscan | " in text
+
+
+def test_values_that_should_be_there_are_told_of_by_run(make_run: MakeRun) -> None:
+    lacking, whole = make_run(name="a"), make_run(name="b", seed=1)
+    expected = lacking.completeness.expected
+    lacking = replace(lacking, completeness=replace(lacking.completeness, expected=expected + 12))
+    alone = report(lacking).findings[0]
+    assert alone.text == f"The run lacks 12 of {expected + 12:,} values that should be there."
+    of_two = report([whole, lacking]).findings[0]
+    assert of_two.text == f"1 of 2 runs lack 12 of {expected + 12:,} values that should be there: a (12)."
+    assert report(whole).findings[0].kind != "incomplete"

@@ -162,7 +162,7 @@ def missing(series: pd.DataFrame) -> Finding | None:
         named = [f"{name} ({share[place]:.0%})" for place, name in enumerate(series.columns) if name in holed]
         texts.append(
             f"{len(holed)} of {len(share)} layers {'lacks' if len(holed) == 1 else 'lack'} a tenth or more of the "
-            f"values between its first and its last; they were read off from those before and after: {names(named)}."
+            f"values between a layer's first and last; they were read off from those before and after: {names(named)}."
         )
     if len(late):
         firsts = {name: steps[int(finite[:, series.columns.get_loc(name)].argmax())] for name in late}
