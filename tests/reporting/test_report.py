@@ -371,7 +371,7 @@ def test_a_run_that_diverged_is_told_before_all_else_and_drawn_as_far_as_it_goes
     end = steps[len(steps) // 2]
     series = whole.series["rwc"][steps < end].reindex(steps)
     found = report(replace(whole, series={"rwc": series}))
-    assert verdict(found)[1].startswith(f"No layer has a finite value from step {end:,} on, in ")
+    assert verdict(found)[1].startswith(f"No layer has a finite value from step {end:,} on. Before: ")
     assert not verdict(found)[0]
     assert found.findings[0].kind == "not_finite"
     assert found.curves.columns[-1] < end

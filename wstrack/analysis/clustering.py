@@ -229,7 +229,7 @@ def own_k(method: Any) -> int | None:
     for name in _K_PARAMETERS:
         number = getattr(method, name, None)
         default = inspect.signature(type(method)).parameters.get(name)
-        if number is not None and default is not None and number != default.default:
+        if isinstance(number, Integral) and default is not None and number != default.default:
             return int(number)
     return None
 

@@ -27,8 +27,8 @@ _SHORTEST = 5  # samples: a line and something to tell its noise from
 _FINEST = 200  # samples that are looked at; of more, the means of blocks
 _REACH = 20  # blocks around a break among which its sample is looked for
 _MEMORIES = (20, 12, 8, 5)  # half the widths of the windows in which the memory of the noise is learned
-_ATTEMPTS = 5
-_FAR_BEYOND = 1.15
+_ATTEMPTS = 5  # at breaks and the noise between them, each learned from the other
+_FAR_BEYOND = 1.15  # times the limit: what is left aside as no noise before the noise is known
 _SIMULATIONS = 399
 
 

@@ -65,12 +65,14 @@ def _span(run: Run) -> str:
 def verdict(analysis: Analysis) -> tuple[bool, str]:
     """Whether there is something to build on, and the sentences that say so: what a reader must not miss."""
     kinds = {finding.kind: finding for finding in analysis.findings}
-    still, ended = kinds.get("still"), kinds.get("not_finite")
+    still = kinds.get("still")
     if still is not None and still.numbers["still"] == still.numbers["layers"]:
         return False, "Nothing learns: no weight of any layer changed."
     well, said = _clusters(analysis)
-    if ended is not None and not np.isfinite(analysis.series.iloc[-1].to_numpy(dtype=np.float64)).any():
-        return False, f"{ended.text.partition(':')[0]}. Before: {said[0].lower()}{said[1:]}"
+    finite = np.isfinite(analysis.series.to_numpy(dtype=np.float64)).any(axis=1)
+    if not finite[-1]:  # and there are finite ones before, or nothing could be analysed
+        end = analysis.series.index[len(finite) - int(finite[::-1].argmax())]
+        return False, f"No layer has a finite value from step {end:,} on. Before: {said[0].lower()}{said[1:]}"
     return well, said
 
 
