@@ -124,7 +124,7 @@ def _percent(share: float) -> str:
 def scan(analysis: Analysis) -> dict[str, figure]:
     """What each k would have given, beside what data without clusters give; the chosen k marked.
 
-    Inertia and silhouette where k was given; nothing where the clusterer was not tried over k.
+    Inertia and silhouette where k was given; nothing where fewer than two k have a value.
     """
     columns: dict[str, tuple[str, str | None]]
     if analysis.choice is not None and len(analysis.choice.table):
@@ -140,6 +140,8 @@ def scan(analysis: Analysis) -> dict[str, figure]:
     plots = {}
     for column, (name, null) in columns.items():
         known = table[column][np.isfinite(table[column])]
+        if len(known) < 2:
+            continue  # one point shows nothing that its sentence does not say
         plot = figure(
             height=220, sizing_mode="stretch_width", tools="", toolbar_location=None, y_axis_label=name,
             x_axis_label="k, the number of clusters",

@@ -66,7 +66,7 @@ def draw_heatmap(
 
     # Both halves get the same borders above and below: that is what keeps their rows level.
     frame: dict[str, Any] = {
-        "frame_height": int(np.clip(16 * rows, 120, 620)),
+        "frame_height": int(np.clip(24 * rows, 120, 620)),
         "y_range": Range1d(start=rows - 0.5, end=-0.5, bounds=(-0.5, rows - 0.5)),
         "min_border_top": 58,
         "min_border_bottom": 46,

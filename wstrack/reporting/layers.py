@@ -144,8 +144,10 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
     numbers = [place for place, column in enumerate(columns, 1) if column.formatter in (share, number)]
     heads = ", ".join(f".slick-header-column.ui-state-default:nth-child({place})" for place in numbers)
     rows = len(source.data["layer"])
+    widths = sum(column.width for column in columns)
     return DataTable(
         source=source, columns=columns, index_position=None, margin=0, sizing_mode="stretch_width", row_height=28,
-        height=34 + 28 * min(rows, 20), autosize_mode="none", reorderable=False,
+        height=34 + 28 * min(rows, 20), max_width=widths + 20,
+        autosize_mode="none", reorderable=False,
         stylesheets=[f"{TABLE} {heads} {{ text-align: right; }}"],
     )  # fmt: skip

@@ -67,3 +67,36 @@ source.selected.connect(source.selected.properties.indices.change, () => {
   tell()
 })
 tell()
+
+// What is folded came open, so that its figures are laid out by now.
+const folded = [...document.querySelectorAll("details[data-folded]")]
+const unfold = (id) => {
+  const target = id ? get(decodeURIComponent(id)) : null
+  target?.querySelector(":scope > details")?.setAttribute("open", "")
+  for (let around = target; around; around = around.parentElement) if (around.localName === "details") around.open = true
+}
+for (const one of folded) one.open = false
+unfold(location.hash.slice(1))
+addEventListener("hashchange", () => unfold(location.hash.slice(1)))
+document.addEventListener("click", (event) => unfold(event.target.closest("a[href^='#']")?.hash.slice(1)))
+let printed = []
+matchMedia("print").addEventListener("change", ({ matches }) => {
+  printed = matches ? [...document.querySelectorAll("details:not([open])")] : printed
+  for (const one of printed) one.open = matches
+})
+
+// A page that is opened as a file, or framed by a tracker, may have no clipboard but that of a copy by hand.
+const summary = ["h1", ".verdict", ...[1, 2, 3].map((nth) => `#findings li:nth-child(${nth}) > bdi`)]
+  .map((part) => document.querySelector(part)?.textContent.trim()).filter((line) => line).join("\n")
+const by_hand = () => new Promise((done, refuse) => {
+  document.addEventListener("copy", (event) => {
+    event.clipboardData.setData("text/plain", summary)
+    event.preventDefault()
+    done()
+  }, { once: true })
+  if (!document.execCommand("copy")) refuse()
+})
+get("copy").hidden = false
+get("copy").addEventListener("click", () =>
+  (navigator.clipboard?.writeText(summary) ?? Promise.reject()).catch(by_hand)
+    .then(() => "copied", () => "the browser does not allow it").then((said) => { get("copied").textContent = said }))

@@ -14,13 +14,15 @@ from bokeh.resources import Resources
 from bokeh.themes import Theme
 from jinja2 import Environment, StrictUndefined
 
+from wstrack._version import __version__
 from wstrack.analysis import Finding
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
-from wstrack.reporting import comparison, figures, layers, words
+from wstrack.reporting import comparison, facts, figures, layers, words
 from wstrack.reporting.heatmap import draw_heatmap
 from wstrack.reporting.labels import chance, concise, number, title
 from wstrack.reporting.marks import mark_clusters, returns
+from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
 
@@ -86,9 +88,10 @@ def render_page(analysis: Analysis) -> str:
     library = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error")
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )  # fmt: skip
+    glossary, (run_facts, runs) = Glossary(), facts.differing(analysis)
     return environment.from_string(_file("page.html")).render(
         analysis=analysis,
         title=title([run.name for run in analysis.runs]),
@@ -104,7 +107,14 @@ def render_page(analysis: Analysis) -> str:
         places=PLACES,
         verdict=words.verdict(analysis),
         measured=words.measured(analysis),
-        complete=words.complete(analysis),
+        complete=facts.complete(analysis),
+        run_facts=run_facts,
+        runs=runs,
+        glossary=glossary,
+        explain=glossary.explain,
+        term=glossary.term,
+        anchor=anchor,
+        version=__version__,
         findings=[_shown(analysis, finding) for finding in analysis.findings],
         scales=list(scaled),
         perturbations=analysis.stability.perturbations if analysis.stability is not None else None,
@@ -118,9 +128,10 @@ def render_page(analysis: Analysis) -> str:
             "scan": words.about_scan(analysis),
             "stability": words.about_stability(analysis),
             "returned": words.about_return(analysis),
+            "groups": words.about_groups(analysis),
             "comparison": words.about_comparison(analysis),
         },
-        settings=words.settings(analysis),
+        settings=facts.settings(analysis),
     )
 
 

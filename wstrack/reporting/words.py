@@ -10,21 +10,20 @@ from wstrack.analysis.cutoffs import HOLDS_FROM, SHAKY_FROM
 from wstrack.analysis.groups import GROUPINGS
 from wstrack.metrics import METRICS
 from wstrack.reporting.figures import FEW
-from wstrack.reporting.plain import versions
+from wstrack.reporting.labels import chance, concise
 from wstrack.reporting.thin import Tiles
 from wstrack.runs.run import Run
 
 __all__ = [
     "about_comparison",
     "about_curves",
+    "about_groups",
     "about_heatmap",
     "about_plane",
     "about_return",
     "about_scan",
     "about_stability",
-    "complete",
     "measured",
-    "settings",
     "verdict",
 ]
 
@@ -105,24 +104,6 @@ def _clusters(analysis: Analysis) -> tuple[bool, str]:
         "continuous": f"{k} pieces of one cloud, not clusters ({evidence}): the borders are where the method put them.",
     }[stability.verdict]
     return stability.verdict == "stable" and not loose, said + falls + apart
-
-
-def complete(analysis: Analysis) -> list[tuple[bool, str, str, tuple[str, ...]]]:
-    """How whole the runs are: (whether it is, name, words, notes), with runs that are alike and whole on one line."""
-    whole = [not run.completeness.missing and not run.completeness.notes for run in analysis.runs]
-    said = {str(run.completeness) for run, is_whole in zip(analysis.runs, whole, strict=True) if is_whole}
-    many = len(analysis.runs)
-    lines: list[tuple[bool, str, str, tuple[str, ...]]] = []
-    together = many > 1 and len(said) == 1 and sum(whole) > 1
-    if together:
-        which = f"{sum(whole)} of {many}" if sum(whole) < many else f"the {many}"
-        lines.append((True, "", f"Complete: {said.pop()} in each of {which} runs", ()))
-    for run, is_whole in zip(analysis.runs, whole, strict=True):
-        if not (is_whole and together):
-            word = "Incomplete" if run.completeness.missing else "Complete"
-            name = run.name if many > 1 else ""
-            lines.append((is_whole, name, f"{word}: {run.completeness}", tuple(run.completeness.notes)))
-    return lines
 
 
 def about_heatmap(analysis: Analysis, tiles: Tiles) -> str:
@@ -254,26 +235,17 @@ def about_comparison(analysis: Analysis) -> str:
     return " ".join(text)
 
 
+def about_groups(analysis: Analysis) -> str:
+    """What the points and bars of the groups are, and whether the groups differ."""
+    groups = analysis.groups
+    if groups is None:
+        return ""
+    test = ""
+    if np.isfinite(groups.p):
+        test = f"; Kruskal-Wallis test over layers: p {'= ' if groups.p >= 0.001 else ''}{chance(groups.p)}"
+    by = concise(groups.by, width=40)
+    return f"A point is a layer at its median, a bar the median of a group (by {by}){test}."
+
+
 def _two(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"  # the sum makes a negative zero positive
-
-
-def settings(analysis: Analysis) -> list[tuple[str, str]]:
-    """Everything behind the page as rows: settings, software, completeness, what was replaced and dropped."""
-    rows = [(name, "none" if value is None else str(value)) for name, value in analysis.settings.items()]
-    rows += [("reduction", analysis.reduction.method), ("clustering", analysis.clustering.method)]
-    for run in analysis.runs:
-        rows += [("run", run.name), ("completeness", str(run.completeness))]
-        rows += [("note", note) for note in run.completeness.notes]
-        rows += [(f"run: {name}", str(value)) for name, value in {**run.origin, **run.facts}.items() if name != "name"]
-    replaced = analysis.prepared.replaced
-    for what in replaced.columns:
-        counts = replaced[what][replaced[what] > 0].sort_values(ascending=False, kind="stable")
-        worst = ", ".join(f"{layer} ({count:,})" for layer, count in counts.head(5).items())
-        others = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
-        rows.append(
-            (f"replaced: {what.replace('_', '-')}", f"{counts.sum():,}: {worst}{others}" if len(counts) else "none")
-        )
-    rows += [(f"left out: {layer}", reason) for layer, reason in analysis.prepared.dropped.items()]
-    rows += [(f"version: {name}", value) for name, value in versions().items()]
-    return [(name, value if len(value) <= 600 else f"{value[:600]} …") for name, value in rows]
