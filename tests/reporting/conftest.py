@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from wstrack.reporting.report import report
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.run import Completeness, Run
 
@@ -28,6 +32,7 @@ HOSTILE = [
     "ends with \\",
 ]
 
+READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
 NOTE = "</script><img src=x onerror=alert(5)> and half a pair \ud800"
 
 
@@ -58,3 +63,51 @@ def hostile_run(make_run: Callable[..., Run]) -> Run:
     run.origin["reference"] = "tensorboard:<script>alert(6)</script>"
     size = run.series["rwc"].size
     return replace(run, completeness=Completeness(size + 1, size, ("<script>alert('note')</script>",)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the page of a run; at the end of the test nothing may have gone wrong in it or asked for the network."""
+    trouble: list[str] = []
+    contexts = []
+
+    def refuse(dialog: Any) -> None:
+        trouble.append(dialog.message)
+        dialog.dismiss()
+
+    def heed(message: Any) -> None:
+        if message.type in ("error", "warning") and "getImageData" not in message.text:  # which is how PAINTED looks
+            trouble.append(message.text)
+
+    def open_page(run: Run | list[Run], *, width: int = 1280, dark: bool = False, **options: Any) -> Any:
+        path = tmp_path / "report.html"
+        report(run, **{"k": 3, **options}).save(path)
+        scheme = "dark" if dark else "light"
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", heed)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", refuse)
+        page.on("request", lambda asked: trouble.append(asked.url) if asked.url != path.as_uri() else None)
+        page.goto(path.as_uri())
+        page.wait_for_function(READY)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []

@@ -1,22 +1,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.reporting.conftest import READY
 from wstrack.reporting.labels import printable
-from wstrack.reporting.report import report
 from wstrack.runs.run import Run
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed")]
+pytestmark = pytest.mark.slow
 
-READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
 SOURCE = "Bokeh.documents[0].roots().flatMap((root) => [...root.references()]).find((model) => model.data?.layer)"
 MARKED = "Bokeh.documents[0].roots().flatMap((root) => [...root.references()]).find((model) => model.data?.step)"
 # Every canvas of the page, through the shadow trees, and how many of its pixels are painted, or are of one grey.
@@ -40,50 +35,6 @@ DEEP = """(selector) => {
     ...[...node.querySelectorAll("*")].flatMap((child) => child.shadowRoot ? walk(child.shadowRoot) : [])]
   return walk(document).map((node) => node.textContent)
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens the page of a run; at the end of the test nothing may have gone wrong in it or asked for the network."""
-    trouble: list[str] = []
-    contexts = []
-
-    def refuse(dialog: Any) -> None:
-        trouble.append(dialog.message)
-        dialog.dismiss()
-
-    def heed(message: Any) -> None:
-        if message.type in ("error", "warning") and "getImageData" not in message.text:  # which is how PAINTED looks
-            trouble.append(message.text)
-
-    def open_page(run: Run | list[Run], *, width: int = 1280, dark: bool = False, **options: Any) -> Any:
-        path = tmp_path / "report.html"
-        report(run, **{"k": 3, **options}).save(path)
-        scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", heed)
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", refuse)
-        page.on("request", lambda asked: trouble.append(asked.url) if asked.url != path.as_uri() else None)
-        page.goto(path.as_uri())
-        page.wait_for_function(READY)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
 
 
 def test_every_figure_is_painted(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -143,7 +94,7 @@ def test_a_row_of_the_heat_map_chooses_its_layer(opened: Callable[..., Any], mak
     page = opened(make_run())
     page.locator("#heatmap figure").scroll_into_view_if_needed()
     box = page.locator("#heatmap figure").bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 58 + 16 * 4 + 8)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 58 + 24 * 4 + 12)
     chosen(page, [4])
     assert page.locator("#chosen").text_content() == "1 of 12 layers chosen"
 
@@ -194,9 +145,9 @@ def test_a_finding_marks_its_steps_and_layers(opened: Callable[..., Any], make_r
     run.series["rwc"].iloc[12] *= 30
     run.series["rwc"].iloc[15:, 3] = 1e-12
     page = opened(run)
-    page.get_by_text("spikes together").locator("..").locator("a").click()
+    page.get_by_text("spikes together").locator("..").locator("a[data-steps]").click()
     page.wait_for_function(f"JSON.stringify({MARKED}.data.step) === '[130]'")
-    page.locator("#findings li", has_text="stopped").locator("a").click()
+    page.locator("#findings li", has_text="stopped").locator("a[data-steps]").click()
     chosen(page, [3])
     page.wait_for_function(f"{MARKED}.data.step[0] !== 130")
     page.locator("#clear").click()
@@ -261,7 +212,7 @@ def test_hostile_names_stay_text(opened: Callable[..., Any], hostile_run: Run) -
     # A name that became an element would not be among the text.
     shown = f"(name) => ({DEEP})('[data-value]').includes(name)"
     for layer, name in enumerate(names):
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 58 + 16 * layer + 8)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 58 + 24 * layer + 12)
         page.wait_for_function(shown, arg=printable(name))
     page.mouse.move(*point_of(page, 1))
     page.wait_for_function(shown, arg=names[1])

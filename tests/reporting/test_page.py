@@ -59,10 +59,12 @@ def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
     parsed = Parsed(render_page(found))
     shown = " ".join(parsed.text.split())
     sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
-    assert sections == ["findings", "heatmap", "clusters", "curves", "plane", "k", "layers", "settings"]
+    assert sections == ["heatmap", "findings", "clusters", "curves", "plane", "layers", "k", "settings", "terms"]
+    contents = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"][: len(sections)]
+    assert contents == [f"#{section}" for section in sections]
     assert "3 clusters of layers, stable (agreement of random halves 1.00" in shown
-    links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
-    assert links == [f"#{finding.figure}" for finding in found.findings]
+    links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a" and "class" not in attributes]
+    assert links[len(sections) :] == [f"#{finding.figure}" for finding in found.findings]
     assert all(line in shown for finding in found.findings for line in finding.text.splitlines())
     assert "the sum of |new − old| over a layer's weights" in shown
     assert "12 layers, 30 samples from step 10 to 300" in shown
@@ -91,10 +93,11 @@ def test_what_is_missing_is_said(make_run: MakeRun) -> None:
 @pytest.mark.slow
 def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun) -> None:
     hostile = Parsed(render_page(report(hostile_run, k=3)))
-    tame = Parsed(render_page(report(make_run(len(hostile_run.layers), note="", reference=""), k=3)))
+    lacking = replace(make_run(len(hostile_run.layers), note="", reference=""), completeness=hostile_run.completeness)
+    tame = Parsed(render_page(report(lacking, k=3)))
 
     def skeleton(parsed: Parsed) -> list[str]:
-        # Names change neither the elements nor their attributes; the notes and findings may be more or fewer.
+        # Names change neither the elements nor their attributes; the findings may be more or fewer.
         return [tag for tag, _ in parsed.elements if tag not in ("li", "a", "bdi", "br", "tr", "th", "td")]
 
     assert skeleton(hostile) == skeleton(tame)

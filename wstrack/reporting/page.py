@@ -80,7 +80,7 @@ def render_page(analysis: Analysis) -> str:
         document.add_root(model)
     restyle(document, veil=heat.veil)
     args = {
-        "source": source, "marked": marked, "image": heat.image, "bar": heat.bar,
+        "source": source, "marked": marked, "steps": x_range, "image": heat.image, "bar": heat.bar,
         "scales": {name: heat.scales[name] for name in scaled if name in heat.scales}, "curves": scaled,
     }  # fmt: skip
     document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("page.js")))
