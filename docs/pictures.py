@@ -82,7 +82,7 @@ def main(out: Path) -> None:
             report.save(folder / f"{name}.html")
             logging.info("%s: %s", name, report)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        picture(browser, folder / "demo.html", out / "report.png", "header", "#heatmap")
+        picture(browser, folder / "demo.html", out / "report.png", "header", "#summary")
         picture(browser, folder / "seeds.html", out / "report-seeds.png", "#curves", "#plane")
         picture(browser, folder / "tasks.html", out / "report-tasks.png", "#compare", "#compare")
         browser.close()

@@ -184,11 +184,93 @@ def test_settings_side_by_side_choose_layers_too(opened: Callable[..., Any], mak
     chosen(page, [5])
 
 
-def test_print_drops_the_tools(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_print_drops_the_tools_and_opens_what_is_folded(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
     page = opened(make_run())
+    opened_now = "[...document.querySelectorAll('details')].filter((one) => one.open).length"
+    every = page.locator("details").count()
     assert page.locator("#tools").is_visible()
+    assert page.evaluate(opened_now) == 0
     page.emulate_media(media="print")
+    page.wait_for_function(f"{opened_now} === {every}")
     assert not page.locator("#tools").is_visible()
+    page.emulate_media(media="screen")
+    page.wait_for_function(f"{opened_now} === 0")
+    zooms = """[...document.querySelectorAll('#heatmap figure > :not(figcaption)')].map((part) => part.style.zoom)"""
+    page.set_viewport_size({"width": 3840, "height": 900})
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(opened_now) == every
+    assert 0.3 < float(page.evaluate(zooms)[0]) < 1
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(opened_now) == 0
+    assert page.evaluate(zooms) == [""]
+
+
+def test_a_link_into_what_is_folded_opens_it(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    assert not page.locator("#k figure").is_visible()
+    page.locator("nav a[href='#k']").click()
+    assert page.locator("#k figure").is_visible()
+    page.locator("#verdict .term").first.click()
+    assert page.locator("#term-cluster").is_visible()
+    assert page.locator("nav").bounding_box()["y"] < 10  # and the contents are still in sight
+    page.reload()
+    page.wait_for_function(READY)
+    assert page.locator("#term-cluster").is_visible()
+    assert not page.locator("#k figure").is_visible()
+
+
+def test_the_first_screen_is_a_summary(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run(), width=1920)
+    heat, verdict, findings = (page.locator(part).bounding_box() for part in ("#heatmap", "#verdict", "#findings"))
+    assert heat["x"] + heat["width"] < verdict["x"] == findings["x"]
+    assert max(heat["y"] + heat["height"], verdict["y"] + verdict["height"]) < 900
+    assert heat["width"] > 1000
+    page.set_viewport_size({"width": 768, "height": 900})
+    heat, verdict, findings = (page.locator(part).bounding_box() for part in ("#heatmap", "#verdict", "#findings"))
+    assert verdict["y"] < heat["y"] < findings["y"]
+    assert heat["y"] < 400
+
+
+def test_the_summary_is_copied_as_text(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as in a tracker's frame
+    page.locator("#copy").click()
+    page.wait_for_function("document.querySelector('#copied').textContent === 'copied'")
+    page.locator("#search").focus()
+    page.keyboard.press("Control+V")
+    pasted = page.locator("#search").input_value()
+    assert pasted.startswith("a run")
+    assert "3 clusters of layers, stable" in pasted
+    assert "The layers form 3 clusters" in pasted
+    assert pasted.count("see the") == 0
+
+
+def test_fields_narrow_the_steps_and_clear_lets_go(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    extent = """(() => {
+      const models = Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
+      const { x_range } = models.find((model) => model.x_range?.bounds)
+      return [x_range.start, x_range.end]
+    })()"""
+    whole = page.evaluate(extent)
+    page.locator("#from").fill("100")
+    page.locator("#to").fill("200")
+    assert page.evaluate(extent) == [100, 200]
+    page.locator("#to").fill("50")  # ends before it begins: the last that made sense stays
+    assert page.evaluate(extent) == [100, 200]
+    page.locator("#clear").click()
+    assert page.evaluate(extent) == whole
+
+
+def test_many_runs_make_no_long_page(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened([make_run(name=f"seed {seed}", seed=seed, lr=seed) for seed in range(200)])
+    height = "document.documentElement.scrollHeight"
+    folded = page.evaluate(height)
+    page.locator("nav a[href='#runs']").click()
+    assert page.locator("#runs tbody tr").count() == 200
+    assert folded < page.evaluate(height) < folded + 900
 
 
 def test_part_of_a_name_chooses_its_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -254,10 +336,14 @@ def test_what_is_printed_at_once_from_a_dark_screen_has_dark_labels(
 
 
 @pytest.mark.parametrize("names", ["plain", "hostile"])
-def test_a_phone_needs_no_scrolling_sideways(
+def test_no_width_needs_scrolling_sideways(
     opened: Callable[..., Any], make_run: Callable[..., Run], hostile_run: Run, names: str
 ) -> None:
-    page = opened(hostile_run if names == "hostile" else make_run(), width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page = opened(hostile_run if names == "hostile" else make_run())
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    for width in (3840, 1100, 768, 360, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(READY)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
     heights = "[...document.querySelectorAll('#clusters tr')].map((row) => row.offsetHeight)"
     assert max(page.evaluate(heights)) < 100

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from wstrack.messages import printable
 
-__all__ = ["Glossary", "anchor"]
+__all__ = ["TERMS", "Glossary", "anchor"]
 
 TERMS = {
     "95 % interval": "The range in which the true value lies 95 times out of 100, if what was assumed holds.",
