@@ -165,7 +165,13 @@ def pull(
 @click.option(
     "--methods", is_flag=True, help="Also compare every clustering method on the same data, which takes its time."
 )
-@click.option("--group", metavar="NAME", help="Clusters inside groups: kind, block, stage or a regular expression.")
+@click.option(
+    "--group",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Clusters inside groups: kind, block, stage or a regular expression; auto shows kinds alone, none nothing.",
+)
 @click.option(
     "--aggregate",
     metavar="NAME",
@@ -203,6 +209,7 @@ def report(
             raise click.UsageError(
                 f"--k {settings['k']}: a whole number, or auto, stability, gap or silhouette"
             ) from None
+    settings["group"] = None if settings["group"] == "none" else settings["group"]
     _check_settings(settings)  # before runs are pulled, which may take minutes
     written = outputs or (() if attach else (_Output("report").convert("report.html", None, None),))
     runs = _pull(_full(references, tracker, project), match)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from wstrack.analysis.clustering import rand_index, within
 from wstrack.analysis.kmeans import kmeans_labels
+from wstrack.analysis.measures import rand_index, within
 
 
 @pytest.mark.parametrize("points", [20, 300], ids=["at once", "one by one"])

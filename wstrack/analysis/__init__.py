@@ -1,24 +1,27 @@
 """What the curves of a run's layers have in common: arrays and frames in, frames out.
 
 `align` and `average` -> `prepare` -> `reduce` -> `choose` and `cluster` -> `measure_stability`, `grouped`,
-`find_phases`, `compare` -> `collect_findings`; `analyse` does all of it. Nothing here knows torch or a tracker.
+`find_phases`, `compare`, `grow` -> `collect_findings`; `analyse` does all of it. Nothing here knows torch or a tracker.
 """
 
 from wstrack.analysis.alignment import Bands, align, average
 from wstrack.analysis.analysis import Analysis, analyse
 from wstrack.analysis.choice import Choice, Clustered, choose, cluster_layers, compare_clusterings
-from wstrack.analysis.clustering import Clustering, agreement, cluster, takes_k
+from wstrack.analysis.clustering import Clustering, cluster, takes_k
 from wstrack.analysis.comparison import Comparison, compare, match_clusters
 from wstrack.analysis.components import Component, describe_components
+from wstrack.analysis.cut import Cut, cut_layers
 from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.groups import Groups, aggregate, group_layers, grouped
 from wstrack.analysis.intervals import comparable_steps
+from wstrack.analysis.measures import agreement
 from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared, prepare
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction, reduce
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
+from wstrack.analysis.tree import Tree, grow
 
 __all__ = [
     "Analysis",
@@ -28,6 +31,7 @@ __all__ = [
     "Clustering",
     "Comparison",
     "Component",
+    "Cut",
     "Finding",
     "Groups",
     "Phases",
@@ -35,6 +39,7 @@ __all__ = [
     "Procedure",
     "Reduction",
     "Stability",
+    "Tree",
     "aggregate",
     "agreement",
     "align",
@@ -48,11 +53,13 @@ __all__ = [
     "comparable_steps",
     "compare",
     "compare_clusterings",
+    "cut_layers",
     "describe_components",
     "early_and_late",
     "find_phases",
     "group_layers",
     "grouped",
+    "grow",
     "match_clusters",
     "measure_stability",
     "prepare",

@@ -12,15 +12,18 @@ import pandas as pd
 from wstrack.analysis.alignment import Align, Bands, average
 from wstrack.analysis.alignment import align as aligned
 from wstrack.analysis.choice import Choice, cluster_layers, compare_clusterings
-from wstrack.analysis.clustering import Clustering, agreement
+from wstrack.analysis.clustering import Clustering
 from wstrack.analysis.comparison import Comparison
 from wstrack.analysis.comparison import compare as compared
 from wstrack.analysis.components import Component, describe_components
+from wstrack.analysis.cut import Cut, cut_layers
+from wstrack.analysis.cutoffs import SMALLEST_RATIO
 from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.findings.health import incomplete
-from wstrack.analysis.groups import Groups, group_layers, grouped
+from wstrack.analysis.groups import Groups, group_layers, grouped, kinds
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.layers import describe_layers
+from wstrack.analysis.measures import agreement
 from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared
 from wstrack.analysis.procedure import Procedure
@@ -28,6 +31,7 @@ from wstrack.analysis.reduction import Reduction
 from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, settings_of, suited_scale
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
+from wstrack.analysis.tree import Tree, grow
 from wstrack.errors import WstrackError
 from wstrack.runs.run import Run
 
@@ -44,6 +48,8 @@ class Analysis:
         series: index = step, columns = layers in model order, before preparation; the mean of several runs.
         procedure: how curves became clusters, with any estimators that the user passed.
         prepared, reduction, clustering: what each of its stages gave.
+        cut: the division of the layers that figures show: the clusters, or where there is one, the best that can be had.
+        tree: the layers joined by likeness, with what holds of it and what stands apart.
         choice: why there are so many clusters; None where their number was given, or found by the method itself.
         stability: how far the clusters hold; None with one cluster or fewer than four steps.
         components: what each of the two components means, in words.
@@ -51,15 +57,15 @@ class Analysis:
         phase_clusters: by layer, a column a phase: its cluster there, numbered as those of the whole; no column with
             one phase or one cluster.
         phase_agreement: by phase, the adjusted Rand index of its clusters with those of the whole.
-        groups: with `group`, the layers in groups, and the clusters inside each.
+        groups: the layers in groups, and with a `group` that was asked for the clusters inside each.
         comparison: with `compare`, what differs between settings.
         bands: with several runs, their mean and spread by step and layer.
         methods: with `methods`, every clustering method on the same data.
         table: a row a layer, in model order: kind, shape, numel, depth, block; `cluster`, which is -1 for noise and
-            missing for a layer that was not clustered (`left_out` says why); `component_1` and `component_2`; `median`,
-            of the finite values; `late_early_ratio`, of the median of the last third of the samples over that of the
-            first; `stays`, the share of bootstraps in which it stays with its cluster; with groups `group` and
-            `cluster_in_group`.
+            missing for a layer that was not clustered (`left_out` says why); `cut`, likewise; `component_1` and
+            `component_2`; `median`, of the finite values; `late_early_ratio`, of the median of the last third of the
+            samples over that of the first; `stays`, the share of bootstraps in which it stays with its cluster; with
+            groups `group`, and `cluster_in_group` where clusters were looked for.
         findings: what can be said, in words.
         settings: every choice behind the analysis, for people.
     """
@@ -71,6 +77,8 @@ class Analysis:
     prepared: Prepared
     reduction: Reduction
     clustering: Clustering
+    cut: Cut
+    tree: Tree
     choice: Choice | None
     stability: Stability | None
     components: list[Component]
@@ -108,7 +116,7 @@ def analyse(
     procedure: Procedure | None = None,
     *,
     metric: str | None = None,
-    group: str | None = None,
+    group: str | None = "auto",
     aggregate: str | None = None,
     compare: str | Callable[[Run], str] | None = None,
     align: Align = "step",
@@ -162,6 +170,10 @@ def analyse(
         resampling=choice.resampling if choice else None,
     )
 
+    worth_telling = np.log10(SMALLEST_RATIO) if prepared.settings["scale"] == "log10" else 0.0
+    tree = grow(prepared.values, least=float(worth_telling))
+    cut = cut_layers(prepared.values, procedure, clustered, stability, tree)
+
     intervals = chosen[0].intervals if len(chosen) == 1 and len(chosen[0].intervals) else None
     analysed = series.index[series.index.isin(prepared.values.columns)]
     comparable = comparable_steps(analysed, metric, intervals)
@@ -174,7 +186,9 @@ def analyse(
         phase_clusters = cluster_phases(prepared.values, phases, clustering.labels, fixed)
     phase_agreement = {str(name): agreement(clustering.labels, column) for name, column in phase_clusters.items()}
     groups = None
-    if group is not None:
+    if group == "auto":
+        groups = kinds(prepared.values, chosen[0].layers, procedure, series=series, comparable=comparable)
+    elif group is not None:
         labels = group_layers(chosen[0].layers, group)
         groups = grouped(prepared.values, labels, procedure, by=group, series=series, comparable=comparable)
     comparison = None
@@ -192,6 +206,8 @@ def analyse(
         prepared=prepared,
         reduction=clustered.reduction,
         clustering=clustering,
+        cut=cut,
+        tree=tree,
         choice=choice,
         stability=stability,
         components=describe_components(
@@ -205,13 +221,13 @@ def analyse(
         bands=bands,
         methods=all_methods,
         table=describe_layers(
-            chosen[0].layers, finite, thirds["ratio"], clustered, stability, groups, prepared.dropped
+            chosen[0].layers, finite, thirds["ratio"], clustered, cut, stability, groups, prepared.dropped
         ),
         findings=[
             *filter(None, [incomplete(chosen)]),
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
-                groups=groups, comparison=comparison,
+                groups=groups, comparison=comparison, cut=cut, tree=tree,
                 runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)],
             ),
         ],

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 
-from wstrack.analysis.clustering import CLUSTERINGS, Clustering, cluster, labels_of, rand_index, takes_k
+from wstrack.analysis.clustering import CLUSTERINGS, Clustering, cluster, labels_of, takes_k
 from wstrack.analysis.cutoffs import CLUSTERS_P, STABLE_FROM
+from wstrack.analysis.measures import rand_index, silhouette
 from wstrack.analysis.procedure import By, Procedure
 from wstrack.analysis.reduction import Reduction, reduce
-from wstrack.analysis.resampling import Resampling, resample, silhouette
+from wstrack.analysis.resampling import Resampling, resample
 
 __all__ = ["Choice", "Clustered", "choose", "cluster_layers", "compare_clusterings"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import pdist, squareform
 from sklearn.cluster import (
     DBSCAN,
     HDBSCAN,
@@ -20,12 +21,13 @@ from sklearn.cluster import (
     estimate_bandwidth,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from wstrack.analysis.estimators import run, seeded_copy
+from wstrack.analysis.kmeans import kmeans_labels
 from wstrack.analysis.kmedoids import KMedoids
+from wstrack.analysis.measures import silhouette, within
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,14 +37,12 @@ __all__ = [
     "NOISE",
     "Clustering",
     "K",
-    "agreement",
+    "by_depth",
     "check_name",
     "cluster",
     "labels_of",
     "own_k",
-    "rand_index",
     "takes_k",
-    "within",
 ]
 
 K = int | Literal["auto"]
@@ -60,6 +60,7 @@ _OWN_K = ("dbscan", "hdbscan", "meanshift")
 NOISE = -1
 _CURVE_UP_TO = 17  # the k that the WeightScale authors show
 _AUTO_UP_TO = 10  # more clusters than that are not an overview
+_DISTANCES_UP_TO = 2000  # layers
 _K_PARAMETERS = ("n_clusters", "n_components")
 
 
@@ -121,11 +122,16 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
     matrix = points.to_numpy(dtype=np.float64)
     fits = {}
     for count in range(1, max(1, min(_CURVE_UP_TO, len(matrix) - 1)) + 1):
-        labels = labels_of(points, method, k=count, seed=seed)
+        if method == "kmeans" and k not in ("auto", count):  # of the curve, which is drawn and decides nothing
+            labels = kmeans_labels(matrix[None], count, seed=seed)[0]
+        else:
+            labels = labels_of(points, method, k=count, seed=seed)
         if len(np.unique(labels)) < count:
             break
         fits[count] = labels
-    silhouettes = {count: _silhouette(matrix, labels) for count, labels in fits.items()}
+    shown = _shown(matrix)
+    between = squareform(pdist(matrix[shown]))
+    silhouettes = {count: _silhouette(between, labels[shown]) for count, labels in fits.items()}
     if k == "auto":
         candidates = [count for count in silhouettes if 2 <= count <= _AUTO_UP_TO]
         wanted = max(candidates, key=silhouettes.__getitem__, default=1)  # the smallest of equals
@@ -140,41 +146,6 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
         raise ValueError(f"k={k} is more than the {found} distinct layers there are; pass k= (--k) at most {found}")
     curve = _curve({count: (within(matrix, labels), silhouettes[count]) for count, labels in fits.items()})
     return _clustering(points, labels, curve, CLUSTERINGS[method], chosen)
-
-
-def agreement(a: pd.Series[int], b: pd.Series[int]) -> float:
-    """How far two clusterings agree on the layers that both have: the adjusted Rand index.
-
-    1 = the same clusters, about 0 = no more than chance (Hubert and Arabie 1985). Noise counts as a cluster.
-
-    Raises:
-        ValueError: the two have no layer in common.
-
-    Example:
-        >>> first = pd.Series([1, 1, 2, 2], index=list("abcd"))
-        >>> agreement(first, pd.Series([2, 2, 1, 1], index=list("abcd")))
-        1.0
-    """
-    common = a.index.intersection(b.index)
-    if not len(common):
-        raise ValueError("the two clusterings have no layer in common")
-    return rand_index(pd.factorize(a.loc[common])[0], pd.factorize(b.loc[common])[0])
-
-
-def rand_index(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """The adjusted Rand index of two labellings from -1 or 0; scikit-learn's takes a millisecond, and we need 10,000.
-
-    Example:
-        >>> rand_index(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
-        1.0
-    """
-    a, b = a + 1, b + 1
-    width = int(b.max()) + 1
-    table = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width).astype(np.float64)
-    both, first, second = (float((n * (n - 1)).sum() / 2) for n in (table, table.sum(axis=1), table.sum(axis=0)))
-    chance = first * second / (len(a) * (len(a) - 1) / 2) if len(a) > 1 else 0.0
-    most = (first + second) / 2
-    return 1.0 if most == chance else (both - chance) / (most - chance)
 
 
 def labels_of(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int = 0) -> NDArray[np.int64]:
@@ -234,11 +205,6 @@ def own_k(method: Any) -> int | None:
     return None
 
 
-def within(matrix: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The sum of squared distances of the points to the mean of their cluster (noise left out)."""
-    return float(sum(((matrix[labels == c] - matrix[labels == c].mean(axis=0)) ** 2).sum() for c in set(labels) - {-1}))
-
-
 def _named(method: str, matrix: NDArray[np.float64]) -> Any:
     """The estimator behind a name; what it needs beside k comes from the distances between neighbours."""
     neighbours = min(4, len(matrix) - 1)
@@ -265,28 +231,47 @@ def _clustering(
     points: pd.DataFrame, labels: NDArray[np.int64], curve: pd.DataFrame, method: str, chosen: str
 ) -> Clustering:
     """The labels numbered by depth, and what follows from them."""
+    matrix = points.to_numpy(dtype=np.float64)
+    shown = _shown(matrix)
+    numbered = by_depth(labels)
+    return Clustering(
+        labels=pd.Series(numbered, index=points.index, name="cluster"),
+        k=len(set(numbered) - {NOISE}),
+        curve=curve,
+        silhouette=_silhouette(squareform(pdist(matrix[shown])), numbered[shown]),
+        method=method,
+        chosen=chosen,
+    )
+
+
+def by_depth(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels numbered from 1 in the order of the clusters' mean depth; noise stays -1.
+
+    Example:
+        >>> by_depth(np.array([7, 7, -1, 2])).tolist()
+        [1, 1, -1, 2]
+    """
     depth = np.arange(len(labels))
     found = [int(label) for label in np.unique(labels) if label >= 0]
     found.sort(key=lambda label: (depth[labels == label].mean(), depth[labels == label][0]))
     numbered = np.full(len(labels), NOISE, dtype=np.int64)
     for number, label in enumerate(found, start=1):
         numbered[labels == label] = number
-    return Clustering(
-        labels=pd.Series(numbered, index=points.index, name="cluster"),
-        k=len(found),
-        curve=curve,
-        silhouette=_silhouette(points.to_numpy(dtype=np.float64), numbered),
-        method=method,
-        chosen=chosen,
-    )
+    return numbered
 
 
-def _silhouette(matrix: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+def _shown(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The layers that a silhouette is taken of: all distances of very many take too much memory."""
+    most = min(len(matrix), _DISTANCES_UP_TO)
+    return np.linspace(0, len(matrix) - 1, most).astype(np.int64)
+
+
+def _silhouette(between: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Mean silhouette (Rousseeuw 1987) of the layers that are not noise; NaN where it is undefined."""
     clustered = labels >= 0
     if not 2 <= len(np.unique(labels[clustered])) < clustered.sum():
         return float("nan")
-    return float(silhouette_score(matrix[clustered], labels[clustered]))
+    return silhouette(between, labels)
 
 
 def _curve(rows: dict[int, tuple[float, float]]) -> pd.DataFrame:

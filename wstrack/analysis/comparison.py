@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 
 from wstrack.analysis.alignment import average
 from wstrack.analysis.choice import cluster_layers
-from wstrack.analysis.clustering import agreement
 from wstrack.analysis.cutoffs import FALSE_DISCOVERIES, SMALLEST_RATIO
+from wstrack.analysis.measures import agreement
 from wstrack.analysis.procedure import Procedure
 from wstrack.errors import WstrackError
 

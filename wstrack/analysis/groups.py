@@ -18,9 +18,10 @@ from wstrack.analysis.thirds import early_and_late
 from wstrack.metrics import METRICS, compute
 from wstrack.runs.manifest import block_of
 
-__all__ = ["GROUPINGS", "Groups", "aggregate", "check_grouping", "group_layers", "grouped"]
+__all__ = ["GROUPINGS", "Groups", "aggregate", "check_grouping", "group_layers", "grouped", "kinds"]
 
 GROUPINGS = ("kind", "block", "stage")
+_OF_A_KIND = 3  # layers; fewer say little of their kind
 _SMALLEST = 6  # layers; fewer cannot be told to be two clusters
 
 # By name, the first that fits; only what the module's type does not tell already.
@@ -45,8 +46,8 @@ class Groups:
         table: by group, in the order of their first layers: how many `layers`, the `median` over layers of a layer's
             median value, `late_early_ratio` (of the last third over the first, likewise; NaN where values are
             negative), `k` clusters inside, the `agreement` of halves and the `verdict` on them (as in `Stability`; ""
-            where there is one cluster or too few layers to tell).
-        clusters: by layer, its cluster inside its group, from 1.
+            where there is one cluster or too few layers to tell); the last three only where clusters were looked for.
+        clusters: by layer, its cluster inside its group, from 1; empty where none were looked for.
         p: of the differences between the groups' levels, a Kruskal-Wallis test over layers; NaN with one group.
     """
 
@@ -150,6 +151,7 @@ def grouped(
     by: str = "own",
     series: pd.DataFrame | None = None,
     comparable: pd.Index[int] | None = None,
+    inside: bool = True,
 ) -> Groups:
     """Cluster the layers of each group by themselves, as the WeightScale authors did with the parts of EfficientNet.
 
@@ -162,6 +164,7 @@ def grouped(
         by: what `labels` are by, for the record.
         series: as it was logged, for the medians; None = take `values`.
         comparable: the steps that late over early is told from (`comparable_steps`); None = all.
+        inside: whether to cluster inside the groups.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -175,7 +178,7 @@ def grouped(
     logged = values.T if series is None else series[values.index].where(np.isfinite(series[values.index]))
     level = logged.median()
     ratio = early_and_late(logged if comparable is None else logged.loc[comparable])["ratio"]
-    clusters = pd.Series(1, index=values.index, name="cluster")
+    clusters = pd.Series(1, index=values.index if inside else [], name="cluster", dtype=np.int64)
     rows = {}
     for group in dict.fromkeys(labels):
         members = labels.index[labels == group]
@@ -183,11 +186,10 @@ def grouped(
             "layers": len(members),
             "median": float(level[members].median()),
             "late_early_ratio": float(ratio[members].dropna().median()),
-            "k": 1,
-            "agreement": np.nan,
-            "verdict": "",
         }
-        if len(members) >= _SMALLEST:
+        if inside:
+            row |= {"k": 1, "agreement": np.nan, "verdict": ""}
+        if inside and len(members) >= _SMALLEST:
             row |= _clusters_inside(values.loc[members], procedure, clusters)
         rows[group] = row
     parts = [level[labels.index[labels == group]].dropna() for group in rows]
@@ -196,6 +198,32 @@ def grouped(
     if len(parts) > 1 and np.ptp(np.concatenate(parts)) > 0:
         p = float(stats.kruskal(*parts).pvalue)
     return Groups(by, labels, pd.DataFrame.from_dict(rows, orient="index").rename_axis("group"), clusters, p)
+
+
+def kinds(
+    values: pd.DataFrame,
+    layers: pd.DataFrame,
+    procedure: Procedure,
+    *,
+    series: pd.DataFrame | None = None,
+    comparable: pd.Index[int] | None = None,
+) -> Groups | None:
+    """The layers by kind, without clusters inside; None unless two kinds have three or more layers.
+
+    Args:
+        values, procedure, series, comparable: as in `grouped`.
+        layers: `Run.layers`.
+
+    Example:
+        >>> layers = pd.DataFrame({"kind": ["conv"] * 3 + ["linear"] * 3}, index=list("abcdef"))
+        >>> values = pd.DataFrame(np.eye(6), index=layers.index)
+        >>> kinds(values, layers, Procedure()).table["layers"].to_dict()
+        {'conv': 3, 'linear': 3}
+    """
+    labels = group_layers(layers).reindex(values.index)
+    if (labels.value_counts() >= _OF_A_KIND).sum() < 2:
+        return None
+    return grouped(values, labels, procedure, by="kind", series=series, comparable=comparable, inside=False)
 
 
 def _clusters_inside(values: pd.DataFrame, procedure: Procedure, clusters: pd.Series[int]) -> dict[str, Any]:

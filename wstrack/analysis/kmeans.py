@@ -1,17 +1,14 @@
 """k-means on many small sets of points at once: what resampling needs hundreds of times over.
 
 scikit-learn's k-means (which makes the clusters of a report) takes a millisecond a start however few the points; here
-the starts of all sets go through the same few array operations. With many points scikit-learn's is the faster.
+the starts of all sets go through the same few array operations. Of many points some find where the clusters are.
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["kmeans_labels"]
 
 _STARTS = 4
-_GREEDY_STARTS = 3  # scikit-learn's k-means++ tries several points for each centre, and takes fewer starts for that
+_FIRST_ROUNDS = 4  # of every start; the best goes on
 _MOST_ROUNDS = 100
 _CELLS_AT_ONCE = 500_000
-_MANY = 250  # points
+_MANY = 300  # points
 
 
 def kmeans_labels(sets: NDArray[np.float64], k: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """The labels of k-means in every set: Lloyd's algorithm from k-means++ starts, the best of 4.
+    """The labels of k-means in every set: Lloyd's algorithm from k-means++ starts, the best of 4 after some rounds.
 
     Args:
         sets: finite, of shape (sets, points, dimensions).
@@ -48,18 +45,26 @@ def kmeans_labels(sets: NDArray[np.float64], k: int, *, seed: int = 0) -> NDArra
     if k < 2:
         return labels
     if points > _MANY:
-        method = KMeans(min(k, points), n_init=_GREEDY_STARTS, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of sets with fewer distinct points than k
-            return np.array([method.fit_predict(one) for one in sets], dtype=np.int64)
+        some = np.sort(rng.permutation(points)[:_MANY])
+        return _settled(sets, kmeans_labels(sets[:, some], k, seed=seed), some)
     at_once = max(1, _CELLS_AT_ONCE // (_STARTS * points * max(k, dimensions)))
     for first in range(0, count, at_once):
         chunk = sets[first : first + at_once]
-        repeated = np.repeat(chunk - chunk.mean(axis=1, keepdims=True), _STARTS, axis=0)
-        found, inertia = _lloyd(repeated, _starts(repeated, k, rng))
+        chunk = chunk - chunk.mean(axis=1, keepdims=True)
+        repeated = np.repeat(chunk, _STARTS, axis=0)
+        _, inertia, centres = _lloyd(repeated, _starts(repeated, k, rng), rounds=_FIRST_ROUNDS)
         best = inertia.reshape(-1, _STARTS).argmin(axis=1) + np.arange(len(chunk)) * _STARTS
-        labels[first : first + at_once] = found[best]
+        labels[first : first + at_once] = _lloyd(chunk, centres[best])[0]
     return labels
+
+
+def _settled(sets: NDArray[np.float64], labels: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The labels of all points, from the clusters of some of them: Lloyd's algorithm goes on from their middles."""
+    found = np.empty(sets.shape[:2], dtype=np.int64)
+    for place, (points, known) in enumerate(zip(sets, labels, strict=True)):
+        middles = np.array([points[some][known == label].mean(axis=0) for label in np.unique(known)])
+        found[place] = _lloyd(points[None], middles[None])[0][0]
+    return found
 
 
 def _starts(sets: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -75,24 +80,31 @@ def _starts(sets: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDAr
     return np.stack(chosen, axis=1)
 
 
-def _lloyd(sets: NDArray[np.float64], centres: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels and inertia of each set; those that have settled are not touched again."""
-    squares = (sets**2).sum(axis=2)
+def _lloyd(
+    sets: NDArray[np.float64], centres: NDArray[np.float64], *, rounds: int = _MOST_ROUNDS
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Labels, inertia and centres of each set; those that have settled are not touched again."""
     labels = np.full(sets.shape[:2], -1, dtype=np.int64)
     inertia = np.zeros(len(sets))
+    centres = centres.copy()
     moving = np.arange(len(sets))
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(rounds):
         points, middle = sets[moving], centres[moving]
-        distances = (middle**2).sum(axis=2)[:, None] - 2 * points @ middle.transpose(0, 2, 1)
-        now = distances.argmin(axis=2)
-        inertia[moving] = (distances.min(axis=2) + squares[moving]).sum(axis=1)
+        # (sets, k, points): with the points last, each operation runs along memory.
+        distances = (middle**2).sum(axis=2)[:, :, None] - 2 * middle @ points.transpose(0, 2, 1)
+        least, now = distances[:, 0].copy(), np.zeros(points.shape[:2], dtype=np.int64)
+        for place in range(1, middle.shape[1]):
+            nearer = distances[:, place] < least
+            np.copyto(now, place, where=nearer)
+            np.minimum(least, distances[:, place], out=least)
+        inertia[moving] = least.sum(axis=1) + (points**2).sum(axis=(1, 2))
         settled = (now == labels[moving]).all(axis=1)
         labels[moving] = now
         moving, points, now, middle = moving[~settled], points[~settled], now[~settled], middle[~settled]
         if not len(moving):
             break
-        member = (now[:, :, None] == np.arange(centres.shape[1])).astype(np.float64)
-        sizes = member.sum(axis=1)[:, :, None]
+        member = (now[:, None, :] == np.arange(centres.shape[1])[:, None]).astype(np.float64)
+        sizes = member.sum(axis=2)[:, :, None]
         # An empty cluster keeps its centre: the start with the fewest of them has the lowest inertia.
-        centres[moving] = np.where(sizes > 0, member.transpose(0, 2, 1) @ points / np.maximum(sizes, 1), middle)
-    return labels, inertia
+        centres[moving] = np.where(sizes > 0, member @ points / np.maximum(sizes, 1), middle)
+    return labels, inertia, centres

@@ -9,6 +9,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from wstrack.analysis.choice import Clustered
+    from wstrack.analysis.cut import Cut
     from wstrack.analysis.groups import Groups
     from wstrack.analysis.stability import Stability
 
@@ -20,6 +21,7 @@ def describe_layers(
     finite: pd.DataFrame,
     ratio: pd.Series[float],
     clustered: Clustered,
+    cut: Cut,
     stability: Stability | None,
     groups: Groups | None,
     dropped: Mapping[str, str],
@@ -30,11 +32,12 @@ def describe_layers(
         known: `Run.layers`.
         finite: the series, index = step, columns = layers in model order; NaN where there is no finite value.
         ratio: by layer, late over early (`early_and_late`).
-        clustered, stability, groups: what was found.
+        clustered, cut, stability, groups: what was found.
         dropped: by layer, why it was not clustered.
     """
     table = known.reindex(finite.columns)[["kind", "shape", "numel", "depth", "block"]].rename_axis("layer")
     table["cluster"] = clustered.clustering.labels.reindex(table.index).astype("Int64")
+    table["cut"] = cut.labels.reindex(table.index).astype("Int64")
     table[["component_1", "component_2"]] = clustered.reduction.points[["component_1", "component_2"]]
     table["median"] = finite.median()
     table["late_early_ratio"] = ratio
@@ -42,6 +45,7 @@ def describe_layers(
         table["stays"] = stability.layers.reindex(table.index)
     if groups is not None:
         table["group"] = groups.labels.reindex(table.index)
-        table["cluster_in_group"] = groups.clusters.reindex(table.index).astype("Int64")
+        if len(groups.clusters):
+            table["cluster_in_group"] = groups.clusters.reindex(table.index).astype("Int64")
     table["left_out"] = pd.Series(dict(dropped), dtype=object).reindex(table.index).fillna("")
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wstrack.analysis.clustering import K, check_name, labels_of, own_k, takes_k
 from wstrack.analysis.kmeans import kmeans_labels
 from wstrack.analysis.preparation import Outliers, Prepared, Preset, Scale, check_preparation, prepare
-from wstrack.analysis.reduction import check_reduction, rough_plane
+from wstrack.analysis.reduction import check_reduction, planes
 
 __all__ = ["By", "ChooseK", "Procedure", "Space"]
 
@@ -112,9 +112,15 @@ class Procedure:
         """What is reduced and clustered, of series (index = step, columns = layers)."""
         return prepare(series, scale=self.scale, outliers=self.outliers, preset=self.preset)
 
+    def points_at(self, values: Matrix) -> Callable[[NDArray[np.int64]], Matrix]:
+        """What is clustered, from any of the steps of curves of shape (layers, steps); for resampling."""
+        if self.cluster_on == "plane":
+            return planes(values, self.reduce, seed=self.seed)
+        return lambda steps: values.take(steps, axis=1)
+
     def points(self, values: Matrix) -> Matrix:
-        """What is clustered, of curves of shape (layers, steps); for resampling, of a large PCA to some 1e-3."""
-        return rough_plane(values, self.reduce, seed=self.seed) if self.cluster_on == "plane" else values
+        """What is clustered, from all steps."""
+        return self.points_at(values)(np.arange(values.shape[1]))
 
     def labels(self, sets: Sequence[Matrix], k: K) -> NDArray[np.int64]:
         """The labels of several sets of points of the same layers, of shape (sets, layers)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,20 @@ from wstrack.analysis.estimators import run, seeded_copy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["REDUCTIONS", "Reduction", "check_reduction", "reduce"]
+__all__ = [
+    "COMPONENTS",
+    "REDUCTIONS",
+    "Planes",
+    "Reduction",
+    "check_reduction",
+    "planes",
+    "planes_of_factors",
+    "reduce",
+]
 
+Planes = Callable[["NDArray[np.int64]"], "NDArray[np.float64]"]  # from steps to points of shape (layers, components)
 REDUCTIONS = {"pca": "PCA", "svd": "SVD", "nmf": "NMF", "isomap": "Isomap", "tsne": "t-SNE", "umap": "UMAP"}
-_ROUGH_FROM = 20_000  # cells; a whole decomposition takes milliseconds from there on
+COMPONENTS = 60  # of a large matrix; what comes after them has no say in its first two
 _EXACT_UP_TO = 1_000_000  # cells; above it ARPACK gives the same two components in a fraction of the time
 
 
@@ -125,15 +136,46 @@ def _plane(points: NDArray[np.float64], layers: pd.Index) -> pd.DataFrame:
     return pd.DataFrame(padded, index=layers, columns=["component_1", "component_2"])
 
 
-def rough_plane(matrix: NDArray[np.float64], method: Any, *, seed: int = 0) -> NDArray[np.float64]:
-    """The points of `reduce` without its names, for resampling; those of a large PCA are approximate (to some 1e-3)."""
-    if method == "pca":
-        centred = matrix - matrix.mean(axis=0)
-        if matrix.size > _ROUGH_FROM and min(matrix.shape) > 20:
-            left, lengths, _ = randomized_svd(centred, 2, n_iter=4, random_state=seed)
-        else:
-            left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
-        points = np.zeros((len(matrix), 2))
-        points[:, : len(lengths)] = (left * lengths)[:, :2]
+def planes(matrix: NDArray[np.float64], method: Any = "pca", *, seed: int = 0, components: int = 2) -> Planes:
+    """The points of `reduce` from any of the steps, without its names: what resampling asks for hundreds of times.
+
+    Of "pca" they come from the matrix's first 60 components, of which there are no more with up to 60 layers or steps;
+    of other methods, with two components, from the method itself.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> matrix = rng.normal(size=(6, 9))
+        >>> first = planes(matrix, "pca")(np.arange(5))
+        >>> again = reduce(pd.DataFrame(matrix[:, :5])).points.to_numpy()
+        >>> bool(np.allclose(np.abs(first), np.abs(again)))
+        True
+    """
+    if method != "pca":
+        return lambda steps: reduce(pd.DataFrame(matrix[:, steps]), method, seed=seed).points.to_numpy()
+    centred = matrix - matrix.mean(axis=0)
+    if min(matrix.shape) > 2 * COMPONENTS:
+        left, lengths, right = randomized_svd(centred, COMPONENTS, n_iter=3, random_state=0)
+    else:
+        left, lengths, right = np.linalg.svd(centred, full_matrices=False)
+    return _of_factors(left, lengths[:, None] * right, components)
+
+
+def planes_of_factors(scores: NDArray[np.float64], spread: NDArray[np.float64]) -> Planes:
+    """`planes` by "pca" of the matrix `scores @ spread`, which is never made."""
+    left, rest = np.linalg.qr(scores - scores.mean(axis=0))
+    return _of_factors(left, rest @ spread, 2)
+
+
+def _of_factors(left: NDArray[np.float64], right: NDArray[np.float64], components: int) -> Planes:
+    """Of a centred matrix `left @ right`, where the columns of `left` are orthonormal."""
+
+    def plane(steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        some = right[:, steps]
+        squares, turned = np.linalg.eigh(some @ some.T)
+        points = np.zeros((len(left), components))
+        most = min(components, len(squares))
+        lengths = np.sqrt(np.maximum(squares[::-1][:most], 0.0))
+        points[:, :most] = left @ (turned[:, ::-1][:, :most] * lengths)
         return points
-    return reduce(pd.DataFrame(matrix), method, seed=seed).points.to_numpy()
+
+    return plane

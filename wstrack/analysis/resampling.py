@@ -8,27 +8,29 @@ statistic, Tibshirani, Walther and Hastie 2001), sent through the same reduction
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
-from wstrack.analysis.clustering import K, rand_index, within
+from wstrack.analysis.clustering import K
 from wstrack.analysis.estimators import one_thread
+from wstrack.analysis.measures import rand_index, separation, silhouette, within
 from wstrack.analysis.procedure import Procedure
+from wstrack.analysis.reduction import COMPONENTS, planes_of_factors
 
-__all__ = ["Resampling", "halved", "null_data", "resample", "separation", "silhouette"]
+__all__ = ["Resampling", "block_bootstrap", "block_length", "halved", "null_data", "resample"]
 
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-_SOME = 300  # layers, evenly over the depth, from which a silhouette is taken: all distances of many are too many
-_LEAST = 3  # layers; one or two beside the others are outliers, not a cluster that shows there are several
+PointsAt = Callable[[Labels], Matrix]  # from steps to points, as `Procedure.points_at`
+
+_SOME = 200  # layers, drawn once and for all
+_NULLS = 39, 99  # of many layers and of up to 60: the smallest p is 0.025, or 0.01
 
 
 @dataclass(frozen=True)
@@ -93,22 +95,27 @@ def resample(
 
     Args:
         values: rows = layers, columns = steps, finite; at least four steps.
-        procedure: what is tried; its seed is that of the splits and of the null data too.
+        procedure: what is tried; its seed has no say, so that k is one for the data.
         ks: the numbers of clusters; ("auto",) for a method that finds its own.
         splits: of the data's steps at random into halves.
-        nulls: how many null data sets; None = 39, or 19 for more than 300 layers: the smallest p is 0.025, or 0.05.
+        nulls: how many null data sets; None = 39, or 99 for up to 60 layers.
     """
-    matrix = values.to_numpy(dtype=np.float64)
-    rng = np.random.default_rng(procedure.seed)
+    # Of very many layers some tell how many clusters there are; and nothing of it follows the seed of a report.
+    some = np.sort(np.random.default_rng(0).permutation(len(values))[:_SOME])
+    matrix = values.to_numpy(dtype=np.float64)[some]
+    procedure = replace(procedure, seed=0)
+    rng = np.random.default_rng(0)
     if nulls is None:
-        nulls = 39 if len(matrix) <= _SOME else 19
+        nulls = _NULLS[len(matrix) <= 60]
     with one_thread():
-        ours, agreement, divided = _tried([matrix], procedure, ks, splits, rng)
-        simulated = null_data(matrix, rng)
+        ours, agreement, divided = _tried([procedure.points_at(matrix)], matrix.shape[1], procedure, ks, splits, rng)
+        simulated = _null_points(matrix, procedure, rng)
         # On the plane all null data go through the clustering together; whole curves would take too much memory.
         at_once = max(nulls, 1) if procedure.cluster_on == "plane" else 1
         rows = [
-            _tried([next(simulated) for _ in range(min(at_once, nulls - first))], procedure, ks, 1, rng)[:2]
+            _tried(
+                [next(simulated) for _ in range(min(at_once, nulls - first))], matrix.shape[1], procedure, ks, 1, rng
+            )[:2]
             for first in range(0, nulls, at_once)
         ]
     null = np.concatenate([row[0] for row in rows], axis=1) if rows else np.zeros((3, 0, len(ks)))
@@ -130,17 +137,15 @@ def resample(
 
 
 def _tried(
-    sets: Sequence[Matrix], procedure: Procedure, ks: Sequence[K], splits: int, rng: np.random.Generator
+    sets: Sequence[PointsAt], steps: int, procedure: Procedure, ks: Sequence[K], splits: int, rng: np.random.Generator
 ) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
     """(inertia, silhouette, separation) by set and k; agreement by set, split and k; whether anything was divided."""
     whole, halves = [], []
-    for matrix in sets:
-        whole.append(procedure.points(matrix))
+    for at in sets:
+        whole.append(at(np.arange(steps)))
         for _ in range(splits):
-            halves += [procedure.points(matrix.take(half, axis=1)) for half in halved(matrix.shape[1], rng)]
-    layers = len(sets[0])
-    some = np.arange(layers) if layers <= _SOME else np.linspace(0, layers - 1, _SOME).astype(np.int64)
-    between = [squareform(pdist(points[some])) for points in whole]
+            halves += [at(half) for half in halved(steps, rng)]
+    between = [squareform(pdist(points)) for points in whole]
     measures = np.empty((3, len(sets), len(ks)))
     agreement = np.empty((len(sets), splits, len(ks)))
     divided = np.zeros(len(ks), dtype=bool)
@@ -150,7 +155,7 @@ def _tried(
         divided[column] = bool((pairs != pairs[..., :1]).any())
         agreement[:, :, column] = [[rand_index(*pair) for pair in one] for one in pairs]
         for place, (points, one) in enumerate(zip(whole, labels, strict=False)):
-            found = within(points, one), silhouette(between[place], one[some]), separation(points, one)
+            found = within(points, one), silhouette(between[place], one), separation(points, one)
             measures[:, place, column] = found
     return measures, agreement, divided
 
@@ -167,55 +172,39 @@ def halved(steps: int, rng: np.random.Generator, *, block: int = 1) -> tuple[Lab
     return first, second
 
 
-def null_data(matrix: Matrix, rng: np.random.Generator) -> Any:
-    """One cloud after the other with the mean curve and the covariance of `matrix` (layers x steps), without end."""
+def null_data(matrix: Matrix, rng: np.random.Generator) -> Iterator[tuple[Matrix, Matrix, Matrix]]:
+    """One cloud after the other with the mean curve and the covariance of `matrix` (layers x steps), without end.
+
+    Yields:
+        The mean curve, and scores and spread: a cloud is `middle + scores @ spread`.
+    """
     middle = matrix.mean(axis=0)
     _, lengths, directions = np.linalg.svd(matrix - middle, full_matrices=False)
     spread = lengths[:, None] / np.sqrt(len(matrix)) * directions
     edge = np.sqrt(3.0)  # uniform from -edge to edge has variance 1
     while True:
-        yield middle + rng.uniform(-edge, edge, size=(len(matrix), len(lengths))) @ spread
+        yield middle, rng.uniform(-edge, edge, size=(len(matrix), len(lengths))), spread
 
 
-def silhouette(distances: Matrix, labels: Labels) -> float:
-    """The mean silhouette (Rousseeuw 1987) of what is not noise, from all distances; 0 with fewer than two clusters."""
-    kept = labels >= 0
-    names, numbers = np.unique(labels[kept], return_inverse=True)
-    if len(names) < 2:
-        return 0.0
-    member = np.eye(len(names))[numbers]
-    sums, sizes, rows = distances[np.ix_(kept, kept)] @ member, member.sum(axis=0), np.arange(len(numbers))
-    inside = sums[rows, numbers] / np.maximum(sizes[numbers] - 1, 1)
-    others = sums / sizes
-    others[rows, numbers] = np.inf
-    outside = others.min(axis=1)
-    largest = np.maximum(inside, outside)
-    values = np.divide(outside - inside, largest, out=np.zeros_like(largest), where=largest > 0)
-    return float(np.where(sizes[numbers] > 1, values, 0.0).mean())
+def _null_points(matrix: Matrix, procedure: Procedure, rng: np.random.Generator) -> Iterator[PointsAt]:
+    """What `Procedure.points_at` makes of each of the `null_data`."""
+    for middle, scores, spread in null_data(matrix, rng):
+        if procedure.cluster_on == "plane" and procedure.reduce == "pca":
+            yield planes_of_factors(scores[:, :COMPONENTS], spread[:COMPONENTS])
+        else:
+            yield procedure.points_at(middle + scores @ spread)
 
 
-def separation(points: Matrix, labels: Labels) -> float:
-    """How far apart the two least separate neighbours are: the log of distance / (spread + spread).
+def block_bootstrap(steps: int, rng: np.random.Generator) -> Labels:
+    """As many positions as there are steps, in blocks of neighbours drawn with replacement, in order."""
+    length = block_length(steps)
+    starts = rng.integers(0, steps - length + 1, size=-(-steps // length))
+    return np.asarray(np.sort((starts[:, None] + np.arange(length)).ravel()[:steps]))
 
-    Each cluster of three or more layers is held against each other one along the line through their middles; spread is
-    the standard deviation along it. A cloud that is cut in two gives log 1.73 if it is uniform, less if it thins out
-    towards its ends, bent or not; a gap gives more. 0 with fewer than two such clusters.
-    """
-    members = [points[labels == label] for label in np.unique(labels[labels >= 0])]
-    members = [one for one in members if len(one) >= _LEAST]
-    if len(members) < 2:
-        return 0.0
-    middles = [one.sum(axis=0) / len(one) for one in members]
-    around = [(one - middle) / np.sqrt(len(one) - 1) for one, middle in zip(members, middles, strict=True)]
-    least = np.inf
-    for one in range(len(members)):
-        for other in range(one):
-            line = middles[one] - middles[other]
-            apart = math.sqrt(line @ line)
-            first, second = around[one] @ line, around[other] @ line
-            spread = (math.sqrt(first @ first) + math.sqrt(second @ second)) / max(apart, 1e-300)
-            least = min(least, apart / max(spread, 1e-9 * apart, 1e-300))
-    return float(np.log(max(least, 1e-3)))
+
+def block_length(steps: int) -> int:
+    """The length of a block that grows with the number of steps as it should (Hall, Horowitz and Jing 1995)."""
+    return max(1, round(float(np.cbrt(steps))))
 
 
 def _standard(rows: Matrix) -> Matrix:

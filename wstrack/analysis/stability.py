@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,11 +14,12 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 
 from wstrack.analysis.choice import choose
-from wstrack.analysis.clustering import K, cluster, labels_of, rand_index
+from wstrack.analysis.clustering import K, cluster, labels_of
 from wstrack.analysis.cutoffs import CLUSTERS_P, HOLDS_FROM, SHAKY_FROM, STABLE_FROM
 from wstrack.analysis.estimators import one_thread
+from wstrack.analysis.measures import rand_index
 from wstrack.analysis.procedure import Procedure
-from wstrack.analysis.resampling import Resampling, halved, resample
+from wstrack.analysis.resampling import Resampling, block_bootstrap, block_length, halved, resample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,14 +129,14 @@ def measure_stability(
         return None
     rng = np.random.default_rng([procedure.seed, 1])
     with one_thread():
-        points = pd.DataFrame(procedure.points(matrix), index=values.index)
+        at = procedure.points_at(matrix)
+        points = pd.DataFrame(at(np.arange(matrix.shape[1])), index=values.index)
         whole = cluster(points, procedure.cluster, k=k, seed=procedure.seed).labels
         labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
         if (labels < 0).all():
             return None
-        redrawn = (matrix.take(_blocks(matrix.shape[1], rng), axis=1) for _ in range(bootstraps))
-        drawn = procedure.labels([procedure.points(one) for one in redrawn], k)
-        perturbations = _perturbations(procedure, matrix, k, labels, drawn, runs, rng)
+        drawn = procedure.labels([at(block_bootstrap(matrix.shape[1], rng)) for _ in range(bootstraps)], k)
+        perturbations = _perturbations(procedure, points, at, matrix.shape[1], k, labels, drawn, runs, rng)
     agreement = tuple(float(one) for one in resampling.agreement[:, column])
     median = float(np.median(agreement))
     perturbations = pd.concat(
@@ -168,21 +169,11 @@ def _verdict(median: float, p: float | None) -> Verdict:
     return "stable" if median >= STABLE_FROM else "shaky"
 
 
-def _blocks(steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """As many positions as there are steps, in blocks of neighbours drawn with replacement, in order."""
-    length = _block(steps)
-    starts = rng.integers(0, steps - length + 1, size=-(-steps // length))
-    return np.asarray(np.sort((starts[:, None] + np.arange(length)).ravel()[:steps]))
-
-
-def _block(steps: int) -> int:
-    """The length of a block that grows with the number of steps as it should (Hall, Horowitz and Jing 1995)."""
-    return max(1, round(float(np.cbrt(steps))))
-
-
 def _perturbations(
     procedure: Procedure,
-    matrix: NDArray[np.float64],
+    points: pd.DataFrame,
+    at: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    steps: int,
     k: K,
     labels: NDArray[np.int64],
     drawn: NDArray[np.int64],
@@ -190,15 +181,14 @@ def _perturbations(
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     """The rows of `Stability.perturbations` after the first."""
-    steps = matrix.shape[1]
     rows = []
 
     def between_halves(pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> list[float]:
-        found = procedure.labels([procedure.points(matrix[:, half]) for pair in pairs for half in pair], k)
+        found = procedure.labels([at(half) for pair in pairs for half in pair], k)
         return [rand_index(first, second) for first, second in zip(found[::2], found[1::2], strict=True)]
 
-    if _block(steps) > 1:
-        blocks = between_halves([halved(steps, rng, block=_block(steps)) for _ in range(10)])
+    if block_length(steps) > 1:
+        blocks = between_halves([halved(steps, rng, block=block_length(steps)) for _ in range(10)])
         rows.append(_perturbation("halves of blocks", blocks, "more than what neighbouring samples share"))
     ends = np.arange(steps // 2), np.arange(steps // 2, steps)
     rows.append(_perturbation("first and last half", between_halves([ends]), "the clusters last over the training"))
@@ -209,7 +199,6 @@ def _perturbations(
             "a second run would have the same",
         )
     )
-    points = pd.DataFrame(procedure.points(matrix))
     started = []
     for start in range(_STARTS):
         method = KMeans(init="k-means++", n_init=1) if procedure.cluster == "kmeans" else procedure.cluster

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import clusters, course, health, levels, oddities
+from wstrack.analysis.findings import apart, clusters, course, health, levels, oddities
 from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from wstrack.analysis.clustering import Clustering
     from wstrack.analysis.comparison import Comparison
+    from wstrack.analysis.cut import Cut
     from wstrack.analysis.groups import Groups
     from wstrack.analysis.phases import Phases
     from wstrack.analysis.stability import Stability
+    from wstrack.analysis.tree import Tree
 
 __all__ = ["Finding", "collect_findings"]
 
@@ -36,12 +38,15 @@ def collect_findings(
     phases: Phases | None = None,
     groups: Groups | None = None,
     comparison: Comparison | None = None,
+    cut: Cut | None = None,
+    tree: Tree | None = None,
     runs: Sequence[tuple[str, pd.DataFrame]] = (),
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
     In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
-    layers that stopped, layers beyond the 1e-3 rule); the clusters and how far to trust them; differences between
+    layers that stopped, layers beyond the 1e-3 rule); the clusters and how far to trust them, groups that stand
+    apart; differences between
     settings; phases, course, layers against it; depth, spread, groups; unsteady layers, shared spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
@@ -57,7 +62,7 @@ def collect_findings(
         intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). What is said of the course
             over time and of spikes is from `comparable_steps` alone.
         phases: of `comparable_steps` too.
-        groups, comparison: what those functions gave, where they were asked.
+        groups, comparison, cut, tree: what those functions gave, where they were asked.
         runs: the name and the series of each of several runs, of which `series` is the mean.
 
     Example:
@@ -85,6 +90,7 @@ def collect_findings(
         course.stopped(over_time, thirds, noun) if thirds is not None else None,
         *oddities.rule(values, intervals, metric),
         clusters.clusters(values, thirds, clustering, stability, noun),
+        apart.apart(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
         course.phases(phases, noun) if phases and len(over_time) else None,
         general,

@@ -98,11 +98,11 @@ def groups(found: Groups, noun: str) -> Finding | None:
     if least > 0 and most / least < SMALLEST_RATIO:
         return None
     top, bottom = str(level.idxmax()), str(level.idxmin())
-    sizes = found.table["layers"]
+    sizes = {group: f"{size:,} layer{'' if size == 1 else 's'}" for group, size in found.table["layers"].items()}
     return Finding(
         "groups",
         f"Of the {len(level)} groups (by {found.by}), {top} has the largest {noun} (median {number(most)}, "
-        f"{sizes[top]} layers) and {bottom} the smallest ({number(least)}, {sizes[bottom]} layers); the groups differ "
+        f"{sizes[top]}) and {bottom} the smallest ({number(least)}, {sizes[bottom]}); the groups differ "
         f"beyond chance (Kruskal-Wallis test over layers, {chance(found.p)}).",
         "curves",
         {"most": top, "most_median": most, "least": bottom, "least_median": least, "p": found.p, "groups": len(level)},

@@ -19,9 +19,9 @@ __all__ = ["Figure", "Finding", "Kind", "Numbers", "batches", "chance", "holm", 
 
 MOST_NAMED = 8
 
-Figure = Literal["heatmap", "curves", "plane", "k"]
+Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
 Kind = Literal[
-    "clusters", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
+    "clusters", "apart", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
     "unstable", "spikes", "missing", "incomplete", "not_finite", "still",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
@@ -34,7 +34,7 @@ class Finding:
     Attributes:
         kind: of what; docs/analysis.md says what each is.
         text: for people; plain text with layer names as they are, lines separated by newlines.
-        figure: the figure that shows it: "heatmap", "curves", "plane" or "k".
+        figure: the figure that shows it: "heatmap", "curves", "plane", "tree" or "k".
         numbers: the numbers of the text, unrounded.
         layers: the layers that it is about, in model order; empty where it is about all.
         steps: the steps that it is about; empty where it is about all.
@@ -93,6 +93,8 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
         >>> layers = [f"h.{block}.{part}" for block in range(3) for part in ("qkv", "out", "fc")]
         >>> together(layers[1::3], layers)
         'all 3 layers with "out" in their name'
+        >>> together(layers[4:8:3], layers)
+        '2 of the 3 layers with "out" in their name, from h.1.out to h.2.out'
         >>> together(layers[:4], layers), together(layers[::2], layers)
         ('4 layers from h.0.qkv to h.1.qkv', '5 layers (h.0.qkv, h.0.fc, h.1.out and 2 more)')
     """
@@ -101,13 +103,19 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     if len(members) == len(layers):
         return f"all {len(members):,} layers"
     ours = set(members)
-    alone = set.intersection(*(_parts(name) for name in members))
-    alone = alone.difference(*(_parts(name) for name in layers if name not in ours))
+    shared = set.intersection(*(_parts(name) for name in members))
+    alone = shared.difference(*(_parts(name) for name in layers if name not in ours))
     if alone:
         return f'all {len(members):,} layers with "{min(alone, key=lambda part: (len(part), part))}" in their name'
     first = layers.index(members[0])
     if list(layers[first : first + len(members)]) == list(members):
         return f"{len(members):,} layers from {members[0]} to {members[-1]}"
+    for part in sorted(shared, key=lambda part: (sum(part in _parts(name) for name in layers), len(part), part)):
+        alike = [name for name in layers if part in _parts(name)]
+        first = alike.index(members[0])
+        if len(alike) < len(layers) and alike[first : first + len(members)] == list(members):
+            which = f'{len(members):,} of the {len(alike):,} layers with "{part}" in their name'
+            return f"{which}, from {members[0]} to {members[-1]}"
     return f"{len(members):,} layers ({names(members, most=3)})"
 
 
