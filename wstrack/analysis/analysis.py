@@ -48,7 +48,7 @@ class Analysis:
         series: index = step, columns = layers in model order, before preparation; the mean of several runs.
         procedure: how curves became clusters, with any estimators that the user passed.
         prepared, reduction, clustering: what each of its stages gave.
-        cut: the division of the layers that figures show: the clusters, or where there is one, the best that can be had.
+        cut: the division of the layers that figures show: the clusters, or else the best that can be had.
         tree: the layers joined by likeness, with what holds of it and what stands apart.
         choice: why there are so many clusters; None where their number was given, or found by the method itself.
         stability: how far the clusters hold; None with one cluster or fewer than four steps.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,29 +28,31 @@ class Cut:
 
     Attributes:
         worth: what the division is: "clusters" that the method found or was asked for; "apart", one cloud of layers
-            and the groups that stand apart from it (`Tree`); "continuum", pieces of one cloud, cut where nothing
+            and the branches that stand apart from it (`Tree`); "continuum", pieces of one cloud, cut where nothing
             divides it; "whole", no division.
-        labels: by layer, the number of its cluster, group or piece from 1 in the order of depth; -2 is the rest
-            of the cloud that groups stand apart from, and -1 noise.
+        labels: by layer, the number of its cluster, branch or piece from 1 in the order of depth; -2 is the rest
+            of the cloud that branches stand apart from, and -1 noise.
         agreement: of a cut of a continuum, the mean adjusted Rand index between random halves of the steps; NaN where
             it was not tried, and of all other divisions.
         null_agreement: the same on data without clusters.
+        support: by number, how far a branch that stands apart comes back in bootstraps; empty for other divisions.
     """
 
     worth: Worth
     labels: pd.Series[int]
     agreement: float = float("nan")
     null_agreement: float = float("nan")
+    support: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False)
 
     @property
     def k(self) -> int:
-        """How many clusters, groups or pieces there are, the rest and noise not counted."""
+        """How many clusters, branches or pieces there are, the rest and noise not counted."""
         return len(set(self.labels) - {NOISE, REST})
 
     @property
     def noun(self) -> str:
         """What one of them is called."""
-        return {"clusters": "cluster", "apart": "group", "continuum": "piece", "whole": "layer"}[self.worth]
+        return {"clusters": "cluster", "apart": "branch", "continuum": "piece", "whole": "layer"}[self.worth]
 
 
 def cut_layers(
@@ -87,7 +89,9 @@ def cut_layers(
     groups = tree.groups()
     if (groups >= 0).any():
         numbers = {branch: place for place, branch in enumerate(_by_depth(groups[groups >= 0]), 1)}
-        return Cut("apart", groups.map(lambda branch: numbers.get(branch, REST)).rename("cluster"))
+        support = tree.branches["support"].loc[list(numbers)].set_axis(list(numbers.values()))
+        labels = groups.map(lambda branch: numbers.get(branch, REST)).rename("cluster")
+        return Cut("apart", labels, support=support)
     if choice.best < 2:
         return Cut("whole", clustering.labels)
     points = clustered.reduction.points if procedure.cluster_on == "plane" else values

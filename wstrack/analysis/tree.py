@@ -38,10 +38,10 @@ class Tree:
         order: the positions of the layers from one end of the tree to the other.
         branches: by row of `merges`, of branches with three or more layers inside and outside (of more than a hundred
             the highest, and those of small p): their number of
-            `layers`; `support`, the median over bootstraps of the overlap (Jaccard index) with the branch most like it;
+            `layers`; `support`, the share of bootstraps in which it is there again (to a Jaccard index of 0.75);
             `gap`, the distance to the nearest other layer, as the root mean square over the samples; `p`, of a gap so
             wide beside the distances on both sides of it; `apart`, whether it stands apart: by p at most 0.05, support
-            from 0.75 and a gap worth telling.
+            from 0.75 on and a gap worth telling.
         components: in how many components of the curves the layers were compared: those that recur in both halves of
             the samples, at least two.
     """
@@ -109,7 +109,8 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 30, least: float = 0.0) -> T
         if bootstraps and steps >= 4 and len(tested):
             rng = np.random.default_rng(0)
             drawn = (at(block_bootstrap(steps, rng)) for _ in range(bootstraps))
-            support = np.median([_overlaps(inside[tested], _inside(linkage(one, "ward"))) for one in drawn], axis=0)
+            overlaps = [_overlaps(inside[tested], _inside(linkage(one, "ward"))) for one in drawn]
+            support = np.mean(np.array(overlaps) >= HOLDS_FROM, axis=0)
     gap = gap / np.sqrt(steps)
     branches = pd.DataFrame(
         {
@@ -238,7 +239,13 @@ def _dimension(points: NDArray[np.float64]) -> float:
 
 
 def _overlaps(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The Jaccard index of each of our branches with the one of theirs that is most like it."""
-    shared = ours.astype(np.float32) @ theirs.T.astype(np.float32)
-    union = ours.sum(axis=1)[:, None] + theirs.sum(axis=1) - shared
-    return np.asarray((shared / union).max(axis=1), dtype=np.float64)
+    """How far each of our divisions in two is among theirs: the Jaccard index of its smaller side with the best match.
+
+    Of the smaller side, for two branches that hold nearly all layers are alike whatever is missing.
+    """
+    layers = ours.shape[1]
+    small = np.where(ours.sum(axis=1, keepdims=True) <= layers / 2, ours, ~ours)
+    size, sizes = small.sum(axis=1)[:, None], theirs.sum(axis=1)
+    shared = small.astype(np.float32) @ theirs.T.astype(np.float32)
+    inside, outside = shared / (size + sizes - shared), (size - shared) / (layers - sizes + shared)
+    return np.asarray(np.maximum(inside, outside).max(axis=1), dtype=np.float64)

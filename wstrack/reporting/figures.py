@@ -23,7 +23,7 @@ from wstrack.reporting.thin import thin
 __all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
 
 # Tooltips are lists, never HTML: until 3.8 Bokeh put what it filled into HTML there unescaped.
-ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind @shape"), ("cluster", "@cluster")]
+ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind @shape"), ("in", "@cluster")]
 _EQUAL = 1e-6  # of a value: as near as float32 can draw it
 FEW = 60  # curves that can still be told apart where they are not divided into clusters
 

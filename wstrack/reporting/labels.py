@@ -10,7 +10,7 @@ import numpy as np
 
 from wstrack.messages import printable
 
-__all__ = ["chance", "concise", "labels", "number", "shorten", "title"]
+__all__ = ["chance", "concise", "labels", "number", "share", "shorten", "title"]
 
 _USUAL = 0.8  # of the names that go through a module: it tells hardly any of them apart
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -34,6 +34,16 @@ def chance(p: float) -> str:
         ('0.025', '< 0.001', '–')
     """
     return "< 0.001" if p < 0.001 else f"{p:.2g}" if np.isfinite(p) else "–"
+
+
+def share(value: float) -> str:
+    """A part of a whole.
+
+    Example:
+        >>> share(0.666), share(float("nan"))
+        ('67 %', '–')
+    """
+    return f"{100 * value:.0f} %" if np.isfinite(value) else "–"
 
 
 def concise(text: str, *, width: int = 120) -> str:

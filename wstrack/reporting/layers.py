@@ -49,7 +49,7 @@ def layer_source(analysis: Analysis, marks: Sequence[Mark], tiles: Tiles) -> Col
         "kind": [printable(kind) for kind in table["kind"].fillna("")],
         "shape": [_shape(shape) for shape in table["shape"]],
         "depth": table["depth"].to_numpy(np.int64),
-        "label": table["cluster"].fillna(0).to_numpy(np.int64),
+        "label": table["cut"].fillna(0).to_numpy(np.int64),
         "cluster": [
             mark.title if mark else f"not clustered: {reason}"
             for mark, reason in zip(clustered, table["left_out"], strict=True)
@@ -104,7 +104,7 @@ def _shape(shape: Any) -> str:
     return " × ".join(str(size) for size in shape) if isinstance(shape, tuple) else ""
 
 
-def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
+def table(source: ColumnDataSource, marks: Sequence[Mark], *, noun: str) -> DataTable:
     """A row a layer; a click on a heading sorts, a click on a row chooses."""
     # In these templates <%- %> escapes what it shows.
     number = HTMLTemplateFormatter(
@@ -126,7 +126,7 @@ def table(source: ColumnDataSource, marks: Sequence[Mark]) -> DataTable:
         TableColumn(field="layer", title="layer", width=int(np.clip(7 * longest, 250, 400)), formatter=whole),
         TableColumn(field="kind", title="kind", width=80),
         TableColumn(field="shape", title="shape", width=124),
-        TableColumn(field="cluster", title="cluster", width=96, formatter=cluster),
+        TableColumn(field="cluster", title=noun, width=96, formatter=cluster),
         TableColumn(field="stays", title="stays", width=58, formatter=share),
         TableColumn(field="median", title="median", width=80, formatter=number),
         TableColumn(field="late_early_ratio", title="late / early", width=90, formatter=number),

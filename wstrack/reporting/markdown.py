@@ -11,8 +11,9 @@ import pandas as pd
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import words
-from wstrack.reporting.labels import chance, number, shorten, title
+from wstrack.reporting.labels import chance, number, share, shorten, title
 from wstrack.reporting.marks import mark_clusters, returns
+from wstrack.reporting.tree import branches_of
 
 __all__ = ["render_markdown"]
 
@@ -38,9 +39,10 @@ def render_markdown(analysis: Analysis) -> str:
     lines += [f"{place}. {_text(finding.text)}" for place, finding in enumerate(analysis.findings, 1)] or [
         "Nothing that stands out from chance."
     ]
-    lines += ["", "## The clusters", "", _text(words.about_stability(analysis)), ""]
+    noun = analysis.cut.noun
+    lines += ["", f"## {words.heading(analysis)}", "", _text(words.about_stability(analysis)), ""]
     lines += [
-        "| cluster | layers | what marks it | comes back? | median | late / early |",
+        f"| {noun} | layers | what marks it | comes back? | median | late / early |",
         "|---|---|---|---|---|---|",
     ]
     marks = mark_clusters(analysis)
@@ -60,10 +62,13 @@ def render_markdown(analysis: Analysis) -> str:
             lines.append(f"| {_text(str(row['setting']))} | {row['layers']} | {ratio} |")
     if analysis.groups is not None:
         lines += ["", f"## Groups of layers (by {_text(analysis.groups.by)})", ""]
-        lines += ["| group | layers | median | late / early | clusters inside | verdict |", "|---|---|---|---|---|---|"]
+        inside = "k" in analysis.groups.table
+        lines += [f"| group | layers | median | late / early |{' clusters inside | verdict |' if inside else ''}"]
+        lines += ["|---" * (6 if inside else 4) + "|"]
         for row in analysis.groups.table.reset_index().to_dict("records"):
-            numbers = f"{row['layers']} | {number(row['median'])} | {number(row['late_early_ratio'])} | {row['k']}"
-            lines.append(f"| {_text(str(row['group']))} | {numbers} | {row['verdict'] or '–'} |")
+            numbers = f"{row['layers']} | {number(row['median'])} | {number(row['late_early_ratio'])}"
+            more = f" {row['k']} | {row['verdict'] or '–'} |" if inside else ""
+            lines.append(f"| {_text(str(row['group']))} | {numbers} |{more}")
         for group in analysis.groups.table.index:
             for label, layers in analysis.groups.inside(str(group)).items():
                 lines += ["", f"**{_text(str(group))}, {_inside(label)}**: {_names(layers)}"]
@@ -73,7 +78,16 @@ def render_markdown(analysis: Analysis) -> str:
         lines += ["|---" * (1 + analysis.methods.shape[1]) + "|"]
         for method, values in analysis.methods.iterrows():
             lines.append(f"| {method} | {' | '.join(number(float(value)) for value in values)} |")
-    lines += ["", "## The layers of each cluster"]
+    branches = branches_of(analysis)
+    if branches:
+        lines += ["", "## The tree of the layers", "", _text(words.about_branches(analysis)), ""]
+        lines += ["| layers | of them | comes back in | gap | p | stands apart |", "|---|---|---|---|---|---|"]
+        for branch in branches:
+            names, apart = branch["names"], "yes" if branch["apart"] else "no"
+            numbers = f"{share(branch['support'])} | {number(branch['gap'])} | {chance(branch['p'])}"
+            named = _names(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            lines.append(f"| {len(names)} | {named} | {numbers} | {apart} |")
+    lines += ["", "## All layers" if len(marks) == 1 else f"## The layers of each {noun}"]
     for mark in marks:
         lines += ["", f"**{mark.title}**: {_names(mark.layers)}"]
     return "\n".join([*lines, ""])

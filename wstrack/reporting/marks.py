@@ -1,4 +1,4 @@
-"""How each cluster looks and what it is called, the same everywhere."""
+"""How each cluster, branch or piece looks and what it is called, the same everywhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pandas as pd
 from bokeh.palettes import Plasma256
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.analysis.clustering import NOISE
+from wstrack.analysis.cut import REST
 from wstrack.analysis.cutoffs import SMALLEST_RATIO
 from wstrack.reporting.labels import number
 
@@ -29,15 +31,16 @@ _SHAPES = (
     ("plus", "✚"),
 )
 GREY = "#8c8c8c"
+_REST_COLOUR = "#7f8fa0"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One cluster for people.
+    """One cluster, branch or piece (`Cut`) for people.
 
     Attributes:
-        label: 1, 2, ... or -1 for noise.
-        title: "cluster 1", "noise", or "all layers" where there is one cluster.
+        label: 1, 2, ..., or -1 for noise, -2 for the rest that branches stand apart from.
+        title: "cluster 1", "branch 1", "piece 1", "the rest", "noise", or "all layers" where nothing is divided.
         words: what marks it: where its layers sit and how they went, such as "early, lowest, falling".
         colour, shape, sign: its colour, its marker in figures, and that marker as a character.
         layers: its members in model order.
@@ -61,28 +64,30 @@ class Mark:
 
 
 def mark_clusters(analysis: Analysis) -> list[Mark]:
-    """The clusters of a analysis, in order; noise last."""
-    table = analysis.table
-    held = analysis.stability.clusters if analysis.stability is not None else pd.DataFrame()
+    """What the layers are divided into, in order; the rest and noise last."""
+    table, cut = analysis.table, analysis.cut
+    held = pd.DataFrame({"jaccard": cut.support, "verdict": "holds"})
+    if analysis.stability is not None:
+        held = analysis.stability.clusters
     words = _words(table)
     marks = []
     for label, named in words.items():
-        members = table["cluster"].eq(label).fillna(False)
-        noise = label < 0
-        shape, sign = ("x", "✕") if noise else _SHAPES[(label - 1) % len(_SHAPES)]
+        members = table["cut"].eq(label).fillna(False)
+        other = {NOISE: ("noise", "x", "✕", GREY), REST: ("the rest", "circle", "○", _REST_COLOUR)}.get(label)
+        shape, sign = other[1:3] if other else _SHAPES[(label - 1) % len(_SHAPES)]
         marks.append(
             Mark(
                 label=label,
-                title="noise" if noise else "all layers" if list(words) == [1] else f"cluster {label}",
+                title=other[0] if other else "all layers" if list(words) == [1] else f"{cut.noun} {label}",
                 words=named,
-                colour=GREY if noise else _COLOURS[(label - 1) % len(_COLOURS)],
+                colour=other[3] if other else _COLOURS[(label - 1) % len(_COLOURS)],
                 shape=shape,
                 sign=sign,
                 layers=list(table.index[members]),
                 level=float(table.loc[members, "median"].median()),
                 ratio=float(table.loc[members, "late_early_ratio"].dropna().median()),
-                verdict=str(held.loc[label, "verdict"]) if label in held.index else "",
-                jaccard=float(held["jaccard"].get(label, np.nan)) if len(held) else np.nan,
+                verdict=str(held["verdict"].get(label, "")),
+                jaccard=float(held["jaccard"].get(label, np.nan)),
             )
         )
     return marks
@@ -90,7 +95,7 @@ def mark_clusters(analysis: Analysis) -> list[Mark]:
 
 def clusters_of(marks: Sequence[Mark]) -> list[Mark]:
     """Those that have a course of their own: all but noise, unless there is nothing else."""
-    return [mark for mark in marks if mark.label > 0] or list(marks)
+    return [mark for mark in marks if mark.label != NOISE] or list(marks)
 
 
 def layer_colours(marks: Sequence[Mark]) -> dict[str, str]:
@@ -106,11 +111,11 @@ def layer_colours(marks: Sequence[Mark]) -> dict[str, str]:
 
 
 def _words(table: pd.DataFrame) -> dict[int, str]:
-    """By cluster, noise last, what marks it; no two have the same words if their levels differ."""
-    labels = sorted((int(label) for label in table["cluster"].dropna().unique()), key=lambda label: (label < 0, label))
+    """By label, the rest and noise last, what marks it; no two have the same words if their levels differ."""
+    labels = sorted((int(label) for label in table["cut"].dropna().unique()), key=lambda label: (label < 0, label))
     depth = table["depth"] / max(int(table["depth"].max()), 1)
-    of = {label: table["cluster"].eq(label).fillna(False) for label in labels}
-    levels = pd.Series({label: table.loc[of[label], "median"].median() for label in labels if label > 0})
+    of = {label: table["cut"].eq(label).fillna(False) for label in labels}
+    levels = pd.Series({label: table.loc[of[label], "median"].median() for label in labels if label != NOISE})
     ratios = pd.Series({label: table.loc[of[label], "late_early_ratio"].dropna().median() for label in labels})
     courses = {label: _course(ratios[label]) for label in labels}
     plain = {

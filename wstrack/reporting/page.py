@@ -20,18 +20,22 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import comparison, facts, figures, layers, words
 from wstrack.reporting.heatmap import draw_heatmap
-from wstrack.reporting.labels import chance, concise, number, title
+from wstrack.reporting.labels import chance, concise, number, share, title
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
+from wstrack.reporting.tree import branches_of, draw_tree
 
 __all__ = ["render_page"]
+
+LEAST_OF_A_TREE = 3  # layers
 
 PLACES = {
     "heatmap": "see the heat map",
     "curves": "see the curves",
     "plane": "see the plane",
+    "tree": "see the tree",
     "groups": "see the groups",
     "compare": "see the comparison",
     "k": "see how k was chosen",
@@ -74,7 +78,9 @@ def render_page(analysis: Analysis) -> str:
         setting_curves = comparison.setting_curves(analysis, x_range)
         models |= {"settings": setting_curves} if setting_curves else {}
         models |= comparison.ratios(analysis, analysis.comparison, source)
-    models["table"] = layers.table(source, marks)
+    if len(analysis.tree.layers) >= LEAST_OF_A_TREE:
+        models["tree"] = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
+    models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
     document = Document(theme=Theme(json=THEME))
     for model in models.values():
         document.add_root(model)
@@ -103,6 +109,7 @@ def render_page(analysis: Analysis) -> str:
         number=number,
         chance=chance,
         concise=concise,
+        share=share,
         returns=returns,
         places=PLACES,
         verdict=words.verdict(analysis),
@@ -125,12 +132,16 @@ def render_page(analysis: Analysis) -> str:
             "heatmap": words.about_heatmap(analysis, tiles),
             "curves": words.about_curves(analysis),
             "plane": words.about_plane(analysis),
+            "tree": words.about_tree(analysis),
             "scan": words.about_scan(analysis),
             "stability": words.about_stability(analysis),
             "returned": words.about_return(analysis),
             "groups": words.about_groups(analysis),
             "comparison": words.about_comparison(analysis),
         },
+        heading=words.heading(analysis),
+        noun=analysis.cut.noun,
+        branches=branches_of(analysis),
         settings=facts.settings(analysis),
     )
 

@@ -156,7 +156,9 @@ def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure
     _steps(axes)
     axes.set_ylabel(shorten(analysis.metric, width=40))
     axes.set_title(
-        "Median and middle 80 % of the layers" if whole else "Each cluster: median and middle 80 % of its layers"
+        "Median and middle 80 % of the layers"
+        if whole
+        else f"Each {analysis.cut.noun}: median and middle 80 % of its layers"
     )
     _legend(axes, marks)
 

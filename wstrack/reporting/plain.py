@@ -15,6 +15,9 @@ import pandas as pd
 from wstrack._version import __version__
 from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.choice import Choice
+from wstrack.analysis.clustering import NOISE
+from wstrack.analysis.cut import REST, Cut
+from wstrack.analysis.tree import Tree
 
 __all__ = ["as_dict", "versions"]
 
@@ -48,6 +51,8 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
             "silhouette": analysis.clustering.silhouette,
             "curve": _rows(analysis.clustering.curve.rename_axis("k")),
         },
+        "cut": _cut(analysis.cut),
+        "tree": _tree(analysis.tree),
         "methods": analysis.methods,
         "choice": _choice(analysis.choice),
         "stability": asdict(analysis.stability) if analysis.stability else None,
@@ -62,6 +67,33 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(whole)
     return plain
+
+
+def _cut(cut: Cut) -> dict[str, Any]:
+    """Its parts as lists of layers in model order."""
+    parts = {label: [str(name) for name in named.index] for label, named in cut.labels.groupby(cut.labels)}
+    return {
+        "worth": cut.worth,
+        "called": cut.noun,
+        "parts": [{"id": label, "layers": layers} for label, layers in parts.items() if label > 0],
+        "rest": parts.get(REST, []),
+        "noise": parts.get(NOISE, []),
+        "agreement": cut.agreement,
+        "agreement_null": cut.null_agreement,
+    }
+
+
+def _tree(tree: Tree) -> dict[str, Any]:
+    """The order of the layers, how they join, and the branches with their layers."""
+    return {
+        "order": [str(tree.layers[place]) for place in tree.order],
+        "merges": tree.merges,
+        "components": tree.components,
+        "branches": [
+            {"branch": int(at), **tree.branches.loc[at].to_dict(), "layers": tree.members(int(at))}
+            for at in tree.branches.index
+        ],
+    }
 
 
 def _choice(choice: Choice | None) -> dict[str, Any] | None:

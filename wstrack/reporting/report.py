@@ -106,7 +106,8 @@ class Report(Analysis):
     def to_dict(self) -> dict[str, Any]:
         """The whole report as plain JSON; NaN and the infinities become null.
 
-        Clusters are lists of layer names in model order; the id -1 is what a clusterer called noise.
+        Clusters are lists of layer names in model order; the id -1 is what a clusterer called noise. `cut` has the
+        division that figures show, which where there is one cluster is the best that can be had.
         """
         from wstrack.reporting.plain import as_dict
 

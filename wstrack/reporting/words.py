@@ -7,6 +7,7 @@ import numpy as np
 from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.clustering import NOISE
 from wstrack.analysis.cutoffs import HOLDS_FROM, SHAKY_FROM
+from wstrack.analysis.findings.words import together
 from wstrack.analysis.groups import GROUPINGS
 from wstrack.metrics import METRICS
 from wstrack.reporting.figures import FEW
@@ -15,6 +16,7 @@ from wstrack.reporting.thin import Tiles
 from wstrack.runs.run import Run
 
 __all__ = [
+    "about_branches",
     "about_comparison",
     "about_curves",
     "about_groups",
@@ -23,11 +25,14 @@ __all__ = [
     "about_return",
     "about_scan",
     "about_stability",
+    "about_tree",
+    "heading",
     "measured",
     "verdict",
 ]
 
 
+CONTINUUM = "One continuous cloud of layers, in which nothing shows several clusters"
 _CHANGES = ("rwc", "rwc_l2", "rwc_elementwise")
 
 
@@ -77,20 +82,23 @@ def verdict(analysis: Analysis) -> tuple[bool, str]:
 
 def _clusters(analysis: Analysis) -> tuple[bool, str]:
     """Whether there are clusters to build on, and the sentence that says so."""
-    k, stability = analysis.clustering.k, analysis.stability
+    k, stability, cut = analysis.clustering.k, analysis.stability, analysis.cut
     noise = int((analysis.clustering.labels == NOISE).sum())
     apart = f" {noise} layers belong to none." if noise > 1 else " One layer belongs to none." if noise else ""
     if k < 1:
         return False, "No clusters: the method calls every layer noise."
+    if cut.worth == "apart":
+        return True, _apart(analysis)
+    if cut.worth == "continuum":
+        said = f"{CONTINUUM}, cut into {cut.k} pieces for the figures"
+        return stability is None, f"{said} ({_evidence(cut.agreement, cut.null_agreement)}).{apart}"
     if k == 1:
         if analysis.choice is None:
             return True, f"One cluster of layers, {analysis.clustering.chosen}.{apart}"
         return True, "One group of layers: nothing shows that they fall into several clusters."
     if stability is None:
         return False, f"{k} clusters; whether they hold could not be tested.{apart}"
-    evidence = f"agreement of random halves {_two(stability.median)}"
-    if stability.null is not None:
-        evidence += f"; {_two(stability.null[0])} on data without clusters"
+    evidence = _evidence(stability.median, stability.null[0] if stability.null else np.nan)
     loose = [str(name) for name, row in stability.clusters.iterrows() if row["verdict"] == "dissolves"]
     falls = ""
     if loose:
@@ -101,18 +109,44 @@ def _clusters(analysis: Analysis) -> tuple[bool, str]:
         "stable": f"{k} clusters of layers, stable ({evidence}).",
         "shaky": f"{k} clusters of layers, but shaky ({evidence}): read their borders with care.",
         "not stable": f"The {k} clusters are not stable ({evidence}): do not build on them.",
-        "continuous": f"{k} pieces of one cloud, not clusters ({evidence}): the borders are where the method put them.",
     }[stability.verdict]
     return stability.verdict == "stable" and not loose, said + falls + apart
+
+
+def _apart(analysis: Analysis) -> str:
+    """What stands apart from the one cloud of all other layers."""
+    cut, everyone = analysis.cut, [str(name) for name in analysis.cut.labels.index]
+    groups = [[str(name) for name in members.index] for _, members in cut.labels[cut.labels > 0].groupby(cut.labels)]
+    one = len(groups) == 1
+    which = "; ".join(together(members, everyone) for members in groups[:3])
+    more = f"; and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return f"One cloud of layers, and {'a group' if one else f'{len(groups)} groups'} apart from it: {which}{more}."
+
+
+def _evidence(agreement: float, null: float) -> str:
+    """How well halves of the samples agree, and how well on data without clusters."""
+    return f"agreement of random halves {_two(agreement)}" + (
+        f"; {_two(null)} on data without clusters" if np.isfinite(null) else ""
+    )
+
+
+def heading(analysis: Analysis) -> str:
+    """What the layers are divided into."""
+    cut = analysis.cut
+    return {
+        "clusters": "The clusters", "apart": "The branches that stand apart", "continuum": "The pieces of the cut",
+        "whole": "All layers",
+    }[cut.worth]  # fmt: skip
 
 
 def about_heatmap(analysis: Analysis, tiles: Tiles) -> str:
     """How to read the heat map, and what in it is not a value."""
     more = "changed more" if analysis.metric in _CHANGES else "have larger values"
     text = [f"A row is a layer, from the input at the top to the output at the bottom; bright cells {more}."]
-    if analysis.clustering.k > 1:
-        text.append("The strip on the left shows each layer's cluster.")
-    elif analysis.clustering.k:
+    cut = analysis.cut
+    if cut.worth != "whole":
+        text.append(f"The strip on the left shows each layer's {cut.noun}.")
+    elif cut.k:
         text.append("The strip on the left gives each layer the colour that it has in the figures below.")
     if analysis.phases and analysis.phases.breaks:
         steps = ", ".join(f"{step:,}" for step in analysis.phases.breaks)
@@ -134,8 +168,8 @@ def about_heatmap(analysis: Analysis, tiles: Tiles) -> str:
 def about_curves(analysis: Analysis) -> str:
     """How to read the curves."""
     count = len(analysis.prepared.values)
-    several = analysis.clustering.k > 1
-    whose = "a cluster's layers" if several else "the layers"
+    several = analysis.cut.worth != "whole"
+    whose = f"a {analysis.cut.noun}'s layers" if several else "the layers"
     text = [f"The line is the median of {whose}, the band holds the middle 80 % of them."]
     if bool((analysis.clustering.labels == NOISE).any()):
         text.append("Layers in no cluster (noise) have no line.")
@@ -164,6 +198,27 @@ def about_plane(analysis: Analysis) -> str:
     return " ".join(text)
 
 
+def about_tree(analysis: Analysis) -> str:
+    """How to read the tree."""
+    return (
+        "Layers join into branches from the right to the left, the most alike first; the rows beside them are in the "
+        "same order. A dot is a branch of three or more layers: full and large if it stands apart, else a ring, faint "
+        f"if it does not come back. {about_branches(analysis)} Click a dot to choose its layers."
+    )
+
+
+def about_branches(analysis: Analysis) -> str:
+    """What is said of a branch of the tree, and of how many."""
+    apart = int(analysis.tree.branches["apart"].sum())
+    found = "No branch stands" if not apart else "One branch stands" if apart == 1 else f"{apart} branches stand"
+    return (
+        f"A branch comes back if most of it is there again (Jaccard index of {HOLDS_FROM}) when blocks of steps are "
+        "drawn anew, in three of four cases or more. It stands apart if moreover the gap around it is too wide for "
+        "one cloud of layers. "
+        f"{found} apart here."
+    )
+
+
 def about_scan(analysis: Analysis) -> str:
     """How k was chosen."""
     clustering, choice = analysis.clustering, analysis.choice
@@ -186,7 +241,15 @@ def about_stability(analysis: Analysis) -> str:
     if analysis.clustering.k < 1:
         return f"No cluster: {analysis.clustering.chosen}. Where there is none, nothing can hold or fall apart."
     if analysis.clustering.k == 1:
-        return f"One cluster: {analysis.clustering.chosen}. What is one cannot fall apart, so that could not be tested."
+        chosen = f"One cluster: {analysis.clustering.chosen}."
+        if analysis.cut.worth == "apart":
+            return f"{chosen} But the tree of the layers has branches that stand apart from all others."
+        if analysis.cut.worth == "continuum":
+            return (
+                f"{chosen} The pieces are the cut at which halves of the samples agree best, no clusters: "
+                f"{_evidence(analysis.cut.agreement, analysis.cut.null_agreement)}."
+            )
+        return f"{chosen} What is one cannot fall apart, so that could not be tested."
     if stability is None:
         return "How stable the clusters are could not be tested: that takes more samples."
     null = ""

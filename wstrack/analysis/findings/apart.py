@@ -40,7 +40,7 @@ def apart(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | No
         elif ratio > 0:
             numbers[f"group_{place}_to_others"] = ratio
             line += f", {times(ratio)} than that of the {len(others):,} others"
-        lines.append(f"{line} ({chance(float(p))}; back in bootstraps to {number(float(support))}).")
+        lines.append(f"{line} ({chance(float(p))}; back in {float(support):.0%} of bootstraps).")
         layers += [name for name in members if name not in layers]
     if not lines:
         return None

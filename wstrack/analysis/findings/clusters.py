@@ -19,7 +19,6 @@ _VERDICTS = {
     "stable": ", and they are stable",
     "shaky": ", but they are shaky",
     "not stable": ", but they are not stable",
-    "continuous": ", but they are one cloud cut into pieces: data without clusters stand out as far",
 }
 
 
@@ -39,8 +38,14 @@ def clusters(
     lines = [f"The layers form {clustering.k} clusters; how stable they are could not be tested."]
     if stability:
         numbers |= {"agreement": stability.median, "verdict": stability.verdict}
+        what = (
+            f"The layers are one continuous cloud, cut into {clustering.k} pieces where the method put the borders "
+            "(data without clusters stand out as far)"
+            if stability.verdict == "continuous"
+            else f"The layers form {clustering.k} clusters{_VERDICTS[stability.verdict]}"
+        )
         lines[0] = (
-            f"The layers form {clustering.k} clusters{_VERDICTS[stability.verdict]}: clustered anew from two random "
+            f"{what}: clustered anew from two random "
             f"halves of the samples, they agree to {number(stability.median)} "
             f"(adjusted Rand index: 1 = the same clusters, 0 = chance{_null(stability)})."
         )
@@ -59,13 +64,14 @@ def clusters(
     if np.isfinite(clustering.silhouette):
         numbers["silhouette"] = clustering.silhouette
         lines[0] += f" Silhouette {number(clustering.silhouette)} (1 = far apart, 0 = touching)."
+    noun_of = "piece" if stability and stability.verdict == "continuous" else "cluster"
     level = values.median()
     everyone = [str(name) for name in clustering.labels.index]
     for cluster in range(1, min(clustering.k, MOST_NAMED) + 1):
         members = clustering.labels.index[clustering.labels == cluster]
         median = float(level[members].median())
         numbers |= {f"cluster_{cluster}_layers": len(members), f"cluster_{cluster}_median": median}
-        line = f"Cluster {cluster}: {together(list(map(str, members)), everyone)}"
+        line = f"{noun_of.capitalize()} {cluster}: {together(list(map(str, members)), everyone)}"
         line += f", median {noun} {number(median)}"
         ratio = float(thirds["ratio"][members].dropna().median()) if thirds is not None else np.nan
         if 0 < ratio < np.inf:
@@ -73,7 +79,8 @@ def clusters(
             line += ", about the same late as early" if 0.9 < ratio < 1.1 else f", {times(ratio)} late than early"
         lines.append(f"{line}.")
     if clustering.k > MOST_NAMED:
-        lines.append(f"And {clustering.k - MOST_NAMED} clusters more.")
+        more = clustering.k - MOST_NAMED
+        lines.append(f"And {more} {noun_of}{'' if more == 1 else 's'} more.")
     noise = int((clustering.labels == NOISE).sum())
     if noise:
         numbers["noise_layers"] = noise

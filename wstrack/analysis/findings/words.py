@@ -110,12 +110,14 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     first = layers.index(members[0])
     if list(layers[first : first + len(members)]) == list(members):
         return f"{len(members):,} layers from {members[0]} to {members[-1]}"
-    for part in sorted(shared, key=lambda part: (sum(part in _parts(name) for name in layers), len(part), part)):
+    for part in sorted(shared, key=lambda part: (sum(part in _parts(name) for name in layers), len(part), part))[:1]:
         alike = [name for name in layers if part in _parts(name)]
+        which = f'{len(members):,} of the {len(alike):,} layers with "{part}" in their name'
         first = alike.index(members[0])
-        if len(alike) < len(layers) and alike[first : first + len(members)] == list(members):
-            which = f'{len(members):,} of the {len(alike):,} layers with "{part}" in their name'
+        if alike[first : first + len(members)] == list(members) and len(alike) < len(layers):
             return f"{which}, from {members[0]} to {members[-1]}"
+        if len(alike) <= len(layers) / 2:
+            return f"{which} ({names(members, most=3)})"
     return f"{len(members):,} layers ({names(members, most=3)})"
 
 
