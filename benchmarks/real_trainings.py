@@ -141,7 +141,20 @@ def restarts(to: Path) -> None:
 
 
 def diverges(to: Path) -> None:
-    """CNN without normalisation, SGD; the learning rate grows a hundredfold from step 300 to 600 of 800; every 4."""
+    """CNN without normalisation, SGD; the learning rate is 3 times as high from step 300 on, 300 times from 400 on.
+
+    800 steps, a sample each 4.
+    """
+    model = PlainCNN()
+    with wstrack.watch(model, to=to, every=4):
+        fit(model, sgd(model, 0.02), digits(), 800, lambda step: 1.0 if step < 300 else 3.0 if step < 400 else 300.0)
+
+
+def collapses(to: Path) -> None:
+    """The same network; the learning rate grows a hundredfold from step 300 to 600 of 800, which kills all units.
+
+    From then on weight decay is all that changes a weight; nothing ever becomes infinite. A sample each 4 steps.
+    """
     model = PlainCNN()
     with wstrack.watch(model, to=to, every=4):
         fit(model, sgd(model, 0.02), digits(), 800, lambda step: 100 ** min(max((step - 300) / 300, 0.0), 1.0))
@@ -181,10 +194,10 @@ def dead(to: Path) -> None:
 
 
 def same_order(to: Path) -> None:
-    """CNN without normalisation, SGD; the same 28 batches in the same order in each of 8 epochs; every step."""
-    model = PlainCNN()
+    """ResNet, SGD without momentum; the same 28 batches in the same order in each of 8 epochs; every step."""
+    model = SmallResNet()
     with wstrack.watch(model, to=to, every=1):
-        fit(model, sgd(model, 0.02), digits(shuffled=False), 224)
+        fit(model, torch.optim.SGD(model.parameters(), lr=0.03), digits(shuffled=False), 224)
 
 
 def plain(to: Path) -> None:
@@ -194,7 +207,7 @@ def plain(to: Path) -> None:
         fit(model, torch.optim.AdamW(model.parameters(), lr=1e-3), digits(), 600)
 
 
-TRAININGS = (step_drops, warm_up, restarts, diverges, frozen, dead, same_order, plain)
+TRAININGS = (step_drops, warm_up, restarts, diverges, collapses, frozen, dead, same_order, plain)
 
 
 def main() -> None:
