@@ -171,3 +171,10 @@ def test_the_course_of_a_setting_is_by_step_with_the_deviation_of_its_runs() -> 
 def test_a_number_that_a_matched_cluster_has_is_given_to_no_other() -> None:
     matched = match_clusters(pd.Series([1, 1, 1, 2, 3]), pd.Series([2, 2, 2, 2, 1]))
     assert matched.tolist() == [2, 2, 2, 3, 1]
+
+
+def test_a_setting_in_which_fewer_layers_differ_than_there_are_clusters_has_fewer() -> None:
+    curves = pd.DataFrame(np.random.default_rng(0).lognormal(size=(40, 6)), columns=list("abcdef"))
+    frozen = curves.assign(**dict.fromkeys("abcd", 0.0))
+    clusters = compare({"whole": [curves], "frozen": [frozen]}, Procedure(k=6)).clusters
+    assert clusters.nunique().to_dict() == {"whole": 6, "frozen": 3}

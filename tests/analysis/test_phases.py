@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wstrack.analysis import find_phases
+from wstrack.analysis import Phases, Procedure, cluster_phases, find_phases
 
 TIME = np.arange(60.0)
 DECAYS = {
@@ -96,3 +96,13 @@ def test_a_break_among_many_samples_is_found_at_its_sample() -> None:
     found = find_phases(pd.DataFrame(course + 0.05 * rng.normal(size=(8, 3000)) + 0.05 * rng.normal(size=3000)))
     assert len(found.breaks) == 1
     assert abs(found.breaks[0] - 1234) <= 1
+
+
+def test_a_phase_in_which_fewer_layers_differ_than_there_are_clusters_has_fewer() -> None:
+    values = pd.DataFrame(
+        np.repeat(np.arange(6.0)[:, None], 40, axis=1) + np.random.default_rng(0).normal(size=(6, 40))
+    )
+    values.iloc[:4, 20:] = 0.0  # as layers that were frozen
+    parts = Phases(pd.DataFrame({"first": [0, 20], "last": [19, 39]}, index=pd.Index([1, 2], name="phase")), (20,))
+    found = cluster_phases(values, parts, pd.Series(range(1, 7)), Procedure(k=6))
+    assert found.nunique().to_dict() == {"phase 1": 6, "phase 2": 3}

@@ -241,7 +241,7 @@ def _clusters(
             values = procedure.prepare(average(frame[common] for frame in runs).mean).values
         except WstrackError as error:
             raise WstrackError(f"{name!r} cannot be compared: {error}") from None
-        labels = cluster_layers(values, procedure).clustering.labels
+        labels = cluster_layers(values, procedure.at_most(len(values.drop_duplicates()))).clustering.labels
         first = next(iter(found.values()), None)
         found[name] = labels if first is None else match_clusters(labels, first.reindex(labels.index).fillna(-1))
     return pd.DataFrame(found).reindex(common).astype("Int64").rename_axis("layer")

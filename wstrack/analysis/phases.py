@@ -101,7 +101,8 @@ def cluster_phases(values: pd.DataFrame, phases: Phases, whole: pd.Series[int], 
     found = {}
     for phase, row in phases.table.iterrows() if phases.breaks else ():
         part = values.loc[:, (values.columns >= row["first"]) & (values.columns <= row["last"])]
-        found[f"phase {phase}"] = match_clusters(cluster_layers(part, procedure).clustering.labels, whole)
+        labels = cluster_layers(part, procedure.at_most(len(part.drop_duplicates()))).clustering.labels
+        found[f"phase {phase}"] = match_clusters(labels, whole)
     return pd.DataFrame(found, index=values.index)
 
 

@@ -108,6 +108,10 @@ class Procedure:
         """The same with a number of clusters that was chosen; a method that finds its own goes on doing so."""
         return replace(self, k=k) if self.takes_k else self
 
+    def at_most(self, layers: int) -> Procedure:
+        """The same with no more clusters than that, for a part of the data in which fewer layers differ."""
+        return self.with_k(min(int(self.number), layers)) if self.takes_k else self
+
     def prepare(self, series: pd.DataFrame) -> Prepared:
         """What is reduced and clustered, of series (index = step, columns = layers)."""
         return prepare(series, scale=self.scale, outliers=self.outliers, preset=self.preset)
