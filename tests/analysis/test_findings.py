@@ -173,6 +173,17 @@ def test_stopped_layers() -> None:
     assert stopped.numbers == {"stopped": 2, "layers": 9, "first_step": 650}
     assert stopped.text.endswith("l2 (since step 650), l5 (since step 1,000).")
     assert stopped.text.startswith("2 of 9 layers all but stopped")
+    assert "of the layer's own median in the first third of the samples, and of what others have left" in stopped.text
+
+
+def test_what_a_schedule_slows_in_all_layers_did_not_stop() -> None:
+    drops = np.repeat([1.0, 0.1, 1e-3], 20)
+    assert "stopped" not in by_kind(run(np.ones(9), drops))
+    series = run(np.ones(9), drops)
+    series.iloc[30:, 2] *= 1e-4
+    assert by_kind(series)["stopped"].text.endswith("left of theirs: l2 (since step 1,550).")
+    series.iloc[40:] = 0
+    assert by_kind(series)["stopped"].text.startswith("9 of 9 layers all but stopped")
 
 
 def test_layers_that_never_moved_did_not_stop() -> None:
@@ -185,7 +196,7 @@ def test_layers_that_never_moved_did_not_stop() -> None:
     found = by_kind(series)
     assert found["still"] == frozen
     assert found["stopped"].layers == ("l5",)
-    assert found["stopped"].text.endswith("first third of the samples: l5 (since step 1,000).")
+    assert found["stopped"].text.endswith("left of theirs: l5 (since step 1,000).")
     assert "still" not in by_kind(series, metric="norm")
     assert by_kind(series, metric="norm")["stopped"].layers == ("l5",)
 
@@ -349,6 +360,13 @@ def test_unsteady_layers() -> None:
     series = run(np.ones(12), np.ones(60))
     series["l3"] = 10 ** (np.log10(series["l3"]) * 5)
     assert by_kind(series)["unstable"].layers == ("l3",)
+
+
+def test_slopes_of_layers_that_are_equally_unsteady_are_no_unsteadiness() -> None:
+    """Some fall with a little noise on a steep slope, so that each value is the median of those around it."""
+    series = run(np.ones(12), np.ones(90), noise=0.05)
+    series.iloc[:, :8] *= np.geomspace(1, 1e-8, 90)[:, None]
+    assert "unstable" not in by_kind(series)
 
 
 SCHEDULES = {

@@ -77,6 +77,8 @@ def clusters(
         if 0 < ratio < np.inf:
             numbers[f"cluster_{cluster}_late_to_early"] = ratio
             line += ", about the same late as early" if 0.9 < ratio < 1.1 else f", {times(ratio)} late than early"
+        elif thirds is not None and ratio == 0:
+            line += f", {number(float(thirds['early'][members].median()))} early and 0 late"
         lines.append(f"{line}.")
     if clustering.k > MOST_NAMED:
         more = clustering.k - MOST_NAMED

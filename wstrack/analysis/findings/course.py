@@ -107,21 +107,26 @@ def phases(found: Phases, noun: str) -> Finding | None:
 
 
 def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
-    """Which layers stay next to zero from some step on to the end: candidates for freezing."""
-    limit = _STOPPED * thirds["early"]
-    large = (values >= limit).to_numpy()
+    """Which layers stay next to zero from some step on to the end: candidates for freezing.
+
+    A schedule slows all of them; so each is held against the layer that has most left at that sample.
+    """
+    left = values / thirds["early"].where(thirds["early"] > 0)
+    large = left.gt(_STOPPED * left.max(axis="columns").clip(upper=1.0), axis="index").to_numpy()
     samples = len(values)
     # The sample after the last large one.
     since = pd.Series(samples - np.argmax(large[::-1], axis=0), index=values.columns)
-    ended = (limit > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
+    ended = (thirds["early"] > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
     if not ended.any():
         return None
     step = pd.Series(values.index.to_numpy()[np.minimum(since, samples - 1)], index=values.columns)
     named = [f"{name} (since step {step[name]:,})" for name in values.columns[ended]]
+    others = "" if ended.all() else ", and of what others have left of theirs"
     return Finding(
         "stopped",
         f"{len(named)} of {len(ended)} layers all but {'stopped' if noun == 'change' else 'vanished'}: to the end, "
-        f"the {noun} stays below 1 % of the layer's own median in the first third of the samples: {names(named)}.",
+        f"the {noun} stays below 1 % of the layer's own median in the first third of the samples{others}: "
+        f"{names(named)}.",
         "curves",
         {"stopped": len(named), "layers": len(ended), "first_step": int(step[ended].min())},
         tuple(str(name) for name in values.columns[ended]),

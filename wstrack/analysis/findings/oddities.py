@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.ndimage import median_filter
 
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, above, batches, chance, holm, names, number
@@ -73,7 +72,9 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     """Which layers go up and down from sample to sample far more than the others."""
     if len(values) < _FEWEST or values.shape[1] < 4:
         return None
-    away = np.abs(_residuals(values))
+    # From the mean of both neighbours, and from no running median, which is each value of a smooth slope itself.
+    logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
+    away = np.abs((logs - (logs.shift(1) + logs.shift(-1)) / 2).to_numpy())
     size = pd.DataFrame(away, columns=values.columns).median()
     usual = float(size.median())
     if not usual > 0:
@@ -97,8 +98,8 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     return Finding(
         "unstable",
         f"{len(found)} of {len(p)} layers {they} over twice as much as the median layer does "
-        f"({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the distances to the running "
-        f"median, Holm over layers, {chance(float(p[those].max()))} at most).",
+        f"({number(100 * (10**usual - 1))} %): {names(named)} (Mann-Whitney test of the distances to the mean "
+        f"of both neighbours, Holm over layers, {chance(float(p[those].max()))} at most).",
         "curves",
         {"unsteady": len(found), "layers": len(p), "p": float(p[those].max())},
         tuple(found),
@@ -185,14 +186,6 @@ def missing(series: pd.DataFrame) -> Finding | None:
         },
         tuple(str(name) for name in series.columns if name in holed or name in late),
     )
-
-
-def _residuals(values: pd.DataFrame) -> NDArray[np.float64]:
-    """log10 of the values above their running median of seven samples; NaN where there is no logarithm."""
-    positive = values.where(values > 0)
-    logs = np.log10(positive.to_numpy(dtype=np.float64))
-    filled = pd.DataFrame(logs).interpolate(limit_direction="both").to_numpy()
-    return np.asarray(logs - median_filter(filled, size=(7, 1), mode="nearest"))
 
 
 def _beyond_both_sides(values: pd.DataFrame) -> NDArray[np.float64]:
