@@ -201,6 +201,27 @@ def test_layers_that_never_moved_did_not_stop() -> None:
     assert by_kind(series, metric="norm")["stopped"].layers == ("l5",)
 
 
+def test_layers_that_only_decay_change_by_the_same() -> None:
+    series = run(np.geomspace(1, 2, 40), np.ones(50))
+    series["l3"] = np.geomspace(1e-3, 1e-4, 50)
+    series["l20"] = series["l3"] * 1.0001
+    series.loc[series.index[30:], "l7"] = series["l3"] * 1.0005
+    found = by_kind(series)["decay"]
+    assert found.layers == ("l3", "l7", "l20")
+    assert found.steps == (50, 1550, 50)
+    assert found.text == (
+        "3 of 40 layers change by the same, to 0.1 %, up to the last sample, as weights do that get no gradient and "
+        "only decay: l3 (from step 50 on), l7 (from step 1,550 on), l20 (from step 50 on)."
+    )
+    assert "decay" not in by_kind(series, metric="norm")
+    series.iloc[-12:] = np.linspace(1, 1.01, 40) * 1e-5
+    assert by_kind(series)["decay"].text.endswith(" Nothing is learnt any more.")
+    series.iloc[:-11] = run(np.geomspace(1, 2, 40), np.ones(50)).iloc[:-11]
+    assert "decay" not in by_kind(series)
+    series["l20"] = series["l3"]
+    assert "decay" not in by_kind(series)
+
+
 @pytest.mark.parametrize("samples", [2, 30])
 def test_a_run_that_learns_nothing_says_so_first(samples: int) -> None:
     first, *others = all_found(run(np.ones(9), np.zeros(samples)))

@@ -45,9 +45,9 @@ def collect_findings(
     """What can be said about the layers of a run.
 
     In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
-    layers that stopped, layers beyond the 1e-3 rule); the clusters and how far to trust them, groups that stand
-    apart; differences between
-    settings; phases, course, layers against it; depth, spread, groups; unsteady layers, shared spikes, gaps.
+    layers that stopped or only decay, layers beyond the 1e-3 rule); the clusters and how far to trust them, branches
+    that stand apart; differences between settings; phases, periods, course, layers against it; depth, spread, groups;
+    unsteady layers, shared spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
@@ -88,6 +88,7 @@ def collect_findings(
         health.not_finite(runs or [("", series)]),
         health.still(values, noun),
         course.stopped(over_time, thirds, noun) if thirds is not None else None,
+        health.decay(over_time, noun),
         *oddities.rule(values, intervals, metric),
         clusters.clusters(values, thirds, clustering, stability, noun),
         apart.apart(values, tree, cut, noun) if tree and cut else None,

@@ -13,7 +13,10 @@ from wstrack.analysis.findings.words import Finding, Numbers, names
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
 
-__all__ = ["incomplete", "not_finite", "still"]
+__all__ = ["decay", "incomplete", "not_finite", "still"]
+
+_SAME = 1e-3  # of each other; rounding in float32 makes some 1e-4 of it
+_FEWEST = 12  # samples in which layers are that near each other: by chance, two are in one now and then
 
 
 def incomplete(runs: Sequence[Run]) -> Finding | None:
@@ -120,3 +123,36 @@ def still(values: pd.DataFrame, noun: str) -> Finding | None:
             f"{names(never)}."
         )
     return Finding("still", text, "curves", {"still": len(never), "layers": values.shape[1]}, tuple(never))
+
+
+def decay(values: pd.DataFrame, noun: str) -> Finding | None:
+    """Which layers change by the same to the end, as weights do that get no gradient: decay is one factor for all.
+
+    Layers are held against those next to them by their level in the last third. Rounding sets them apart a little:
+    what is equal to the last digit are two names of one layer.
+    """
+    samples = len(values)
+    if noun != "change" or samples < _FEWEST or values.shape[1] < 2:
+        return None
+    levels = values.tail(samples // 3).median()
+    ordered = values[levels.sort_values(kind="stable").index]
+    logs = np.log(ordered.where(ordered > 0).to_numpy(dtype=np.float64))
+    distance = np.abs(np.diff(logs, axis=1))
+    apart = ~(distance <= _SAME) | ~distance.any(axis=0)
+    alike = np.where(apart.any(axis=0), np.argmax(apart[::-1], axis=0), samples)  # samples up to the last
+    longest = pd.Series(np.maximum(np.append(alike, 0), np.append(0, alike)), index=ordered.columns)[values.columns]
+    those = longest[longest >= _FEWEST]
+    if not len(those):
+        return None
+    steps = [int(values.index[samples - count]) for count in those]
+    named = [f"{layer} (from step {step:,} on)" for layer, step in zip(those.index, steps, strict=True)]
+    everything = " Nothing is learnt any more." if len(those) == values.shape[1] else ""
+    return Finding(
+        "decay",
+        f"{len(those):,} of {values.shape[1]:,} layers change by the same, to {100 * _SAME:g} %, up to the last sample, as "
+        f"weights do that get no gradient and only decay: {names(named)}.{everything}",
+        "curves",
+        {"layers_alike": len(those), "layers": values.shape[1], "first_step": min(steps)},
+        tuple(str(layer) for layer in those.index),
+        tuple(steps),
+    )

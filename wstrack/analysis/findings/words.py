@@ -22,7 +22,7 @@ MOST_NAMED = 8
 Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
 Kind = Literal[
     "clusters", "apart", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
-    "unstable", "spikes", "missing", "incomplete", "not_finite", "still",
+    "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 
