@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
-from wstrack.analysis.findings.words import Finding, batches, chance, holm, names, number, times
+from wstrack.analysis.findings.words import Finding, batches, beyond_slow_noise, chance, holm, names, number, times
 
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
@@ -44,11 +44,17 @@ def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | N
 
 def _trend(values: pd.DataFrame, ratio: float) -> bool:
     """Whether the layers' common course goes that way too: layers that share their noise are no independent votes."""
-    common = batches(values.median(axis="columns").to_frame())[0].dropna()
-    if len(common) < 4:
-        return False
-    tau, p = stats.kendalltau(np.arange(len(common)), common)
-    return bool(p < 0.05 and (tau > 0) == (ratio > 1))
+    median = values.median(axis="columns")
+    common = batches(median.to_frame())[0].dropna()
+    if len(common) >= 4:
+        tau, p = stats.kendalltau(np.arange(len(common)), common)
+        if p < 0.05 and (tau > 0) == (ratio > 1):
+            return True
+    logs = np.log10(median[median > 0].to_numpy())
+    third = max(1, len(logs) // 3)
+    late_less_early = np.zeros(len(logs))
+    late_less_early[:third], late_less_early[-third:] = -1 / third, 1 / third
+    return beyond_slow_noise(logs, late_less_early) < 0.05 and bool((logs @ late_less_early > 0) == (ratio > 1))
 
 
 def _larger(ours: pd.Series[float], theirs: pd.Series[float]) -> float:

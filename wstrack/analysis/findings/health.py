@@ -146,10 +146,11 @@ def decay(values: pd.DataFrame, noun: str) -> Finding | None:
         return None
     steps = [int(values.index[samples - count]) for count in those]
     named = [f"{layer} (from step {step:,} on)" for layer, step in zip(those.index, steps, strict=True)]
+    share = f"{len(those):,} of {values.shape[1]:,}"
     everything = " Nothing is learnt any more." if len(those) == values.shape[1] else ""
     return Finding(
         "decay",
-        f"{len(those):,} of {values.shape[1]:,} layers change by the same, to {100 * _SAME:g} %, up to the last sample, as "
+        f"{share} layers change by the same, to {100 * _SAME:g} %, up to the last sample, as "
         f"weights do that get no gradient and only decay: {names(named)}.{everything}",
         "curves",
         {"layers_alike": len(those), "layers": values.shape[1], "first_step": min(steps)},

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
-from wstrack.analysis.findings.words import Finding, Numbers, batches, chance, number
+from wstrack.analysis.findings.words import Finding, Numbers, batches, beyond_slow_noise, chance, number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,9 @@ _EXACT_FROM = 20  # layers; below it the usual approximation of the p-value of a
 
 
 def depth(values: pd.DataFrame, noun: str) -> Finding | None:
-    """Whether the level grows or falls from the first layer to the last."""
+    """Whether the level grows or falls from the first layer to the last; frozen layers have none."""
     level = values.median().to_numpy()
+    level = level[level > 0] if noun == "change" else level
     layers = len(level)
     if layers < 4 or np.ptp(level) == 0:
         return None
@@ -53,6 +54,8 @@ def spread(values: pd.DataFrame, noun: str) -> Finding | None:
     if most == least or (least > 0 and most / least < SMALLEST_RATIO):
         return None
     test, p = _differ(batches(values))
+    if not p < FINDING_P:
+        test, p = "the two against noise that remembers 98 % from sample to sample", _apart(values, level)
     if not p < FINDING_P:
         return None
     top, bottom = str(level.idxmax()), str(level.idxmin())
@@ -87,6 +90,14 @@ def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
         return "Friedman test over stretches of samples", float(stats.chi2.sf(statistic, complete.shape[1] - 1))
     known = (column[~np.isnan(column)] for column in stretches.to_numpy().T)
     return "Kruskal-Wallis test", float(stats.kruskal(*known).pvalue)
+
+
+def _apart(values: pd.DataFrame, level: pd.Series[float]) -> float:
+    """The chance that any two of as many layers of slow noise lie as far apart as the highest and the lowest do."""
+    two = values[[level.idxmax(), level.idxmin()]]
+    logs = np.log10(two[(two > 0).all(axis="columns")].to_numpy(dtype=np.float64))
+    p = beyond_slow_noise(logs[:, 0] - logs[:, 1], np.full(len(logs), 1 / max(len(logs), 1)))
+    return min(1.0, p * len(level) * (len(level) - 1) / 2)
 
 
 def groups(found: Groups, noun: str) -> Finding | None:

@@ -10,14 +10,30 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import stats
+from scipy.signal import lfilter
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Figure", "Finding", "Kind", "Numbers", "batches", "chance", "holm", "names", "number", "times", "together"]
+__all__ = [
+    "Figure",
+    "Finding",
+    "Kind",
+    "Numbers",
+    "batches",
+    "beyond_slow_noise",
+    "chance",
+    "holm",
+    "names",
+    "number",
+    "times",
+    "together",
+]
 
 MOST_NAMED = 8
+
+_SLOWEST, _FEWEST_FOR_NOISE = 0.98, 12
 
 Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
 Kind = Literal[
@@ -144,6 +160,21 @@ def batches(values: pd.DataFrame) -> pd.DataFrame:
     memory = min(max(memory + (1 + 4 * memory) / max(steps, 1), 0.0), 0.9)
     length = max(1, min(round(2 * (1 + memory) / (1 - memory)) if memory > 0.15 else 1, steps // 5))
     return values.groupby(np.minimum(np.arange(steps) // length, max(1, steps // length) - 1)).median()
+
+
+def beyond_slow_noise(course: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The chance that a weighted sum of noise is as far from 0 as that of `course`, two-sided; 1 of too few samples.
+
+    The noise remembers 98 % from sample to sample, far more than `batches` assumes, and moves between samples as the
+    course does. A slow course leaves few stretches of samples, which cannot show what is far beyond even that.
+    """
+    if len(course) < _FEWEST_FOR_NOISE:
+        return 1.0
+    innovations = np.diff(course).std() * np.sqrt((1 + _SLOWEST) / 2)
+    reach = np.asarray(lfilter([1.0], [1.0, -_SLOWEST], weights[::-1]))
+    deviation = innovations * np.sqrt((reach**2).sum() + (_SLOWEST * reach[-1]) ** 2 / (1 - _SLOWEST**2))
+    distance = abs(float(course @ weights))
+    return 2 * float(stats.t.sf(distance / max(deviation, 1e-300), len(course) - 2)) if distance else 1.0
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
