@@ -93,6 +93,15 @@ def test_spread() -> None:
     assert "times apart" not in frozen.text
 
 
+def test_layers_far_from_most_others_are_named_though_they_are_not_the_farthest() -> None:
+    series = run(np.array([0.1, 0.3, 0.6, *[1.0] * 6, 1.5, 3.0]), np.geomspace(1, 0.01, 60), noise=0.01)
+    spread = by_kind(series.assign(still=0.0))["spread"]
+    assert spread.layers == ("l0", "l1", "l10")
+    assert ", in three samples of four: l0 (9.97 times smaller), l1 (3.32 times" in spread.text
+    two_kinds = by_kind(run(np.array([1.0] * 5 + [9.0] * 5), np.ones(60), noise=0.01))["spread"]
+    assert two_kinds.numbers["far"] == 0
+
+
 def test_a_difference_in_level_is_seen_through_a_course_that_all_share() -> None:
     series = run(np.array([0.3] + [1.0] * 9), np.geomspace(1, 0.01, 60))
     spread = by_kind(series)["spread"]

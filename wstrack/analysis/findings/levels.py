@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
-from wstrack.analysis.findings.words import Finding, Numbers, batches, beyond_slow_noise, chance, number
+from wstrack.analysis.findings.words import Finding, Numbers, batches, beyond_slow_noise, chance, names, number, times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,7 @@ __all__ = ["depth", "groups", "spread"]
 
 _SMALLEST_RHO, _ORDERED = 0.3, 0.9  # of a tendency; of layers that are in order but for a few
 _FEWEST_STRETCHES = 5
+_FAR = 2.0  # times the median layer
 _EXACT_FROM = 20  # layers; below it the usual approximation of the p-value of a rank correlation is too bold
 
 
@@ -48,7 +49,7 @@ def depth(values: pd.DataFrame, noun: str) -> Finding | None:
 
 
 def spread(values: pd.DataFrame, noun: str) -> Finding | None:
-    """Which layers have the highest and the lowest level."""
+    """Which layers have the highest and the lowest level, and which others are far from the most."""
     level = values.median()
     most, least = level.max(), level.min()
     if most == least or (least > 0 and most / least < SMALLEST_RATIO):
@@ -64,13 +65,25 @@ def spread(values: pd.DataFrame, noun: str) -> Finding | None:
     if least > 0:
         numbers["ratio"] = most / least
         apart = f", {number(most / least)} times apart"
+    far = _far(values)
+    named = names(f"{layer} ({times(ratio)})" for layer, ratio in far.items())
+    those = f" Twice or more away from the median layer, in three samples of four: {named}." if len(far) else ""
     return Finding(
         "spread",
         f"The {noun} is largest in {top} (median {number(most)}) and smallest in {bottom} ({number(least)}){apart}; "
-        f"the layers differ beyond chance ({test}, {chance(p)}).",
+        f"the layers differ beyond chance ({test}, {chance(p)}).{those}",
         "heatmap",
-        numbers,
+        numbers | {"far": len(far)},
+        tuple(str(layer) for layer in far.index),
     )
+
+
+def _far(values: pd.DataFrame) -> pd.Series[float]:
+    """How many times the median layer of a sample those layers are that are far from it; none if they are the most."""
+    moving = values.where(values > 0)
+    against = moving.div(moving.median(axis="columns"), axis="index")
+    far = (against.quantile(0.75) <= 1 / _FAR) | (against.quantile(0.25) >= _FAR)
+    return against.median()[far] if far.mean() <= 0.5 else against.median()[:0]
 
 
 def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
