@@ -319,6 +319,17 @@ def test_clusters_say_what_marks_them() -> None:
     assert text.numbers["cluster_2_median"] == pytest.approx(series["l3"].median())
 
 
+def test_a_cluster_that_was_frozen_on_the_way_is_told_from_one_that_never_moved() -> None:
+    series = run(np.array([0.0, 0, 5, 5]), np.ones(30), noise=0.0)
+    series.iloc[12:, 2:] = 0
+    (text,) = (one for one in collect_findings(series, clusters(series, [1, 1, 2, 2]), None, metric="rwc")
+               if one.kind == "clusters")  # fmt: skip
+    assert text.text.split("\n")[1:] == [
+        "Cluster 1: 2 layers from l0 to l1, median change 0.",
+        "Cluster 2: 2 layers from l2 to l3, median change 0, 5 early and 0 late.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("median", "verdict", "words"),
     [
