@@ -83,7 +83,7 @@ def _far(values: pd.DataFrame) -> pd.Series[float]:
     moving = values.where(values > 0)
     against = moving.div(moving.median(axis="columns"), axis="index")
     far = (against.quantile(0.75) <= 1 / _FAR) | (against.quantile(0.25) >= _FAR)
-    return against.median()[far] if far.mean() <= 0.5 else against.median()[:0]
+    return against.median()[far] if far.mean() < 0.5 else against.median()[:0]
 
 
 def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
