@@ -43,6 +43,38 @@ def test_a_report_from_a_table_in_every_form(call: Callable, table: Path, tmp_pa
     assert (tmp_path / "r.csv").read_text().startswith("layer,")
 
 
+def test_a_report_says_what_it_found_before_what_it_wrote(call: Callable, table: Path) -> None:
+    _, out, _ = call("report", str(table), "-o", "r.json")
+    pulled, verdict, *findings, wrote = out.splitlines()
+    assert "all 180 values" in pulled
+    assert verdict.startswith("3 clusters of layers, stable")
+    assert findings[0].startswith("  - ")
+    assert wrote == "wrote r.json"
+
+
+@pytest.mark.parametrize(("outputs", "opened"), [((), "report.html"), (("-o", "r.md", "-o", "r.html"), "r.html")])
+def test_the_page_that_was_written_is_opened(
+    call: Callable, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...], opened: str
+) -> None:
+    addresses: list[str] = []
+    monkeypatch.setattr("webbrowser.open", addresses.append)
+    code, out, _ = call("report", str(table), "--open", *outputs)
+    assert code == 0
+    assert addresses == [(tmp_path / opened).as_uri()]
+    assert f"opened {opened}" in out
+
+
+def test_a_page_that_nobody_asked_for_is_opened_from_a_temporary_file(
+    call: Callable, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses: list[str] = []
+    monkeypatch.setattr("webbrowser.open", addresses.append)
+    assert call("report", str(table), "--open", "-o", "r.json", "--title", "Digits")[0] == 0
+    assert len(addresses) == 1
+    assert "<title>Digits · wstrack</title>" in Path(addresses[0].removeprefix("file://")).read_text()
+    assert not list(tmp_path.glob("*.html"))
+
+
 def test_a_report_goes_to_report_html_if_nothing_is_said(call: Callable, table: Path, tmp_path: Path) -> None:
     assert call("report", str(table))[0] == 0
     assert (tmp_path / "report.html").exists()

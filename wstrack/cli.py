@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -194,10 +195,12 @@ def pull(
 )
 @click.option("--preset", metavar="NAME", help="weightscale: the published procedure, step by step.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--title", default="", metavar="TEXT", help="Stands over the report. [default: the names of the runs]")
 @click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 def report(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
-    attach: bool, **settings: Any,
+    attach: bool, opens: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.reporting.report import report as make
@@ -222,6 +225,13 @@ def report(
         _say(f"wrote {output}")
     for place in result.attach() if attach else ():
         _say(f"attached: {place}")
+    if opens:
+        page = next((path for path in written if path.suffix.lower() == ".html"), None)
+        if page is None:
+            page = result.show()
+        else:
+            webbrowser.open(page.resolve().as_uri())
+        _say(f"opened {page}")
 
 
 @cli.command()
@@ -303,11 +313,10 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 def _tell_findings(report: Report) -> None:
     """What the report concludes, and the first three findings without the lines of detail that the page has."""
-    from wstrack.reporting.words import verdict
+    from wstrack.reporting.brief import findings_in_brief
 
-    _say(click.wrap_text(verdict(report)[1], width=88))
-    for finding in report.findings[:3]:
-        text = finding.text.splitlines()[0]
+    _say(click.wrap_text(report.verdict, width=88))
+    for text in findings_in_brief(report):
         _say(click.wrap_text(text, width=88, initial_indent="  - ", subsequent_indent="    "))
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "SUMS", "Metric", "Sum", "compute", "memories_needed", "sums_needed"]
+__all__ = ["METRICS", "SUMS", "Metric", "Sum", "compute", "memories_needed", "suited_scale", "sums_needed"]
 
 Array = NDArray[np.float64]
 Sums = Mapping[str, Array]
@@ -179,3 +179,15 @@ def compute(metrics: Iterable[str], sums: Sums, numel: Array) -> dict[str, Array
         array([0.1, 0. , inf])
     """
     return {name: METRICS[name].value(sums, numel) for name in metrics}
+
+
+def suited_scale(values: Array, metric: str) -> Literal["log10", "linear"]:
+    """On which scale to look at values: log10 for a size or a ratio; linear for a cosine, and if any is negative.
+
+    Example:
+        >>> values = np.array([0.1, 0.01])
+        >>> suited_scale(values, "rwc"), suited_scale(-values, "mine"), suited_scale(values, "cosine")
+        ('log10', 'linear', 'linear')
+    """
+    signed = metric in METRICS and not METRICS[metric].log
+    return "linear" if signed or (values < 0).any() or not np.any(values > 0) else "log10"

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from wstrack.measuring.kinds import kind_of
-from wstrack.measuring.layers import select, unwrapped
+from wstrack.measuring.layers import select
+from wstrack.runs.names import unwrapped
 
 
 class Attention(nn.Module):

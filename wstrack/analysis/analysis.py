@@ -28,11 +28,12 @@ from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction
-from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, settings_of, suited_scale
+from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, settings_of
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
 from wstrack.analysis.tree import Tree, grow
 from wstrack.errors import WstrackError
+from wstrack.metrics import suited_scale
 from wstrack.runs.run import Run
 
 __all__ = ["Analysis", "analyse"]
@@ -68,6 +69,7 @@ class Analysis:
             groups `group`, and `cluster_in_group` where clusters were looked for.
         findings: what can be said, in words.
         settings: every choice behind the analysis, for people.
+        title: what it is called for people; empty where that is the names of the runs.
     """
 
     runs: tuple[Run, ...]
@@ -92,6 +94,7 @@ class Analysis:
     table: pd.DataFrame
     findings: list[Finding]
     settings: dict[str, Any]
+    title: str = ""
 
     @property
     def name(self) -> str:
@@ -153,7 +156,7 @@ def analyse(
     bands = average(frames) if len(chosen) > 1 else None
     series = bands.mean if bands else frames[0]
     if procedure.scale is None and procedure.preset is None:
-        procedure = replace(procedure, scale=suited_scale(pd.concat(frames), metric))
+        procedure = replace(procedure, scale=suited_scale(pd.concat(frames).to_numpy(), metric))
 
     try:
         prepared = procedure.prepare(series)

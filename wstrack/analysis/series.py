@@ -15,7 +15,7 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS
 from wstrack.runs.run import Run
 
-__all__ = ["aggregated", "choose_metric", "encodable", "matched", "settings_of", "suited_scale"]
+__all__ = ["aggregated", "choose_metric", "encodable", "matched", "settings_of"]
 
 
 def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
@@ -139,19 +139,6 @@ def settings_of(
             f"({next(iter(settings))!r}); pass compare= (--compare) what differs between them, or run"
         )
     return settings
-
-
-def suited_scale(series: pd.DataFrame, metric: str) -> Literal["log10", "linear"]:
-    """Log10 for what is a size or a ratio; linear for a cosine and for anything that can be negative.
-
-    Example:
-        >>> frame = pd.DataFrame({"a.weight": [0.1, 0.01]})
-        >>> suited_scale(frame, "rwc"), suited_scale(-frame, "mine"), suited_scale(frame, "cosine")
-        ('log10', 'linear', 'linear')
-    """
-    values = series.to_numpy()
-    signed = metric in METRICS and not METRICS[metric].log
-    return "linear" if signed or (values < 0).any() or not np.any(values > 0) else "log10"
 
 
 def encodable(run: Run) -> Run:

@@ -14,40 +14,14 @@ from wstrack.measuring.kinds import kind_of
 from wstrack.measuring.meters.portable import fails_on
 from wstrack.measuring.sharding import LocalShard, flattened, local_shard, refused
 from wstrack.runs.manifest import Layer
+from wstrack.runs.names import unwrapped
 
-__all__ = ["Selection", "predicate", "select", "unmeasurable", "unwrapped"]
+__all__ = ["Selection", "predicate", "select", "unmeasurable"]
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
-WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # What torch computes a weight from lies under "<module>.parametrizations.<weight>".
 _PARAMETRIZED = re.compile(r"((?:.*?\.)??)parametrizations\.([^.]+)")
-
-
-def unwrapped(name: str, model: nn.Module | None = None) -> str:
-    """A parameter's name without the prefixes that wrappers put into it.
-
-    `module` is also an ordinary name, so with a `model` it is taken off only where a wrapper (DataParallel,
-    DistributedDataParallel, or any module that holds nothing else) put it.
-
-    Example:
-        >>> unwrapped("_orig_mod.module.layer1.0._checkpoint_wrapped_module.conv1.weight")
-        'layer1.0.conv1.weight'
-    """
-    kept: list[str] = []
-    current = model
-    for part in name.split("."):
-        owner = current
-        child = getattr(current, part, None) if current is not None else None
-        current = child if isinstance(child, nn.Module) else None
-        wraps = part in WRAPPERS and (part != "module" or owner is None or _only_wraps(owner))
-        if not wraps:
-            kept.append(part)
-    return ".".join(kept)
-
-
-def _only_wraps(module: nn.Module) -> bool:
-    return len(list(module.children())) == 1 and not list(module.parameters(recurse=False))
 
 
 def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, LocalShard]]:

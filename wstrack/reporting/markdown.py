@@ -11,7 +11,7 @@ import pandas as pd
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import words
-from wstrack.reporting.labels import chance, number, share, shorten, title
+from wstrack.reporting.labels import chance, number, share, shorten
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.tree import branches_of
 
@@ -24,7 +24,7 @@ def render_markdown(analysis: Analysis) -> str:
     Every name in it is text from outside and stays text.
     """
     lines = [
-        f"# {_text(title([run.name for run in analysis.runs]))}",
+        f"# {_text(words.heading(analysis))}",
         "",
         f"**{_text(words.verdict(analysis)[1])}**",
         "",
@@ -40,7 +40,7 @@ def render_markdown(analysis: Analysis) -> str:
         "Nothing that stands out from chance."
     ]
     noun = analysis.cut.noun
-    lines += ["", f"## {words.heading(analysis)}", "", _text(words.about_stability(analysis)), ""]
+    lines += ["", f"## {words.division(analysis)}", "", _text(words.about_stability(analysis)), ""]
     lines += [
         f"| {noun} | layers | what marks it | comes back? | median | late / early |",
         "|---|---|---|---|---|---|",

@@ -20,7 +20,7 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import comparison, facts, figures, layers, words
 from wstrack.reporting.heatmap import draw_heatmap
-from wstrack.reporting.labels import chance, concise, number, share, title
+from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
@@ -100,7 +100,7 @@ def render_page(analysis: Analysis) -> str:
     glossary, (run_facts, runs) = Glossary(), facts.differing(analysis)
     return environment.from_string(_file("page.html")).render(
         analysis=analysis,
-        title=title([run.name for run in analysis.runs]),
+        title=words.heading(analysis),
         css=_file("page.css"),
         library=library.render_js(),
         figures=places,
@@ -139,7 +139,7 @@ def render_page(analysis: Analysis) -> str:
             "groups": words.about_groups(analysis),
             "comparison": words.about_comparison(analysis),
         },
-        heading=words.heading(analysis),
+        heading=words.division(analysis),
         noun=analysis.cut.noun,
         branches=branches_of(analysis),
         settings=facts.settings(analysis),

@@ -19,12 +19,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import ticks
 from wstrack.reporting.figures import FEW, axis_of
-from wstrack.reporting.labels import labels, shorten, title
+from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of, layer_colours, mark_clusters
 from wstrack.reporting.thin import thin, tile
-from wstrack.reporting.words import verdict
+from wstrack.reporting.words import heading, verdict
 
-__all__ = ["overview", "pictures"]
+__all__ = ["overview", "picture", "pictures"]
 
 INK, LINE = "#333333", "#dddddd"
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted_triangle": "v", "hex": "h",
@@ -69,18 +69,19 @@ def overview(analysis: Analysis, *, kind: str = "png") -> bytes:
 
 def pictures(analysis: Analysis) -> dict[str, bytes]:
     """The overview and each of its figures alone, as PNG files by name."""
-    marks = mark_clusters(analysis)
-    alone = {"overview": overview(analysis)}
+    return {"overview": overview(analysis), **{name: picture(analysis, name) for name in _PARTS}}
+
+
+def picture(analysis: Analysis, name: str) -> bytes:
+    """One figure alone, as a PNG file: "heatmap", "curves" or "plane"."""
     with mpl.rc_context(_STYLE):
-        for name, draw in {"heatmap": _heatmap, "curves": _curves, "plane": _plane}.items():
-            figure = Figure(figsize=(9, 5.5), layout="constrained")
-            draw(analysis, marks, figure)
-            alone[name] = _saved(figure, "png")
-    return alone
+        figure = Figure(figsize=(9, 5.5), layout="constrained")
+        _PARTS[name](analysis, mark_clusters(analysis), figure)
+        return _saved(figure, "png")
 
 
 def _title(analysis: Analysis) -> str:
-    name = title([run.name for run in analysis.runs], width=60)
+    name = heading(analysis, width=60)
     return f"{name}: {shorten(analysis.metric, width=40)}\n{textwrap.fill(verdict(analysis)[1], 110)}"
 
 
@@ -201,3 +202,6 @@ def _steps(axes: Axes) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+
+
+_PARTS = {"heatmap": _heatmap, "curves": _curves, "plane": _plane}

@@ -27,6 +27,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
     members = analysis.clustering.labels.groupby(analysis.clustering.labels).groups
     replaced = analysis.prepared.replaced
     whole = {
+        "title": analysis.title or None,
         "runs": [
             {
                 "name": run.name,

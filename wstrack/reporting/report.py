@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from wstrack.analysis.alignment import Align
 from wstrack.analysis.analysis import Analysis, analyse
+from wstrack.analysis.clustering import NOISE
 from wstrack.analysis.preparation import Outliers, Preset, Scale
 from wstrack.analysis.procedure import ChooseK, Procedure, Space
 from wstrack.runs.files import write_whole
@@ -35,6 +38,7 @@ def report(
     preset: Preset | None = None,
     methods: bool = False,
     seed: int = 0,
+    title: str = "",
 ) -> Report:
     """Which layers of a run move together, and how sure one can be of it.
 
@@ -66,9 +70,10 @@ def report(
         preset: "weightscale" is the published procedure of WeightScale (arXiv 2107.07005).
         methods: also compare every clustering method on the same data, which takes its time.
         seed: of everything that is random; the same seed gives the same report.
+        title: stands over page, picture, Markdown and summary; by default the names of the runs.
 
     Raises:
-        TypeError: a `group` or `aggregate` that is no text.
+        TypeError: a `group`, `aggregate` or `title` that is no text.
         ValueError: an argument that cannot be; the message names the remedy.
         WstrackError: the runs do not fit together, or hold too little to report on.
 
@@ -83,6 +88,8 @@ def report(
         >>> [cluster["layers"] for cluster in found.to_dict()["clusters"]]
         [['a.weight', 'b.weight', 'c.weight'], ['d.weight', 'e.weight', 'f.weight']]
     """
+    if not isinstance(title, str):
+        raise TypeError(f"title={title!r} is no text; pass title= (--title) some, or leave it out")
     procedure = Procedure(
         reduce=reduce, cluster=cluster, k=k, cluster_on=cluster_on, scale=scale, outliers=outliers, preset=preset,
         seed=seed,
@@ -90,7 +97,7 @@ def report(
     found = analyse(
         runs, procedure, metric=metric, group=group, aggregate=aggregate, compare=compare, align=align, methods=methods
     )
-    return Report(**{field.name: getattr(found, field.name) for field in fields(found)})
+    return Report(**{field.name: getattr(found, field.name) for field in fields(found)} | {"title": title.strip()})
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +109,70 @@ class Report(Analysis):
 
     def __repr__(self) -> str:
         return f"<Report on {self.name!r}: {self.metric}, {self.series.shape[1]} layers, {self.clustering.k} clusters>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, the first findings and the heat map."""
+        from wstrack.reporting.brief import render_notebook
+
+        return render_notebook(self)
+
+    @property
+    def verdict(self) -> str:
+        """Whether there are clusters to build on, in the words under the page's title."""
+        from wstrack.reporting.words import verdict
+
+        return verdict(self)[1]
+
+    def summary(self) -> str:
+        """The report in a few lines of plain text, for a chat: verdict, three findings, how whole the runs are."""
+        from wstrack.reporting.brief import render_summary
+
+        return render_summary(self)
+
+    def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        """The clusters as parameter groups for a torch optimizer, so that each can have a learning rate of its own.
+
+        Args:
+            model: the module that the run was of, wrapped or not.
+
+        Returns:
+            A group a cluster, in order, and a last one, "others", for all other trainable parameters (biases, norms,
+            noise), each with `params`, `name` and `layers`. Every trainable parameter is in one of them, once.
+
+        Raises:
+            TypeError: `model` is no module.
+            ValueError: no clustered layer is a trainable parameter of the model.
+
+        Example:
+            >>> import numpy as np
+            >>> from torch import nn, optim
+            >>> from wstrack.runs.manifest import Layer, Manifest
+            >>> layers = tuple(Layer(f"{place}.weight") for place in range(4))
+            >>> values = np.array([1e-3, 1e-3, 0.1, 0.1]) * np.linspace(2, 1, 20)[:, None]
+            >>> run = Run.from_values(Manifest("demo", layers, ("rwc",), every=1), range(20), {"rwc": values})
+            >>> model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(4)))
+            >>> first, second, others = report(run, k=2).parameter_groups(model)
+            >>> first["name"], first["layers"], others["layers"]
+            ('cluster 1', ['0.weight', '1.weight'], ['0.bias', '1.bias', '2.bias', '3.bias'])
+            >>> optimizer = optim.SGD([{**first, "lr": 1e-4}, second, others], lr=1e-2)
+        """
+        from wstrack.reporting.parameters import group_parameters
+
+        labels = self.clustering.labels
+        members = labels[labels != NOISE].groupby(labels).groups
+        clusters = {f"cluster {label}": [str(layer) for layer in layers] for label, layers in members.items()}
+        return group_parameters(model, clusters)
+
+    def show(self) -> Path:
+        """Open the page in the browser, from a temporary file that only you can read.
+
+        Returns:
+            Where the page is, to be opened by hand where there is no browser.
+        """
+        path = Path(tempfile.mkdtemp(prefix="wstrack-")) / "report.html"
+        self.save(path)
+        webbrowser.open(path.as_uri())
+        return path
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report as plain JSON; NaN and the infinities become null.

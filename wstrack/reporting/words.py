@@ -11,7 +11,7 @@ from wstrack.analysis.findings.words import together
 from wstrack.analysis.groups import GROUPINGS
 from wstrack.metrics import METRICS
 from wstrack.reporting.figures import FEW
-from wstrack.reporting.labels import chance, concise
+from wstrack.reporting.labels import chance, concise, title
 from wstrack.reporting.thin import Tiles
 from wstrack.runs.run import Run
 
@@ -26,6 +26,7 @@ __all__ = [
     "about_scan",
     "about_stability",
     "about_tree",
+    "division",
     "heading",
     "measured",
     "verdict",
@@ -34,6 +35,11 @@ __all__ = [
 
 CONTINUUM = "One continuous cloud of layers, in which nothing shows several clusters"
 _CHANGES = ("rwc", "rwc_l2", "rwc_elementwise")
+
+
+def heading(analysis: Analysis, *, width: int = 120) -> str:
+    """What the report is called, on one line: by its title, or by the names of its runs."""
+    return title([analysis.title] if analysis.title else [run.name for run in analysis.runs], width=width)
 
 
 def measured(analysis: Analysis) -> str:
@@ -130,7 +136,7 @@ def _evidence(agreement: float, null: float) -> str:
     )
 
 
-def heading(analysis: Analysis) -> str:
+def division(analysis: Analysis) -> str:
     """What the layers are divided into."""
     cut = analysis.cut
     return {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wstrack.runs.manifest import Manifest, layer_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Completeness", "Run"]
 
@@ -84,6 +87,36 @@ class Run:
             f"<Run {self.name!r}: {', '.join(self.metrics)}; {len(self.layers)} layers x {len(self.steps)} samples; "
             f"{self.completeness}>"
         )
+
+    def plot(
+        self, metric: str | None = None, *, layers: str | Sequence[str] | None = None, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the curve of each layer over the steps, coloured from the input (purple) to the output (orange).
+
+        Args:
+            metric: by default `rwc`, or the first that the run holds.
+            layers: names of layers, or regular expressions to search names for; by default all.
+            ax: where to draw; by default a new figure of `matplotlib.pyplot`.
+
+        Raises:
+            ValueError: the run has no such metric, or none of its layers is meant.
+
+        Example:
+            >>> from matplotlib.figure import Figure
+            >>> from wstrack.runs.manifest import Layer
+            >>> manifest = Manifest("demo", (Layer("a.weight"), Layer("b.weight")), ("rwc",), every=1)
+            >>> run = Run.from_values(manifest, [1, 2], {"rwc": np.array([[0.1, 0.2], [0.3, 0.4]])})
+            >>> len(run.plot(layers="a", ax=Figure().subplots()).lines)
+            1
+        """
+        from wstrack.runs.drawing import draw_courses
+
+        if metric is None:
+            metric = "rwc" if "rwc" in self.series else next(iter(self.series), "rwc")
+        if metric not in self.series:
+            there = ", ".join(self.metrics) or "nothing"
+            raise ValueError(f"metric={metric!r} is not in the run {self.name!r}; pass metric= one of: {there}")
+        return draw_courses(self.series[metric], metric, layers=layers, ax=ax)
 
     def with_origin(self, **more: Any) -> Run:
         """The same run, with more known of where it is from."""

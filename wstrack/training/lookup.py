@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from wstrack.measuring.layers import unmeasurable, unwrapped
+from wstrack.measuring.layers import unmeasurable
+from wstrack.runs.names import unwrapped
 
 __all__ = ["Lookup"]
 
