@@ -1,0 +1,162 @@
+"""Whether the values jump up again and again at the same distance, as at the begin of each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+from scipy.special import gammaln
+
+from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
+
+__all__ = ["Period", "find_period"]
+
+Vector = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+_SHORTEST = 5  # samples; what is nearer remembers each other, and the medians below take in its neighbours
+_FEWEST = 5  # jumps
+_MOST = 200  # jumps that are looked through, for the cost
+_MANY = 0.6  # of the times there must be one
+_SLOPE = 7  # samples whose median is the course's own slope
+_AMONG = (1, 2)  # times as many of the largest rises as there are periods are looked at
+
+
+@dataclass(frozen=True)
+class Period:
+    """Jumps at one distance.
+
+    Attributes:
+        length: in samples; epochs are seldom a whole number of them.
+        places: the samples at which a jump is due, by their position, the first included.
+        jumps: at which of them there is one: its rise is among the largest.
+        ratio: how many times larger the values are there than in the three samples before; median over `places` and
+            layers.
+        p: the chance that so many of the largest rises lie on any such comb, times the number of combs.
+    """
+
+    length: float
+    places: Places
+    jumps: NDArray[np.bool_]
+    ratio: float
+    p: float
+
+
+def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float = FINDING_P) -> Period | None:
+    """The distance at which the layers jump up together, if there is one beyond chance.
+
+    What is looked at is the rise of each sample over the one before, in decades, by the median layer, and beyond the
+    slope of the samples around: so a smooth course, however steep, has none. The largest rises are held against every
+    comb of equally distant samples. That so many of them lie on one has the chance of drawing as many from an urn
+    (hypergeometric), whatever their distribution and however long the noise remembers, since the rises of samples five
+    or more apart are all but independent of each other. It is multiplied by the number of combs.
+
+    Args:
+        values: index = step, columns = layers; those of one size of interval (`comparable_steps`), none below 0.
+        told: steps whose jumps are no news, such as those at which phases begin.
+        alpha: how often noise may have a period.
+
+    Returns:
+        None where there is none, where the steps are not equally distant (but for the first), or are too few.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> curves = 10 ** (0.05 * rng.normal(size=(120, 8)) + 0.3 * (np.arange(120) % 15 == 4)[:, None])
+        >>> found = find_period(pd.DataFrame(curves, index=np.arange(120) * 50))
+        >>> round(found.length, 1), found.places.tolist()
+        (15.0, [4, 19, 34, 49, 64, 79, 94, 109])
+    """
+    steps = values.index.to_numpy(dtype=np.int64)
+    begin = int(len(steps) > 2 and steps[1] - steps[0] != steps[2] - steps[1])
+    samples = len(steps) - begin
+    if samples < _SHORTEST * _FEWEST or np.ptp(np.diff(steps[begin:])):
+        return None
+    positive = values.iloc[begin:].where(values > 0)
+    logs = np.log10(positive.to_numpy(dtype=np.float64))
+    rises = pd.DataFrame(np.diff(logs, axis=0)).median(axis="columns").fillna(0.0).to_numpy()
+    rises = np.concatenate([[-np.inf], rises - median_filter(rises, size=_SLOPE, mode="nearest")])
+    rises[np.isin(steps[begin:], list(told))] = -np.inf
+    if not (np.sort(rises)[-_FEWEST:] > 1e-9).all():
+        return None
+    length, start, among, chance = _best_comb(rises)
+    if not chance < alpha:
+        return None
+    places = _comb(length, start, samples)
+    largest = _largest(rises, among)
+    jumps = np.isin(places, largest)
+    there, before = logs[places[places > 2]], np.stack([logs[places[places > 2] - lag] for lag in (1, 2, 3)])
+    higher = pd.DataFrame(there - np.median(before, axis=0)).median(axis="columns")
+    ratio = float(10 ** higher.median())
+    if jumps.mean() < _MANY or not ratio >= SMALLEST_RATIO:
+        return None
+    turns, hits = np.flatnonzero(jumps), places[jumps]
+    return Period(float(np.polyfit(turns, hits, 1)[0]), places + begin, jumps, ratio, chance)
+
+
+def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
+    """The comb that holds most of the largest rises beyond chance.
+
+    Returns:
+        Its period, where its teeth begin (each is a sample wide), among how many rises, and the chance times the number
+        of combs.
+    """
+    samples = len(rises)
+    # Over the whole run one period drifts from the next by half a sample.
+    shortest, longest = max(_SHORTEST, samples / _MOST), samples / _FEWEST
+    count = int(np.ceil(2 * samples * np.log(longest / shortest))) + 1
+    periods = np.geomspace(shortest, longest, count)
+    tests = len(_AMONG) * int(np.ceil(2 * periods).sum())
+    best = (shortest, 0.0, 0, np.inf)
+    # Periods of about as many teeth together: in one go, among as many rises.
+    for some in np.array_split(periods, max(1, int(np.ceil(np.log2(longest / shortest) * 2)))):
+        if not len(some):
+            continue
+        for times in _AMONG:
+            among = round(times * samples / float(np.sqrt(some[0] * some[-1])))
+            halves = np.ceil(2 * some).astype(np.int64)
+            width = int(halves.max()) + 1
+            tooth = np.minimum(
+                (2 * np.mod(_largest(rises, among), some[:, None])).astype(np.int64), halves[:, None] - 1
+            )
+            counts = np.bincount((np.arange(len(some))[:, None] * width + tooth).ravel(), minlength=len(some) * width)
+            counts = counts.reshape(len(some), width)
+            pairs = counts[:, :-1] + counts[:, 1:]
+            at = pairs.argmax(axis=1)
+            chances = _log_chance(pairs.max(axis=1), samples, among, np.ceil(samples / some))
+            place = int(chances.argmin())
+            chance = float(np.exp(min(chances[place] + np.log(tests), 0.0)))
+            if chance < best[3]:
+                best = (float(some[place]), at[place] / 2, among, chance)
+    return best
+
+
+def _largest(rises: Vector, many: int) -> Places:
+    """Where the largest rises are."""
+    return np.argpartition(-rises, many)[:many]
+
+
+def _comb(period: float, start: float, samples: int) -> Places:
+    """The samples in the teeth, which begin at `start` and are one sample wide."""
+    places = np.ceil(start + period * np.arange(samples / period) - 1e-9).astype(np.int64)
+    return places[places < samples]
+
+
+def _log_chance(hits: NDArray[np.int64], samples: int, among: int, teeth: Vector) -> Vector:
+    """The logarithm of the chance (at most) that so many or more of `among` samples, drawn from all, lie in the teeth.
+
+    Each term of the hypergeometric tail is a smaller part of the one before, so the first, and how much smaller the
+    second is, bound it.
+    """
+
+    def log_choose(n: Vector | float, k: Vector) -> Vector:
+        return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(np.maximum(n - k, 0) + 1.0))
+
+    drawn = np.minimum(hits, teeth).astype(np.float64)
+    first = log_choose(teeth, drawn) + log_choose(samples - teeth, among - drawn)
+    first = first - log_choose(float(samples), np.full_like(drawn, among))
+    falls = (teeth - drawn) * (among - drawn) / ((drawn + 1) * (samples - teeth - among + drawn + 1))
+    return np.where(falls < 1, first - np.log1p(-np.minimum(falls, 1 - 1e-9)), 0.0)
