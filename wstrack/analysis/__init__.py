@@ -15,6 +15,7 @@ from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.groups import Groups, aggregate, group_layers, grouped
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.measures import agreement
+from wstrack.analysis.periods import Period, find_period
 from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared, prepare
 from wstrack.analysis.procedure import Procedure
@@ -34,6 +35,7 @@ __all__ = [
     "Cut",
     "Finding",
     "Groups",
+    "Period",
     "Phases",
     "Prepared",
     "Procedure",
@@ -56,6 +58,7 @@ __all__ = [
     "cut_layers",
     "describe_components",
     "early_and_late",
+    "find_period",
     "find_phases",
     "group_layers",
     "grouped",

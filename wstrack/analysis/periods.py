@@ -23,6 +23,7 @@ _FEWEST = 5  # jumps
 _MOST = 200  # jumps that are looked through, for the cost
 _MANY = 0.6  # of the times there must be one
 _SLOPE = 7  # samples whose median is the course's own slope
+_STARTS = 4  # of a comb within one sample
 _AMONG = (1, 2)  # times as many of the largest rises as there are periods are looked at
 
 
@@ -34,16 +35,21 @@ class Period:
         length: in samples; epochs are seldom a whole number of them.
         places: the samples at which a jump is due, by their position, the first included.
         jumps: at which of them there is one: its rise is among the largest.
-        ratio: how many times larger the values are there than in the three samples before; median over `places` and
-            layers.
+        ratios: by layer, how many times larger the values are there than in the three samples before; median over
+            `places`.
         p: the chance that so many of the largest rises lie on any such comb, times the number of combs.
     """
 
     length: float
     places: Places
     jumps: NDArray[np.bool_]
-    ratio: float
+    ratios: pd.Series[float]
     p: float
+
+    @property
+    def ratio(self) -> float:
+        """Of the median layer."""
+        return float(self.ratios.median())
 
 
 def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float = FINDING_P) -> Period | None:
@@ -88,13 +94,13 @@ def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
     places = _comb(length, start, samples)
     largest = _largest(rises, among)
     jumps = np.isin(places, largest)
-    there, before = logs[places[places > 2]], np.stack([logs[places[places > 2] - lag] for lag in (1, 2, 3)])
-    higher = pd.DataFrame(there - np.median(before, axis=0)).median(axis="columns")
-    ratio = float(10 ** higher.median())
-    if jumps.mean() < _MANY or not ratio >= SMALLEST_RATIO:
+    after_three = places[places > 2]
+    before = np.median([logs[after_three - lag] for lag in (1, 2, 3)], axis=0)
+    ratios = 10 ** pd.DataFrame(logs[after_three] - before, columns=values.columns).median()
+    if jumps.mean() < _MANY or not ratios.median() >= SMALLEST_RATIO:
         return None
     turns, hits = np.flatnonzero(jumps), places[jumps]
-    return Period(float(np.polyfit(turns, hits, 1)[0]), places + begin, jumps, ratio, chance)
+    return Period(float(np.polyfit(turns, hits, 1)[0]), places + begin, jumps, ratios, chance)
 
 
 def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
@@ -109,7 +115,7 @@ def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
     shortest, longest = max(_SHORTEST, samples / _MOST), samples / _FEWEST
     count = int(np.ceil(2 * samples * np.log(longest / shortest))) + 1
     periods = np.geomspace(shortest, longest, count)
-    tests = len(_AMONG) * int(np.ceil(2 * periods).sum())
+    tests = len(_AMONG) * int(np.ceil(_STARTS * periods).sum())
     best = (shortest, 0.0, 0, np.inf)
     # Periods of about as many teeth together: in one go, among as many rises.
     for some in np.array_split(periods, max(1, int(np.ceil(np.log2(longest / shortest) * 2)))):
@@ -117,20 +123,20 @@ def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
             continue
         for times in _AMONG:
             among = round(times * samples / float(np.sqrt(some[0] * some[-1])))
-            halves = np.ceil(2 * some).astype(np.int64)
-            width = int(halves.max()) + 1
-            tooth = np.minimum(
-                (2 * np.mod(_largest(rises, among), some[:, None])).astype(np.int64), halves[:, None] - 1
-            )
-            counts = np.bincount((np.arange(len(some))[:, None] * width + tooth).ravel(), minlength=len(some) * width)
-            counts = counts.reshape(len(some), width)
-            pairs = counts[:, :-1] + counts[:, 1:]
-            at = pairs.argmax(axis=1)
-            chances = _log_chance(pairs.max(axis=1), samples, among, np.ceil(samples / some))
+            turns = _largest(rises, among).astype(np.float32) / some[:, None].astype(np.float32)
+            width = int(_STARTS * some[-1]) + 2
+            part = ((turns - np.floor(turns)) * (_STARTS * some[:, None]).astype(np.float32)).astype(np.int32)
+            found = np.bincount((np.arange(len(some))[:, None] * width + part).ravel(), minlength=len(some) * width)
+            counts = found.astype(np.int16).reshape(len(some), width)
+            hits = counts[:, : width + 1 - _STARTS].copy()
+            for first in range(1, _STARTS):
+                hits += counts[:, first : width + 1 - _STARTS + first]
+            at = hits.argmax(axis=1)
+            chances = _log_chance(hits[np.arange(len(some)), at], samples, among, np.ceil(samples / some))
             place = int(chances.argmin())
             chance = float(np.exp(min(chances[place] + np.log(tests), 0.0)))
             if chance < best[3]:
-                best = (float(some[place]), at[place] / 2, among, chance)
+                best = (float(some[place]), float(at[place]) / _STARTS, among, chance)
     return best
 
 

@@ -94,6 +94,7 @@ def collect_findings(
         apart.apart(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
         course.phases(phases, noun) if phases and len(over_time) else None,
+        course.period(over_time, phases, noun),
         general,
         course.against(over_time, thirds, general, noun) if thirds is not None else None,
         levels.depth(values, noun),

@@ -9,12 +9,23 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
-from wstrack.analysis.findings.words import Finding, batches, beyond_slow_noise, chance, holm, names, number, times
+from wstrack.analysis.findings.words import (
+    Finding,
+    batches,
+    beyond_slow_noise,
+    chance,
+    holm,
+    names,
+    number,
+    times,
+    together,
+)
+from wstrack.analysis.periods import find_period
 
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
 
-__all__ = ["SHORTEST_THIRD", "against", "course", "phases", "stopped"]
+__all__ = ["SHORTEST_THIRD", "against", "course", "period", "phases", "stopped"]
 
 SHORTEST_THIRD = 4  # samples; with fewer a layer seems to have stopped by chance
 _STOPPED = 0.01
@@ -109,6 +120,35 @@ def phases(found: Phases, noun: str) -> Finding | None:
         {"phases": len(found.table), "p": float(p.max()), "first_break": found.breaks[0]},
         steps=found.breaks,
     )
+
+
+def period(values: pd.DataFrame, known: Phases | None, noun: str) -> Finding | None:
+    """Whether the layers jump up at one distance, as at the begin of each epoch; what phases have told is no news."""
+    found = find_period(values, told=known.breaks if known else ())
+    if found is None:
+        return None
+    steps = values.index[found.places]
+    length = found.length * float(values.index[-1] - values.index[-2])
+    jumps, due = int(found.jumps.sum()), len(found.jumps)
+    first = int(steps[found.jumps][0])
+    those = [str(name) for name in values.columns[found.ratios >= SMALLEST_RATIO]]
+    whose = ""
+    if len(those) < values.shape[1]:
+        whose = f"; {SMALLEST_RATIO:g} times or more in {together(those, [str(name) for name in values.columns])}"
+    return Finding(
+        "period",
+        f"The {noun} jumps up every {number(length)} steps ({number(found.length)} samples), as where epochs begin: it "
+        f"is {number(found.ratio)} times as large there as just before (median layer{whose}). {jumps} of {due} times, "
+        f"first at step {first:,} (how many of the largest rises are equally distant, against drawing them from all "
+        f"samples; Bonferroni over all distances, {chance(found.p)}).",
+        "curves",
+        {
+            "period": length, "samples": found.length, "ratio": found.ratio, "jumps": jumps, "due": due,
+            "first_step": first, "p": found.p,
+        },
+        tuple(those) if whose else (),
+        tuple(int(step) for step in steps[found.jumps]),
+    )  # fmt: skip
 
 
 def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:

@@ -38,7 +38,7 @@ _SLOWEST, _FEWEST_FOR_NOISE = 0.98, 12
 Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
 Kind = Literal[
     "clusters", "apart", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
-    "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay",
+    "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay", "period",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 
