@@ -1,6 +1,6 @@
 """How surely jumps at each epoch are found, and how often in series that have none; prints Markdown.
 
-Run it with `python benchmarks/periods.py` (two minutes).
+Run it with `python benchmarks/periods.py` (five minutes).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wstrack.analysis import find_period, find_phases
 Vector = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Vector]
 
-LAYERS, EVERY, RUNS, QUIET_RUNS = 10, 50, 20, 40
+LAYERS, EVERY, RUNS, QUIET_RUNS = 10, 50, 30, 80
 STRENGTHS = (1.25, 1.5, 2.0, 3.0)
 SCHEDULES: dict[str, Callable[[Vector], Vector]] = {
     "steady": lambda share: 0.0 * share,
@@ -68,8 +68,8 @@ def found(common: Vector, noise: Noise, rng: np.random.Generator, *, with_phases
 def main() -> None:
     """Print the tables."""
     print(
-        f"{datetime.date.today()}; {LAYERS} layers, a sample every {EVERY} steps, 0.03 decades of noise that all layers "
-        f"share and 0.05 of each its own; {RUNS} runs of each case. Found: the period to within one sample.\n"
+        f"{datetime.date.today()}; {LAYERS} layers, a sample every {EVERY} steps, 0.03 decades of noise that all "
+        f"layers share and 0.05 of each its own; {RUNS} runs of each case. Found: the period to within one sample.\n"
     )
     print(f"| samples | epoch | shape | {' | '.join(f'{times:g} times' for times in STRENGTHS)} | another period |")
     print("|---" * (4 + len(STRENGTHS)) + "|")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.ndimage import median_filter
 from scipy.special import gammaln
 
@@ -18,12 +19,13 @@ __all__ = ["Period", "find_period"]
 Vector = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-_SHORTEST = 5  # samples; what is nearer remembers each other, and the medians below take in its neighbours
+_SHORTEST = 5  # samples: as wide as `_SLOPE`, so that no sample is in the slopes of two neighbouring teeth
 _FEWEST = 5  # jumps
 _MOST = 200  # jumps that are looked through, for the cost
 _MANY = 0.6  # of the times there must be one
-_SLOPE = 7  # samples whose median is the course's own slope
+_SLOPE = 5  # samples whose median is the course's own slope
 _STARTS = 4  # of a comb within one sample
+_ASIDE = 0.1  # of a sample, so that where a period is a whole number no sample lies on the edge of a tooth
 _AMONG = (1, 2)  # times as many of the largest rises as there are periods are looked at
 
 
@@ -91,7 +93,7 @@ def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
     length, start, among, chance = _best_comb(rises)
     if not chance < alpha:
         return None
-    places = _comb(length, start, samples)
+    places = _strongest(_comb(length, start, samples), rises)
     largest = _largest(rises, among)
     jumps = np.isin(places, largest)
     after_three = places[places > 2]
@@ -123,7 +125,7 @@ def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
             continue
         for times in _AMONG:
             among = round(times * samples / float(np.sqrt(some[0] * some[-1])))
-            turns = _largest(rises, among).astype(np.float32) / some[:, None].astype(np.float32)
+            turns = (_largest(rises, among) + _ASIDE).astype(np.float32) / some[:, None].astype(np.float32)
             width = int(_STARTS * some[-1]) + 2
             part = ((turns - np.floor(turns)) * (_STARTS * some[:, None]).astype(np.float32)).astype(np.int32)
             found = np.bincount((np.arange(len(some))[:, None] * width + part).ravel(), minlength=len(some) * width)
@@ -140,6 +142,20 @@ def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
     return best
 
 
+def _strongest(places: Places, rises: Vector) -> Places:
+    """Those of the teeth that jump most: where each second or third one does so beyond chance, the period is longer.
+
+    An epoch may have several jumps, of which the comb with most teeth holds more than that of the epoch.
+    """
+    every = range(2, len(places) // _FEWEST + 1)
+    parts = {many: [rises[places[first::many]] for first in range(many)] for many in every}
+    chances = {many: float(stats.kruskal(*part).pvalue) for many, part in parts.items()}
+    many = min(chances, key=lambda one: chances[one], default=1)
+    if many == 1 or chances[many] * len(chances) >= FINDING_P:
+        return places
+    return places[int(np.argmax([np.median(part) for part in parts[many]])) :: many]
+
+
 def _largest(rises: Vector, many: int) -> Places:
     """Where the largest rises are."""
     return np.argpartition(-rises, many)[:many]
@@ -147,7 +163,7 @@ def _largest(rises: Vector, many: int) -> Places:
 
 def _comb(period: float, start: float, samples: int) -> Places:
     """The samples in the teeth, which begin at `start` and are one sample wide."""
-    places = np.ceil(start + period * np.arange(samples / period) - 1e-9).astype(np.int64)
+    places = np.ceil(start - _ASIDE + period * np.arange(samples / period)).astype(np.int64)
     return places[places < samples]
 
 
