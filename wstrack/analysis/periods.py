@@ -125,10 +125,13 @@ def _best_comb(rises: Vector) -> tuple[float, float, int, float]:
             continue
         for times in _AMONG:
             among = round(times * samples / float(np.sqrt(some[0] * some[-1])))
-            turns = (_largest(rises, among) + _ASIDE).astype(np.float32) / some[:, None].astype(np.float32)
+            spread = some[:, None].astype(np.float32)
+            turns = (_largest(rises, among) + _ASIDE).astype(np.float32) / spread
+            turns -= np.floor(turns)
             width = int(_STARTS * some[-1]) + 2
-            part = ((turns - np.floor(turns)) * (_STARTS * some[:, None]).astype(np.float32)).astype(np.int32)
-            found = np.bincount((np.arange(len(some))[:, None] * width + part).ravel(), minlength=len(some) * width)
+            part = (turns * (_STARTS * spread)).astype(np.intp)
+            part += np.arange(len(some))[:, None] * width
+            found = np.bincount(part.ravel(), minlength=len(some) * width)
             counts = found.astype(np.int16).reshape(len(some), width)
             hits = counts[:, : width + 1 - _STARTS].copy()
             for first in range(1, _STARTS):
