@@ -27,6 +27,10 @@ def test_names_are_escaped_and_hold_no_terms() -> None:
     assert glossary.used == {"silhouette"}
 
 
+def test_a_p_below_a_limit_is_one_too() -> None:
+    assert ">p</a> &lt; 0.001" in Glossary().explain("(Friedman test, p < 0.001)")
+
+
 def test_a_heading_is_explained_once() -> None:
     glossary = Glossary()
     assert "href" in glossary.term("gap")

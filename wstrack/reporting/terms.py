@@ -39,7 +39,7 @@ _FORMS = {term.lower(): term for term in TERMS} | {f"{term.lower()}s": term for 
 _COLUMNS = {"gap", "null", "p", "stays"}  # in a sentence these words may mean something else
 # A lone letter is a term only before its value; nothing is one inside a name such as `gap.median`.
 _WORDS = "|".join(re.escape(form) for form in sorted(_FORMS, key=len, reverse=True) if _FORMS[form] not in _COLUMNS)
-_USED = re.compile(rf"(?<![\w./-])(?:p(?= [=<])|{_WORDS})(?![\w/-]|\.\w)", re.IGNORECASE)
+_USED = re.compile(rf"(?<![\w./-])(?:p(?= (?:=|&lt;))|{_WORDS})(?![\w/-]|\.\w)", re.IGNORECASE)
 
 
 class Glossary:
