@@ -105,3 +105,15 @@ def test_wrong_arguments() -> None:
         choose(groups(6), Procedure(k=3))
     with pytest.raises(ValueError, match="leaves no number of clusters to choose"):
         choose(groups(6), Procedure(cluster=DBSCAN()))
+
+
+def test_a_layer_alone_is_no_cluster() -> None:
+    rng = np.random.default_rng(0)
+    level = np.array([*rng.uniform(0, 1, size=14), 30.0, 60.0])
+    alone = pd.DataFrame(level[:, None] + rng.normal(size=(16, 40)) / 10)
+    choice = choose(alone)
+    assert choice.k == 1
+    assert choice.resampling is not None
+    assert choice.resampling.smallest[0] == 1
+    three = np.repeat([0.0, 30.0], [9, 3])[:, None] + rng.normal(size=(12, 40))
+    assert choose(pd.DataFrame(three)).k == 2

@@ -59,7 +59,8 @@ def test_the_page_is_read_from_findings_to_settings(make_run: MakeRun) -> None:
     parsed = Parsed(render_page(found))
     shown = " ".join(parsed.text.split())
     sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
-    assert sections == ["heatmap", "findings", "clusters", "curves", "plane", "layers", "k", "settings", "terms"]
+    assert sections == ["heatmap", "findings", "clusters", "curves", "plane", "tree", "layers", "k", "settings",
+                        "terms"]  # fmt: skip
     contents = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"][: len(sections)]
     assert contents == [f"#{section}" for section in sections]
     assert "3 clusters of layers, stable (agreement of random halves 1.00" in shown
@@ -194,7 +195,7 @@ def test_what_does_not_hold_is_said_first(make_run: MakeRun) -> None:
     assert "a piece of one cloud may come back" in shown
     found = report(run)
     shown = text(render_page(found))
-    assert "One group of layers: nothing shows that they fall into several clusters." in shown
+    assert "One continuous cloud of layers, in which nothing shows several clusters, cut into" in shown
     assert found.choice
     assert all(
         f"{row['silhouette']:.3g} ({row['silhouette_null']:.3g})" in shown for _, row in found.choice.table.iterrows()

@@ -19,6 +19,7 @@ from wstrack.analysis.resampling import Resampling, resample
 __all__ = ["Choice", "Clustered", "choose", "cluster_layers", "compare_clusterings"]
 
 _SAME_AGREEMENT = 0.02  # the halves of k and k + 1 clusters are not worth telling apart below it
+_LEAST = 2  # layers; a layer alone is far from the others, and no cluster
 _UP_TO = 10  # more clusters than that are not an overview
 
 
@@ -60,7 +61,8 @@ def choose(
     By "stability" those k count at which two things together stand out from data without clusters: how well random
     halves of the steps agree, and how far apart neighbouring clusters are. Of these the largest k is taken at which
     halves agree best (within 0.02). If data without clusters stand out as far in more than one case of twenty at every
-    k, or halves agree to less than 0.8 at those that stand out, there is one cluster. "gap" takes the smallest k whose
+    k, or halves agree to less than 0.8 at those that stand out, or these hold a cluster of a single layer, there is one
+    cluster. "gap" takes the smallest k whose
     gap statistic (Tibshirani, Walther and Hastie 2001) is within a standard error of the largest, which can be 1 too;
     "silhouette" takes the largest mean silhouette, and always finds two or more.
 
@@ -98,7 +100,9 @@ def choose(
     if by == "silhouette":
         k = ks[int(table["silhouette"].to_numpy().argmax())]
         return Choice(k, k, by, f"highest silhouette of k = 2 to {ks[-1]}", table, tried)
-    steadiest = ks[int(table["agreement"].to_numpy().argmax())]
+    agreement = table["agreement"].to_numpy()
+    several = tried.smallest >= _LEAST if (tried.smallest >= _LEAST).any() else np.ones(len(ks), dtype=bool)
+    steadiest = ks[int(np.where(several, agreement, -1.0).argmax())]
     if by == "gap":
         k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the largest gap"
         return Choice(k, k if k > 1 else steadiest, by, words, table, tried)
@@ -110,7 +114,6 @@ def choose(
             f"without clusters some k stands out as far; halves agree best at k = {steadiest})"
         )
         return Choice(1, steadiest, by, words, table, tried)
-    agreement = table["agreement"].to_numpy()
     beyond = tried.p <= CLUSTERS_P
     stable = beyond & (np.median(tried.agreement, axis=0) >= STABLE_FROM)
     if not stable.any():
@@ -118,6 +121,10 @@ def choose(
             f"k = {ks[best]} stands out from one cloud, but halves of the samples do not agree on its clusters "
             f"({agreement[best]:.2f}; halves agree best at k = {steadiest})"
         )
+        return Choice(1, steadiest, by, words, table, tried)
+    stable &= tried.smallest >= _LEAST
+    if not stable.any():
+        words = f"k = {ks[best]} stands out from one cloud, but only with clusters of a single layer"
         return Choice(1, steadiest, by, words, table, tried)
     # The most of those that hold equally well: fewer are some of the same clusters put together.
     best = int(np.flatnonzero(stable & (agreement >= agreement[stable].max() - _SAME_AGREEMENT))[-1])

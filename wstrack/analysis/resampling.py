@@ -46,6 +46,7 @@ class Resampling:
         p: by k, the chance that null data stand out as far at any k (see `score`).
         single_p: by k, the chance that they do at this k, for a k that nobody searched for.
         divided: by k, whether any half had more than one cluster.
+        smallest: by k, the layers in the smallest cluster of all steps (of the layers that were looked at).
     """
 
     ks: tuple[K, ...]
@@ -58,6 +59,7 @@ class Resampling:
     null_silhouette: Matrix
     null_separation: Matrix
     divided: NDArray[np.bool_]
+    smallest: Labels
 
     @property
     def score(self) -> Matrix:
@@ -108,7 +110,9 @@ def resample(
     if nulls is None:
         nulls = _NULLS[len(matrix) <= 60]
     with one_thread():
-        ours, agreement, divided = _tried([procedure.points_at(matrix)], matrix.shape[1], procedure, ks, splits, rng)
+        ours, agreement, divided, smallest = _tried(
+            [procedure.points_at(matrix)], matrix.shape[1], procedure, ks, splits, rng
+        )
         simulated = _null_points(matrix, procedure, rng)
         # On the plane all null data go through the clustering together; whole curves would take too much memory.
         at_once = max(nulls, 1) if procedure.cluster_on == "plane" else 1
@@ -133,13 +137,17 @@ def resample(
         null_silhouette=null_shape,
         null_separation=null_apart,
         divided=divided,
+        smallest=smallest,
     )
 
 
 def _tried(
     sets: Sequence[PointsAt], steps: int, procedure: Procedure, ks: Sequence[K], splits: int, rng: np.random.Generator
-) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
-    """(inertia, silhouette, separation) by set and k; agreement by set, split and k; whether anything was divided."""
+) -> tuple[Matrix, Matrix, NDArray[np.bool_], Labels]:
+    """What each k gives: (inertia, silhouette, separation) by set and k, and agreement by set, split and k.
+
+    And by k whether anything was divided, and the size of the smallest cluster of the first set.
+    """
     whole, halves = [], []
     for at in sets:
         whole.append(at(np.arange(steps)))
@@ -148,16 +156,18 @@ def _tried(
     between = [squareform(pdist(points)) for points in whole]
     measures = np.empty((3, len(sets), len(ks)))
     agreement = np.empty((len(sets), splits, len(ks)))
-    divided = np.zeros(len(ks), dtype=bool)
+    divided, smallest = np.zeros(len(ks), dtype=bool), np.zeros(len(ks), dtype=np.int64)
     for column, k in enumerate(ks):
         labels = procedure.labels([*whole, *halves], k)
         pairs = labels[len(sets) :].reshape(len(sets), splits, 2, -1)
         divided[column] = bool((pairs != pairs[..., :1]).any())
+        sizes = np.bincount(labels[0] + 1)[1:]  # without noise
+        smallest[column] = sizes[sizes > 0].min(initial=len(labels[0]))
         agreement[:, :, column] = [[rand_index(*pair) for pair in one] for one in pairs]
         for place, (points, one) in enumerate(zip(whole, labels, strict=False)):
             found = within(points, one), silhouette(between[place], one), separation(points, one)
             measures[:, place, column] = found
-    return measures, agreement, divided
+    return measures, agreement, divided, smallest
 
 
 def halved(steps: int, rng: np.random.Generator, *, block: int = 1) -> tuple[Labels, Labels]:
