@@ -83,6 +83,7 @@ def main(out: Path) -> None:
             logging.info("%s: %s", name, report)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         picture(browser, folder / "demo.html", out / "report.png", "header", "#summary")
+        picture(browser, folder / "demo.html", out / "report-tree.png", "#tree", "#tree")
         picture(browser, folder / "seeds.html", out / "report-seeds.png", "#curves", "#plane")
         picture(browser, folder / "tasks.html", out / "report-tasks.png", "#compare", "#compare")
         browser.close()

@@ -273,6 +273,29 @@ def test_many_runs_make_no_long_page(opened: Callable[..., Any], make_run: Calla
     assert folded < page.evaluate(height) < folded + 900
 
 
+def test_a_branch_of_the_tree_chooses_its_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run())
+    page.get_by_text("The branches that stand apart, and the largest of the others").click()
+    button = page.locator("#tree button").first
+    layers = json.loads(button.get_attribute("data-layers"))
+    assert str(len(layers)) == button.inner_text()
+    button.click()
+    chosen(page, sorted(layers))
+    page.keyboard.press("Escape")
+    chosen(page, [])
+    page.locator("#tree figure").scroll_into_view_if_needed()
+    dot = page.evaluate("""() => {
+      const [figures] = [...Bokeh.index].filter((view) => document.querySelector("#tree").contains(view.el))
+      const [tree] = figures.child_views
+      const { height, place, first, last } = Bokeh.documents[0].get_model_by_name("branches").data
+      const box = tree.canvas_view.el.getBoundingClientRect()
+      return [box.x + tree.frame.x_scale.compute(height[0]), box.y + tree.frame.y_scale.compute(place[0]),
+              last[0] - first[0]]
+    }""")
+    page.mouse.click(dot[0], dot[1])
+    page.wait_for_function(f"{SOURCE}.selected.indices.length === {dot[2]}")
+
+
 def test_part_of_a_name_chooses_its_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = opened(make_run())
     page.get_by_placeholder("part of a layer's name").fill("K.1")

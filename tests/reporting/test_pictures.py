@@ -31,7 +31,7 @@ def sizes(png: bytes) -> tuple[int, int]:
 
 def test_one_of_each_and_all_together(make_run: Callable[..., Run]) -> None:
     drawn = pictures(wstrack.report(make_run(), k=3))
-    assert list(drawn) == ["overview", "heatmap", "curves", "plane"]
+    assert list(drawn) == ["overview", "heatmap", "curves", "plane", "tree"]
     for png in drawn.values():
         width, height = sizes(png)
         assert 1000 < width < 2000

@@ -52,7 +52,7 @@ class Cut:
     @property
     def noun(self) -> str:
         """What one of them is called."""
-        return {"clusters": "cluster", "apart": "branch", "continuum": "piece", "whole": "layer"}[self.worth]
+        return {"clusters": "cluster", "apart": "branch", "continuum": "piece", "whole": "cluster"}[self.worth]
 
 
 def cut_layers(

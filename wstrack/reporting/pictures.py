@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -22,6 +23,7 @@ from wstrack.reporting.figures import FEW, axis_of
 from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of, layer_colours, mark_clusters
 from wstrack.reporting.thin import thin, tile
+from wstrack.reporting.tree import APART, fork_colours, forks
 from wstrack.reporting.words import heading, verdict
 
 __all__ = ["overview", "picture", "pictures"]
@@ -178,6 +180,27 @@ def _plane(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure)
     _legend(axes, marks)
 
 
+def _tree(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+    tree, axes = analysis.tree, place.subplots()
+    heights, places = forks(tree)
+    lines = [np.column_stack(one) for one in zip(heights, places, strict=True)]
+    axes.add_collection(LineCollection(lines, colors=fork_colours(tree, marks), linewidths=1.0))
+    apart = tree.branches.index[tree.branches["apart"]].to_numpy(dtype=np.int64)
+    axes.scatter(heights[apart, 1], (places[apart, 0] + places[apart, 3]) / 2, s=36, color=APART, zorder=3)
+    count, top = len(tree.order), float(heights.max(initial=0.0)) or 1.0
+    axes.set_xlim(1.04 * top, 0)
+    axes.set_ylim(count - 0.5, -0.5)
+    every = -(-count // 40)
+    names = labels([str(tree.layers[one]) for one in tree.order])
+    axes.yaxis.tick_right()
+    axes.set_yticks(range(0, count, every), [names[row] for row in range(0, count, every)], fontsize=7)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("← less alike")
+    axes.set_title("The layers joined by likeness" + ("; a dot stands apart" if len(apart) else ""))
+
+
 def _powers(axes: Axes, low: float, high: float) -> None:
     """The ticks of the page."""
     axes.yaxis.set_major_locator(FixedLocator(ticks(low, high)))
@@ -204,4 +227,4 @@ def _steps(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
 
 
-_PARTS = {"heatmap": _heatmap, "curves": _curves, "plane": _plane}
+_PARTS = {"heatmap": _heatmap, "curves": _curves, "plane": _plane, "tree": _tree}

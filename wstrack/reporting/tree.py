@@ -28,7 +28,7 @@ from wstrack.reporting.labels import chance, labels, number, share
 from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.thin import tile
 
-__all__ = ["branches_of", "draw_tree", "forks", "spans"]
+__all__ = ["APART", "branches_of", "draw_tree", "fork_colours", "forks", "spans"]
 
 _MOST_ROWS = 300
 _MOST_COLUMNS = 300
@@ -72,7 +72,7 @@ def branches_of(analysis: Analysis, *, most: int = 8) -> list[dict[str, Any]]:
     rows = {layer: row for row, layer in enumerate(analysis.series.columns)}
     return [
         {
-            "layers": [rows[name] for name in analysis.tree.members(int(branch))],
+            "rows": [rows[name] for name in analysis.tree.members(int(branch))],
             "names": analysis.tree.members(int(branch)),
             **branches.loc[branch].to_dict(),
         }
@@ -96,11 +96,11 @@ def draw_tree(
     heights, places = forks(tree)
     top = float(heights[-1, 1]) or 1.0
     left = figure(
-        **frame, x_range=Range1d(start=1.04 * top, end=-0.02 * top), tools="", toolbar_location=None, frame_width=220,
-        width=None, min_border_left=4, min_border_right=0, x_axis_label="← less alike",
+        **frame, name="tree", x_range=Range1d(start=1.04 * top, end=-0.02 * top), tools="", toolbar_location=None,
+        frame_width=160, width=None, min_border_left=4, min_border_right=0, x_axis_label="← less alike",
         stylesheets=[":host { flex: none !important; }"],
     )  # fmt: skip
-    left.multi_line(list(heights), list(places), line_color=_fork_colours(tree, marks), line_width=1.2)
+    left.multi_line(list(heights), list(places), line_color=fork_colours(tree, marks), line_width=1.2)
     dots = left.scatter("height", "place", source=_dots(tree), marker="circle", size="size", fill_color="fill",
                         line_color=APART, fill_alpha="alpha", line_alpha="alpha")  # fmt: skip
     told = [("layers", "@layers"), ("comes back", "@support"), ("gap", "@gap"), ("p", "@p"), ("stands apart", "@apart")]
@@ -121,7 +121,7 @@ def draw_tree(
     tiles = tile(values, analysis.series.index.to_numpy(np.int64), columns=_MOST_COLUMNS, rows=_MOST_ROWS)
     right = figure(
         **frame, x_range=x_range, tools="xpan,xwheel_zoom,reset", active_drag=None, sizing_mode="stretch_width",
-        x_axis_label="step", min_border_left=0, min_border_right=12, y_axis_location="right",
+        min_width=280, x_axis_label="step", min_border_left=0, min_border_right=12, y_axis_location="right",
     )  # fmt: skip
     right.image(
         image=[tiles.image], x=tiles.start, y=-0.5, dw=tiles.image.shape[1] * tiles.width, dh=count, color_mapper=mapper
@@ -145,7 +145,7 @@ def _rows(analysis: Analysis) -> list[int]:
     return [rows[analysis.tree.layers[place]] for place in analysis.tree.order]
 
 
-def _fork_colours(tree: Tree, marks: Sequence[Mark]) -> list[str]:
+def fork_colours(tree: Tree, marks: Sequence[Mark]) -> list[str]:
     """The colour of a cluster, group or piece where all layers below are of it; else grey."""
     count = len(tree.layers)
     several = len(marks) > 1

@@ -141,7 +141,7 @@ def _parts(name: str) -> set[str]:
     """What stands between the dots of a name, alone and with its neighbour, but for bare numbers."""
     pieces = re.split(r"[./]", name)
     pairs = {".".join(pair) for pair in pairwise(pieces)}
-    return {part for part in {*pieces, *pairs} if not re.fullmatch(r"[\d.]*", part)}
+    return {part for part in {*pieces, *pairs} if len(part) > 1 and not re.fullmatch(r"[\d.]*", part)}
 
 
 def batches(values: pd.DataFrame) -> pd.DataFrame:
