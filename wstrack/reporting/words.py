@@ -7,7 +7,7 @@ import numpy as np
 from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.clustering import NOISE
 from wstrack.analysis.cutoffs import HOLDS_FROM, SHAKY_FROM
-from wstrack.analysis.findings.words import together
+from wstrack.analysis.findings.words import at_steps, together
 from wstrack.analysis.groups import GROUPINGS
 from wstrack.metrics import METRICS
 from wstrack.reporting.figures import FEW
@@ -126,7 +126,7 @@ def _apart(analysis: Analysis) -> str:
     one = len(groups) == 1
     which = "; ".join(together(members, everyone) for members in groups[:3])
     more = f"; and {len(groups) - 3} more" if len(groups) > 3 else ""
-    return f"One cloud of layers, and {'a group' if one else f'{len(groups)} groups'} apart from it: {which}{more}."
+    return f"One cloud of layers, and {'a branch' if one else f'{len(groups)} branches'} apart from it: {which}{more}."
 
 
 def _evidence(agreement: float, null: float) -> str:
@@ -155,8 +155,7 @@ def about_heatmap(analysis: Analysis, tiles: Tiles) -> str:
     elif cut.k:
         text.append("The strip on the left gives each layer the colour that it has in the figures below.")
     if analysis.phases and analysis.phases.breaks:
-        steps = ", ".join(f"{step:,}" for step in analysis.phases.breaks)
-        text.append(f"Dashed lines: the courses of the layers break off at step {steps}.")
+        text.append(f"Dashed lines: the courses of the layers break off at {at_steps(analysis.phases.breaks)}.")
     missing = int(analysis.series.isna().to_numpy().sum())
     infinite = int(np.isinf(analysis.series.to_numpy()).sum())
     if missing:

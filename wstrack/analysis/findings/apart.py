@@ -1,4 +1,4 @@
-"""The finding on groups of layers that stand apart from all others."""
+"""The finding on branches of the tree that stand apart from all other layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["apart"]
 
 
 def apart(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | None:
-    """Which groups stand apart, and how they differ from the others; none that a cluster tells of already."""
+    """Which branches stand apart, and how they differ from the others; none that a cluster tells of already."""
     groups = tree.groups()
     everyone = [str(name) for name in tree.layers]
     level = values.median()
@@ -45,8 +45,8 @@ def apart(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | No
     if not lines:
         return None
     count = len(lines)
-    head = "A group of layers stands" if count == 1 else f"{count} groups of layers stand"
-    said = lines if count <= MOST_NAMED else [*lines[:MOST_NAMED], f"And {count - MOST_NAMED} groups more."]
+    head = "A branch of the tree of layers stands" if count == 1 else f"{count} branches of the tree of layers stand"
+    said = lines if count <= MOST_NAMED else [*lines[:MOST_NAMED], f"And {count - MOST_NAMED} more."]
     text = f"{head} apart from all others: {said[0]}" if count == 1 else "\n".join([f"{head} apart:", *said])
     order = {name: place for place, name in enumerate(everyone)}
     numbers["groups"] = count

@@ -11,6 +11,7 @@ from scipy import stats
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
 from wstrack.analysis.findings.words import (
     Finding,
+    at_steps,
     batches,
     beyond_slow_noise,
     chance,
@@ -109,10 +110,9 @@ def phases(found: Phases, noun: str) -> Finding | None:
     p = found.table["p"].dropna()
     if not len(p) or p.min() > FINDING_P:
         return None
-    steps = ", ".join(f"{step:,}" for step in found.breaks)
     return Finding(
         "phases",
-        f"The courses of the layers break off at step {steps}: what the {noun} does before and after is not one smooth "
+        f"The courses of the layers break off at {at_steps(found.breaks)}: what the {noun} does before and after is not one smooth "
         f"course (two lines against one smooth curve, on simulated noise that remembers as much, "
         f"p = {number(float(p.max()))}{' at most' if len(p) > 1 else ''}). {len(found.table)} phases of "
         f"{', '.join(str(n) for n in found.table['samples'])} samples.",

@@ -21,6 +21,7 @@ __all__ = [
     "Finding",
     "Kind",
     "Numbers",
+    "at_steps",
     "batches",
     "beyond_slow_noise",
     "chance",
@@ -89,6 +90,21 @@ def times(ratio: float) -> str:
     """
     size, direction = (1 / ratio, "smaller") if ratio < 1 else (ratio, "larger")
     return f"{'over a million' if size > 1e6 else number(size)} times {direction}"
+
+
+def at_steps(steps: Sequence[int]) -> str:
+    """Some steps, as people write them; of many the first eight.
+
+    Example:
+        >>> at_steps([320]), at_steps([320, 1510])
+        ('step 320', 'steps 320 and 1,510')
+    """
+    if len(steps) == 1:
+        return f"step {steps[0]:,}"
+    named = [f"{step:,}" for step in steps]
+    if len(named) > MOST_NAMED:
+        return f"steps {names(named)}"
+    return f"steps {', '.join(named[:-1])} and {named[-1]}"
 
 
 def names(named: Iterable[str], *, most: int = MOST_NAMED) -> str:
