@@ -249,7 +249,7 @@ def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> N
 
 
 def _check_size(layers: int, steps: int, dropped: dict[str, str], preset: Preset | None) -> None:
-    if steps < 2:
+    if steps < 1:
         raise WstrackError(
             f"at least 2 steps are needed for a curve, and there are {steps}; log more often: watch(..., every=...)"
         )

@@ -43,7 +43,7 @@ def tile(values: NDArray[np.float64], steps: NDArray[np.int64], *, columns: int 
         >>> tiles.image, tiles.start, tiles.width
         (array([[ 1.,  3.,  5., nan, nan,  7.]], dtype=float32), 5.0, 10)
     """
-    gaps = np.diff(steps)
+    gaps = np.diff(steps) if len(steps) > 1 else np.ones(1, dtype=np.int64)
     finest = int(gaps.min())
     width = finest * -(-(int(steps[-1] - steps[0]) // finest + 1) // columns)
     column = (steps - steps[0]) // width
@@ -53,8 +53,9 @@ def tile(values: NDArray[np.float64], steps: NDArray[np.int64], *, columns: int 
     usual = np.median(gaps)
     reach = usual if np.mean(gaps == usual) >= 0.5 else np.inf
     centres = steps[0] - finest / 2 + width * (np.arange(count) + 0.5)
-    after = np.clip(np.searchsorted(steps, centres), 1, len(steps) - 1)
-    nearest = np.where(centres - steps[after - 1] <= steps[after] - centres, after - 1, after)
+    after = np.clip(np.searchsorted(steps, centres), min(1, len(steps) - 1), len(steps) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(centres - steps[before] <= steps[after] - centres, before, after)
     source = np.searchsorted(filled, column[nearest])
     source[filled] = np.arange(len(filled))
     empty = np.abs(centres - steps[nearest]) > reach / 2

@@ -112,8 +112,8 @@ def phases(found: Phases, noun: str) -> Finding | None:
         return None
     return Finding(
         "phases",
-        f"The courses of the layers break off at {at_steps(found.breaks)}: what the {noun} does before and after is not one smooth "
-        f"course (two lines against one smooth curve, on simulated noise that remembers as much, "
+        f"The courses of the layers break off at {at_steps(found.breaks)}: what the {noun} does before and after is "
+        "not one smooth course (two lines against one smooth curve, on simulated noise that remembers as much, "
         f"p = {number(float(p.max()))}{' at most' if len(p) > 1 else ''}). {len(found.table)} phases of "
         f"{', '.join(str(n) for n in found.table['samples'])} samples.",
         "heatmap",
