@@ -12,7 +12,6 @@ from bokeh.models import (
     TickFormatter,
 )
 from bokeh.plotting import figure
-from matplotlib.ticker import MaxNLocator
 
 __all__ = ["plain", "powers", "ticks", "whole_steps", "with_powers"]
 
@@ -31,6 +30,8 @@ def ticks(low: float, high: float) -> list[float]:
         found = [float(f"{multiple}e{int(decade)}") for decade in decades for multiple in multiples]
         if sum(low <= tick <= high for tick in found) >= _FEWEST:
             return [tick for tick in found if 0 < tick < np.inf]
+    from matplotlib.ticker import MaxNLocator  # a quarter of a second, for few ranges
+
     return [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if tick > 0]
 
 

@@ -82,8 +82,9 @@ def render_page(analysis: Analysis) -> str:
         models["tree"] = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
     document = Document(theme=Theme(json=THEME))
-    for model in models.values():
-        document.add_root(model)
+    with document.models.freeze():  # or each root would have Bokeh go through all models again
+        for model in models.values():
+            document.add_root(model)
     restyle(document, veil=heat.veil)
     args = {
         "source": source, "marked": marked, "steps": x_range, "image": heat.image, "bar": heat.bar,

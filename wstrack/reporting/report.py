@@ -20,6 +20,8 @@ from wstrack.runs.run import Run
 
 __all__ = ["Report", "report"]
 
+_ENDINGS = (".html", ".json", ".csv", ".md", ".png", ".svg")
+
 
 def report(
     runs: Run | Sequence[Run],
@@ -193,24 +195,30 @@ class Report(Analysis):
             ValueError: another ending.
             WstrackError: the file cannot be written.
         """
-        from wstrack.reporting.markdown import render_markdown
-        from wstrack.reporting.page import render_page
-        from wstrack.reporting.pictures import overview
-
-        writers: dict[str, Callable[[], str | bytes]] = {
-            ".html": lambda: render_page(self),
-            ".json": lambda: json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1),
-            ".csv": lambda: self.table.to_csv(lineterminator="\n"),
-            ".md": lambda: render_markdown(self),
-            ".png": lambda: overview(self),
-            ".svg": lambda: overview(self, kind="svg"),
-        }
         ending = Path(path).suffix.lower()
-        if ending not in writers:
-            raise ValueError(f"cannot write a report as {str(path)!r}; let the path (-o) end in {', '.join(writers)}")
-        content = writers[ending]()
+        if ending not in _ENDINGS:
+            raise ValueError(f"cannot write a report as {str(path)!r}; let the path (-o) end in {', '.join(_ENDINGS)}")
+        content = self._written(ending)
         # A name may hold half a surrogate pair, which UTF-8 cannot.
         write_whole(path, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+    def _written(self, ending: str) -> str | bytes:
+        """Imported is what that alone needs: Bokeh and Matplotlib take as long as a small report does."""
+        if ending == ".json":
+            return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+        if ending == ".csv":
+            return str(self.table.to_csv(lineterminator="\n"))
+        if ending == ".html":
+            from wstrack.reporting.page import render_page
+
+            return render_page(self)
+        if ending == ".md":
+            from wstrack.reporting.markdown import render_markdown
+
+            return render_markdown(self)
+        from wstrack.reporting.pictures import overview
+
+        return overview(self, kind=ending[1:])
 
     def attach(self) -> list[str]:
         """Put the report on the runs that it is of, in their trackers, in place of one that was put there before.
