@@ -385,6 +385,14 @@ def test_a_run_that_learns_nothing_and_a_layer_without_values_are_named(make_run
     run = make_run()
     still = report(replace(run, series={"rwc": run.series["rwc"] * 0}))
     assert verdict(still) == (False, "Nothing learns: no weight of any layer changed.")
+    decaying = run.series["rwc"].copy()
+    end = decaying.index[-15]
+    decaying.loc[end:] = np.linspace(1, 1.01, decaying.shape[1]) * 1e-5
+    found = verdict(report(replace(run, series={"rwc": decaying})))
+    assert not found[0]
+    assert found[1].startswith(f"Nothing is learnt any more from step {end:,} on: all layers only decay. Over all samp")
+    decaying.iloc[:, 0] = run.series["rwc"].iloc[:, 0]
+    assert "learnt" not in verdict(report(replace(run, series={"rwc": decaying})))[1]
     series = run.series["rwc"].copy()
     lost = series.columns[1]
     series[lost] = np.nan

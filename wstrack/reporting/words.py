@@ -79,6 +79,14 @@ def verdict(analysis: Analysis) -> tuple[bool, str]:
     if still is not None and still.numbers["still"] == still.numbers["layers"]:
         return False, "Nothing learns: no weight of any layer changed."
     well, said = _clusters(analysis)
+    decay = kinds.get("decay")
+    if decay is not None and decay.numbers["layers_alike"] == decay.numbers["layers"]:
+        since = max(decay.steps)
+        well = False
+        said = (
+            f"Nothing is learnt any more from step {since:,} on: all layers only decay. "
+            f"Over all samples: {said[0].lower()}{said[1:]}"
+        )
     finite = np.isfinite(analysis.series.to_numpy(dtype=np.float64)).any(axis=1)
     if not finite[-1]:  # and there are finite ones before, or nothing could be analysed
         end = analysis.series.index[len(finite) - int(finite[::-1].argmax())]
