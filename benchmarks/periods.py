@@ -1,6 +1,6 @@
-"""How surely jumps at each epoch are found, and how often in series that have none; prints Markdown.
+"""How surely epochs are found by their jumps or their pattern, and how often where there are none; prints Markdown.
 
-Run it with `python benchmarks/periods.py` (five minutes).
+Run it with `python benchmarks/periods.py` (six minutes).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from wstrack.analysis import find_period, find_phases
+from wstrack.analysis import find_epochs, find_phases
 
 Vector = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Vector]
@@ -33,10 +33,15 @@ SCHEDULES: dict[str, Callable[[Vector], Vector]] = {
 NOISE: dict[str, Noise] = {
     "white": lambda rng, samples: rng.normal(size=samples),
     "heavy tails (t with 3)": lambda rng, samples: rng.standard_t(3, size=samples) / np.sqrt(3),
-    "slow (AR(1), 0.9)": lambda rng, samples: np.asarray(lfilter([0.436], [1, -0.9], rng.normal(size=samples + 99)))[
-        99:
-    ],
+    "slow (AR(1), 0.9)": lambda rng, samples: slow(rng, samples, 0.9),
+    "slow (AR(1), 0.95)": lambda rng, samples: slow(rng, samples, 0.95),
 }
+
+
+def slow(rng: np.random.Generator, samples: int, memory: float) -> Vector:
+    """Noise that remembers so much from sample to sample, of standard deviation one."""
+    noise = lfilter([np.sqrt(1 - memory**2)], [1.0, -memory], rng.normal(size=samples + 99))
+    return np.asarray(noise)[99:]
 
 
 def layers(common: Vector, noise: Noise, rng: np.random.Generator) -> pd.DataFrame:
@@ -48,20 +53,24 @@ def layers(common: Vector, noise: Noise, rng: np.random.Generator) -> pd.DataFra
 
 
 def planted(samples: int, epoch: int, times: float, shape: str, rng: np.random.Generator) -> Vector:
-    """A decay in which each epoch begins with a spike, or with a jump that goes back until the next."""
+    """A decay in which each epoch begins with a spike, or a jump that goes back until the next, or has a pattern."""
     steps = np.arange(1, samples + 1) * EVERY
     start = int(rng.integers(epoch))  # where the first epoch that is seen begins
     within = (steps - start - 1) % epoch
-    spike = (within < EVERY) & (steps > start)
-    back = np.exp(-3 * within / epoch)
-    return np.asarray(-0.5 * steps / steps[-1] + np.log10(times) * (spike if shape == "spike" else back))
+    shapes = {
+        "spike": (within < EVERY) & (steps > start),
+        "jump": np.exp(-3 * within / epoch),
+        # Of which one standard deviation up is so many times one down.
+        "pattern": 0.5 * rng.normal(size=-(-epoch // EVERY))[within // EVERY],
+    }
+    return np.asarray(-0.5 * steps / steps[-1] + np.log10(times) * shapes[shape])
 
 
 def found(common: Vector, noise: Noise, rng: np.random.Generator, *, with_phases: bool) -> float | None:
     """The period in steps, as a report would say it."""
     values = layers(common, noise, rng)
     told = find_phases(np.log10(values).T).breaks if with_phases else ()
-    period = find_period(values, told=told)
+    period = find_epochs(values, told=told)
     return None if period is None else period.length * EVERY
 
 
@@ -74,7 +83,7 @@ def main() -> None:
     print(f"| samples | epoch | shape | {' | '.join(f'{times:g} times' for times in STRENGTHS)} | another period |")
     print("|---" * (4 + len(STRENGTHS)) + "|")
     for samples, epoch in ((60, 400), (126, 250), (126, 937), (300, 937), (300, 2500), (1000, 937)):
-        for shape in ("spike", "jump"):
+        for shape in ("spike", "jump", "pattern"):
             shares, other = [], 0
             for times in STRENGTHS:
                 rng = np.random.default_rng(0)

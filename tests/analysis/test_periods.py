@@ -11,7 +11,16 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import wstrack
-from wstrack.analysis import Clustering, Finding, collect_findings, find_period, find_phases
+from wstrack.analysis import (
+    Clustering,
+    Finding,
+    Repeat,
+    collect_findings,
+    find_epochs,
+    find_period,
+    find_phases,
+    find_repeat,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -195,3 +204,64 @@ def test_epochs_of_a_small_network_are_seen_by_their_last_and_smallest_batch(shu
     found = find_period(wstrack.pull("runs/exp1").series["rwc"])
     assert found is not None
     assert found.length == pytest.approx(15, abs=0.2)
+
+
+def pattern(samples: int, period: int, size: float, seed: int = 0) -> np.ndarray:
+    """Noise of so many samples, again and again, without one clear jump."""
+    once = np.random.default_rng(seed).normal(size=period)
+    return -0.5 * np.arange(samples) / samples + size * once[np.arange(samples) % period]
+
+
+@pytest.mark.parametrize(("samples", "period", "size"), [(126, 12, 0.1), (300, 50, 0.05), (1000, 47, 0.05)])
+def test_a_pattern_that_repeats_is_found_without_a_jump(samples: int, period: int, size: float) -> None:
+    for seed in range(5):
+        noise = 0.03 * np.random.default_rng(100 + seed).normal(size=samples)
+        found = find_repeat(layers(pattern(samples, period, size, seed) + noise, seed))
+        assert found is not None
+        assert found.length == pytest.approx(period, abs=0.4)
+        assert 0.4 < found.correlation < 1
+        assert found.p < 0.005
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9, 0.95])
+@pytest.mark.parametrize("kind", ["white", "decay", "cosine", "drops", "a spike"])
+def test_slow_noise_does_not_repeat(memory: float, kind: str) -> None:
+    rng, wrong = np.random.default_rng(3), 0
+    for seed in range(20):
+        slow = lfilter([0.1 * np.sqrt(1 - memory**2)], [1.0, -memory], rng.normal(size=225))[99:]
+        wrong += find_repeat(layers(quiet(kind, rng, 126) + slow, seed)) is not None
+    assert wrong <= 1
+
+
+def test_what_repeats_is_told_by_its_length_and_likeness() -> None:
+    finding = told(layers(pattern(168, 14, 0.08), 0))
+    assert finding is not None
+    assert finding.text.startswith("The course of the layers repeats every 700 steps (14 samples), as where each epoch")
+    assert f"correlation of {finding.numbers['correlation']:.3g} with itself" in finding.text
+    assert not finding.steps
+
+
+def test_jumps_that_are_lacking_at_some_times_are_part_of_a_longer_course() -> None:
+    common = pattern(224, 28, 0.05) + 0.3 * np.isin(np.arange(224) % 28, (4, 18)) * (np.arange(224) > 60)
+    series = layers(common, 0)
+    jumps = find_period(series)
+    assert jumps is not None
+    assert jumps.length == pytest.approx(14, abs=0.2)
+    found = find_epochs(series)
+    assert isinstance(found, Repeat)
+    assert found.length == pytest.approx(28, abs=0.4)
+
+
+def test_what_repeats_between_phases_that_were_told_is_no_news() -> None:
+    series = layers(pattern(126, 18, 0.2), 0)
+    assert find_repeat(series) is not None
+    assert find_repeat(series, told=series.index[[18, 36, 54, 90]]) is None
+    assert find_repeat(series, told=series.index[[20]]) is not None
+
+
+def test_few_even_or_empty_samples_do_not_repeat() -> None:
+    series = layers(pattern(126, 12, 0.1), 0)
+    assert find_repeat(series.drop(series.index[60])) is None
+    assert find_repeat(series.iloc[:29]) is None
+    assert find_repeat(series * 0) is None
+    assert find_repeat(series[:0]) is None

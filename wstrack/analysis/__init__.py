@@ -20,6 +20,7 @@ from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared, prepare
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction, reduce
+from wstrack.analysis.repeats import Repeat, find_epochs, find_repeat
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
 from wstrack.analysis.tree import Tree, grow
@@ -40,6 +41,7 @@ __all__ = [
     "Prepared",
     "Procedure",
     "Reduction",
+    "Repeat",
     "Stability",
     "Tree",
     "aggregate",
@@ -58,8 +60,10 @@ __all__ = [
     "cut_layers",
     "describe_components",
     "early_and_late",
+    "find_epochs",
     "find_period",
     "find_phases",
+    "find_repeat",
     "group_layers",
     "grouped",
     "grow",

@@ -21,7 +21,7 @@ from wstrack.analysis.findings.words import (
     times,
     together,
 )
-from wstrack.analysis.periods import find_period
+from wstrack.analysis.repeats import Repeat, find_epochs
 
 if TYPE_CHECKING:
     from wstrack.analysis.phases import Phases
@@ -123,12 +123,12 @@ def phases(found: Phases, noun: str) -> Finding | None:
 
 
 def period(values: pd.DataFrame, known: Phases | None, noun: str) -> Finding | None:
-    """Whether the layers jump up at one distance, as at the begin of each epoch; what phases have told is no news."""
-    found = find_period(values, told=known.breaks if known else ())
-    if found is None:
-        return None
+    """Whether the layers jump up, or their course repeats, at one distance; what phases have told is no news."""
+    found = find_epochs(values, told=known.breaks if known else ())
+    if found is None or isinstance(found, Repeat):
+        return _repeat(found, _distance(values)) if found else None
     steps = values.index[found.places]
-    length = found.length * float(values.index[-1] - values.index[-2])
+    length = found.length * _distance(values)
     jumps, due = int(found.jumps.sum()), len(found.jumps)
     first = int(steps[found.jumps][0])
     those = [str(name) for name in values.columns[found.ratios >= SMALLEST_RATIO]]
@@ -149,6 +149,29 @@ def period(values: pd.DataFrame, known: Phases | None, noun: str) -> Finding | N
         tuple(those) if whose else (),
         tuple(int(step) for step in steps[found.jumps]),
     )  # fmt: skip
+
+
+def _repeat(found: Repeat, every: float) -> Finding:
+    """That the course repeats as a pattern, as of batches in the same order in each epoch, without one clear jump."""
+    length = found.length * every
+    return Finding(
+        "period",
+        f"The course of the layers repeats every {number(length)} steps ({number(found.length)} samples), as where "
+        f"each epoch has the same batches in the same order: without its trend, the median layer's course has a "
+        f"correlation of {number(found.correlation)} with itself one period later, and within a period it goes up and "
+        f"down {number(found.ratio)} times (rank autocorrelation of the rises; Bonferroni over all distances, "
+        f"{chance(found.p)}).",
+        "curves",
+        {
+            "period": length, "samples": found.length, "ratio": found.ratio, "correlation": found.correlation,
+            "p": found.p,
+        },
+    )  # fmt: skip
+
+
+def _distance(values: pd.DataFrame) -> float:
+    """Steps from one sample to the next."""
+    return float(values.index[-1] - values.index[-2])
 
 
 def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
