@@ -134,13 +134,12 @@ def test_layer_without_a_finite_value_is_dropped(rough: pd.DataFrame) -> None:
     ("series", "message"),
     [
         (pd.DataFrame(index=[1, 2]), "at least 2 layers with values are needed to compare, and there are 0; .*layers="),
-        (pd.DataFrame(columns=["a", "b"]), "at least 2 steps are needed for a curve, and there are 0; .*every="),
+        (pd.DataFrame(columns=["a", "b"]), "there is no sample; .*every="),
         (pd.DataFrame({"a": [1.0, 2.0]}), "and there are 1; "),
         (
             pd.DataFrame({"a": [1.0, 2.0], "b": [np.nan, np.inf]}),
             r"there are 1 after 1 were dropped \(b: no finite value\)",
         ),
-        (pd.DataFrame({"a": [1.0], "b": [2.0]}), "at least 2 steps are needed for a curve, and there are 1; .*every="),
         (pd.DataFrame({"a": [0.0, 0.0], "b": [0.0, 0.0]}), "every value is zero"),
     ],
 )

@@ -296,6 +296,15 @@ def test_a_branch_of_the_tree_chooses_its_layers(opened: Callable[..., Any], mak
     page.wait_for_function(f"{SOURCE}.selected.indices.length === {dot[2]}")
 
 
+def test_the_bars_of_one_sample_choose_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = opened(make_run(samples=1))
+    page.locator("#search").fill("block.1")
+    chosen(page, [1, 10, 11])
+    page.keyboard.press("Escape")
+    chosen(page, [])
+    assert page.locator("#from").count() == 0
+
+
 def test_part_of_a_name_chooses_its_layers(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = opened(make_run())
     page.get_by_placeholder("part of a layer's name").fill("K.1")

@@ -16,6 +16,7 @@ import wstrack
 from wstrack.errors import WstrackError
 from wstrack.metrics import sums_needed
 from wstrack.reporting.page import render_page
+from wstrack.reporting.pictures import pictures
 from wstrack.reporting.report import Report, report
 from wstrack.reporting.words import verdict
 from wstrack.runs.manifest import Layer, Manifest
@@ -108,20 +109,20 @@ def cut(run: Run, samples: int) -> Run:
     return run
 
 
-@pytest.mark.parametrize("samples", [0, 1])
-def test_a_run_too_short_to_stand_alone_is_in_the_mean(make_run: MakeRun, samples: int) -> None:
+@pytest.mark.parametrize(("samples", "why"), [(0, "there is no sample"), (1, "at least 2 samples")])
+def test_a_run_too_short_to_stand_alone_is_in_the_mean(make_run: MakeRun, samples: int, why: str) -> None:
     runs = [make_run(name=name, seed=seed) for seed, name in enumerate("abc")]
     found = report([cut(make_run(name="new"), samples), *runs], k=3)
     assert len(found.series) == 30
     assert found.stability
     assert found.stability.perturbations.loc["runs", "many"] == 3  # of a, b and c
-    with pytest.raises(WstrackError, match="'new' cannot be compared: at least 2 steps"):
+    with pytest.raises(WstrackError, match=f"'new' cannot be compared: {why}"):
         report([*runs, cut(make_run(name="new"), samples)], k=3, compare="run")
 
 
 def test_what_is_too_little_names_its_run(make_run: MakeRun) -> None:
-    with pytest.raises(WstrackError, match=r"^short: at least 2 steps are needed"):
-        report(cut(make_run(name="short"), 1))
+    with pytest.raises(WstrackError, match=r"^no samples of rwc in short"):
+        report(cut(make_run(name="short"), 0))
     frozen = make_run(name="frozen")
     frozen.series["rwc"] *= 0
     with pytest.raises(WstrackError, match=r"^frozen: every value is zero"):
@@ -426,3 +427,18 @@ def test_values_that_should_be_there_are_told_of_by_run(make_run: MakeRun) -> No
     of_two = report([whole, lacking]).findings[0]
     assert of_two.text == f"1 of 2 runs lack 12 of {expected + 12:,} values that should be there: a (12)."
     assert report(whole).findings[0].kind != "incomplete"
+
+
+def test_one_sample_is_bars(make_run: MakeRun, tmp_path: Path) -> None:
+    found = report(cut(make_run(name="two checkpoints"), 1))
+    assert (found.clustering.k, found.stability, found.cut.worth) == (1, None, "whole")
+    assert found.verdict.startswith("One sample of each layer")
+    assert [finding.kind for finding in found.findings] == ["depth"]
+    for ending in ("html", "json", "md", "csv", "png", "svg"):
+        found.save(tmp_path / f"report.{ending}")
+    page = (tmp_path / "report.html").read_text()
+    assert "A bar is a layer" in page
+    assert 'id="curves"' not in page
+    assert 'href="#heatmap" data-layers' in page or "see the bars" in page
+    assert list(pictures(found)) == ["overview"]
+    assert "12 layers, one sample, at step 10." in (tmp_path / "report.md").read_text()

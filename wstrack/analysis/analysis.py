@@ -260,6 +260,6 @@ def _each_alone(frames: Sequence[pd.DataFrame], procedure: Procedure, prepared: 
             values = procedure.prepare(frame).values
         except WstrackError:  # it is in the mean all the same
             continue
-        if set(layers) <= set(values.index):
+        if set(layers) <= set(values.index) and values.shape[1] > 1:
             alone.append(values.reindex(layers))
     return alone

@@ -101,8 +101,7 @@ def choose(
         k = ks[int(table["silhouette"].to_numpy().argmax())]
         return Choice(k, k, by, f"highest silhouette of k = 2 to {ks[-1]}", table, tried)
     agreement = table["agreement"].to_numpy()
-    several = tried.smallest >= _LEAST if (tried.smallest >= _LEAST).any() else np.ones(len(ks), dtype=bool)
-    steadiest = ks[int(np.where(several, agreement, -1.0).argmax())]
+    steadiest = ks[int(agreement.argmax())]
     if by == "gap":
         k, words = _by_gap(tried), "smallest k whose gap is within one standard error of the largest gap"
         return Choice(k, k if k > 1 else steadiest, by, words, table, tried)

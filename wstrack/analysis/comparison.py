@@ -241,6 +241,11 @@ def _clusters(
             values = procedure.prepare(average(frame[common] for frame in runs).mean).values
         except WstrackError as error:
             raise WstrackError(f"{name!r} cannot be compared: {error}") from None
+        if values.shape[1] < 2:
+            raise WstrackError(
+                f"{name!r} cannot be compared: at least 2 samples are needed for a curve, and there is 1; log more "
+                "often: watch(..., every=...)"
+            )
         labels = cluster_layers(values, procedure.at_most(len(values.drop_duplicates()))).clustering.labels
         first = next(iter(found.values()), None)
         found[name] = labels if first is None else match_clusters(labels, first.reindex(labels.index).fillna(-1))

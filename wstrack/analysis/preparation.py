@@ -81,7 +81,7 @@ def prepare(
 
     Raises:
         ValueError: an unknown setting, settings that contradict the preset, or negative values under "log10".
-        WstrackError: fewer than two layers or two steps are left, or under "log10" no value is above zero.
+        WstrackError: fewer than two layers or no step are left, or under "log10" no value is above zero.
 
     Example:
         >>> series = pd.DataFrame({"a": [1e-3, np.nan, 1e-1], "b": [1e-2, 1e-2, 0.0]}, index=[10, 20, 30])
@@ -250,9 +250,7 @@ def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> N
 
 def _check_size(layers: int, steps: int, dropped: dict[str, str], preset: Preset | None) -> None:
     if steps < 1:
-        raise WstrackError(
-            f"at least 2 steps are needed for a curve, and there are {steps}; log more often: watch(..., every=...)"
-        )
+        raise WstrackError("there is no sample; train longer, or log more often: watch(..., every=...)")
     if layers < 2:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:3])
         raise WstrackError(

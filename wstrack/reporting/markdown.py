@@ -10,7 +10,7 @@ import pandas as pd
 
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
-from wstrack.reporting import words
+from wstrack.reporting import captions, words
 from wstrack.reporting.labels import chance, number, share, shorten
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.tree import branches_of
@@ -40,7 +40,7 @@ def render_markdown(analysis: Analysis) -> str:
         "Nothing that stands out from chance."
     ]
     noun = analysis.cut.noun
-    lines += ["", f"## {words.division(analysis)}", "", _text(words.about_stability(analysis)), ""]
+    lines += ["", f"## {words.division(analysis)}", "", _text(captions.about_stability(analysis)), ""]
     lines += [
         f"| {noun} | layers | what marks it | comes back? | median | late / early |",
         "|---|---|---|---|---|---|",
@@ -49,12 +49,12 @@ def render_markdown(analysis: Analysis) -> str:
     for mark in marks:
         numbers = f"{number(mark.level)} | {number(mark.ratio)}"
         lines.append(f"| {mark.title} | {len(mark.layers)} | {mark.words} | {returns(mark)} | {numbers} |")
-    if returned := words.about_return(analysis):
+    if returned := captions.about_return(analysis):
         lines += ["", _text(returned)]
     if analysis.comparison is not None:
         comparison = analysis.comparison
         rows = pd.concat([comparison.overall.assign(layers="all").reset_index(), comparison.thirds])
-        lines += ["", "## Side by side", "", _text(words.about_comparison(analysis)), ""]
+        lines += ["", "## Side by side", "", _text(captions.about_comparison(analysis)), ""]
         lines += ["| setting | layers | ratio | 95 % interval | p |", "|---|---|---|---|---|"]
         for row in rows[rows["setting"] != comparison.settings[0]].to_dict("records"):
             interval = f"{number(row['low'])} to {number(row['high'])}"
@@ -80,7 +80,7 @@ def render_markdown(analysis: Analysis) -> str:
             lines.append(f"| {method} | {' | '.join(number(float(value)) for value in values)} |")
     branches = branches_of(analysis)
     if branches:
-        lines += ["", "## The tree of the layers", "", _text(words.about_branches(analysis)), ""]
+        lines += ["", "## The tree of the layers", "", _text(captions.about_branches(analysis)), ""]
         lines += ["| layers | of them | comes back in | gap | p | stands apart |", "|---|---|---|---|---|---|"]
         for branch in branches:
             names, apart = branch["names"], "yes" if branch["apart"] else "no"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.resources import files
 from typing import Any
 
@@ -18,7 +19,8 @@ from wstrack._version import __version__
 from wstrack.analysis import Finding
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
-from wstrack.reporting import comparison, facts, figures, layers, words
+from wstrack.reporting import captions, comparison, facts, figures, layers, words
+from wstrack.reporting.bars import draw_bars
 from wstrack.reporting.heatmap import draw_heatmap
 from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
@@ -59,26 +61,25 @@ def render_page(analysis: Analysis) -> str:
     # A figure for each scale, one of them shown: Bokeh does not change the scale of one that is drawn.
     scaled = {
         scale: figures.curves(analysis, source, marks, x_range, logarithmic=scale == "log")
-        for scale in _scales(analysis)
+        for scale in ([] if len(analysis.series) == 1 else _scales(analysis))
     }
     for place, curves in enumerate(scaled.values()):
         curves.visible = place == 0
     for plot in (heat.layout.children[1], *scaled.values()):
         plot.vspan(x="step", source=marked, line_color="black", line_width=5, line_alpha=0.35)
         plot.vspan(x="step", source=marked, line_color="#ff5a36", line_width=2)
-    models: dict[str, Model] = {
-        "heatmap": heat.layout,
-        "curves": Column(children=list(scaled.values()), sizing_mode="stretch_width", spacing=0),
-        "plane": figures.plane(analysis, source),
-        **{f"k_{name}": plot for name, plot in figures.scan(analysis).items()},
-    }
+    models: dict[str, Model] = {"heatmap": heat.layout if scaled else draw_bars(analysis, source, marks)}
+    if scaled:
+        models["curves"] = Column(children=list(scaled.values()), sizing_mode="stretch_width", spacing=0)
+        models["plane"] = figures.plane(analysis, source)
+        models |= {f"k_{name}": plot for name, plot in figures.scan(analysis).items()}
     if analysis.groups is not None:
         models["groups"] = comparison.groups(analysis, source)
     if analysis.comparison is not None:
         setting_curves = comparison.setting_curves(analysis, x_range)
         models |= {"settings": setting_curves} if setting_curves else {}
         models |= comparison.ratios(analysis, analysis.comparison, source)
-    if len(analysis.tree.layers) >= LEAST_OF_A_TREE:
+    if scaled and len(analysis.tree.layers) >= LEAST_OF_A_TREE:
         models["tree"] = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
     document = Document(theme=Theme(json=THEME))
@@ -112,7 +113,7 @@ def render_page(analysis: Analysis) -> str:
         concise=concise,
         share=share,
         returns=returns,
-        places=PLACES,
+        places=PLACES | ({} if scaled else {"heatmap": "see the bars"}),
         verdict=words.verdict(analysis),
         measured=words.measured(analysis),
         complete=facts.complete(analysis),
@@ -123,22 +124,22 @@ def render_page(analysis: Analysis) -> str:
         term=glossary.term,
         anchor=anchor,
         version=__version__,
-        findings=[_shown(analysis, finding) for finding in analysis.findings],
+        findings=[_shown(analysis, finding, models) for finding in analysis.findings],
         scales=list(scaled),
         perturbations=analysis.stability.perturbations if analysis.stability is not None else None,
         choice=analysis.choice.table if analysis.choice is not None else None,
         phases=_phases(analysis),
         colours=comparison.COLOURS,
         about={
-            "heatmap": words.about_heatmap(analysis, tiles),
-            "curves": words.about_curves(analysis),
-            "plane": words.about_plane(analysis),
-            "tree": words.about_tree(analysis),
-            "scan": words.about_scan(analysis),
-            "stability": words.about_stability(analysis),
-            "returned": words.about_return(analysis),
-            "groups": words.about_groups(analysis),
-            "comparison": words.about_comparison(analysis),
+            "heatmap": captions.about_heatmap(analysis, tiles),
+            "curves": captions.about_curves(analysis),
+            "plane": captions.about_plane(analysis),
+            "tree": captions.about_tree(analysis),
+            "scan": captions.about_scan(analysis),
+            "stability": captions.about_stability(analysis),
+            "returned": captions.about_return(analysis),
+            "groups": captions.about_groups(analysis),
+            "comparison": captions.about_comparison(analysis),
         },
         heading=words.division(analysis),
         noun=analysis.cut.noun,
@@ -158,12 +159,14 @@ def _scales(analysis: Analysis) -> list[str]:
     return ["log", "linear"] if analysis.logarithmic else ["linear", "log"]
 
 
-def _shown(analysis: Analysis, finding: Finding) -> dict[str, Any]:
+def _shown(analysis: Analysis, finding: Finding, drawn: Collection[str]) -> dict[str, Any]:
     """A finding as the page shows it: its sentence, the lines below it, its figure, and what to mark there."""
     first, *more = finding.text.splitlines()
     place = _OWN_PLACE.get(finding.kind, finding.figure)
     if (place == "groups" and analysis.groups is None) or (place == "compare" and analysis.comparison is None):
         place = finding.figure
+    if place in ("curves", "plane", "tree") and place not in drawn:
+        place = "heatmap"
     at = {layer: row for row, layer in enumerate(analysis.series.columns)}
     about = [at[layer] for layer in finding.layers if layer in at]
     return {

@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import ticks
+from wstrack.reporting.bars import base
 from wstrack.reporting.figures import FEW, axis_of
 from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of, layer_colours, mark_clusters
@@ -60,6 +61,10 @@ def overview(analysis: Analysis, *, kind: str = "png") -> bytes:
     marks = mark_clusters(analysis)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 9.5), layout="constrained")
+        if len(analysis.series) == 1:
+            _bars(analysis, marks, figure)
+            figure.suptitle(_title(analysis), x=0.01, ha="left", fontsize=13)
+            return _saved(figure, kind)
         top, below = figure.subfigures(2, 1, height_ratios=[1.1, 1], squeeze=False).flat
         _heatmap(analysis, marks, top)
         left, right = below.subfigures(1, 2, squeeze=False).flat
@@ -71,7 +76,8 @@ def overview(analysis: Analysis, *, kind: str = "png") -> bytes:
 
 def pictures(analysis: Analysis) -> dict[str, bytes]:
     """The overview and each of its figures alone, as PNG files by name."""
-    return {"overview": overview(analysis), **{name: picture(analysis, name) for name in _PARTS}}
+    parts = _PARTS if len(analysis.series) > 1 else {}  # one sample is bars, and nothing else
+    return {"overview": overview(analysis), **{name: picture(analysis, name) for name in parts}}
 
 
 def picture(analysis: Analysis, name: str) -> bytes:
@@ -178,6 +184,21 @@ def _plane(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure)
     axes.set_ylabel(axis_of(analysis, 1))
     axes.set_title("Each layer as a point: near means alike")
     _legend(axes, marks)
+
+
+def _bars(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
+    axes, values = place.subplots(), analysis.series.iloc[0]
+    colours, count = layer_colours(marks), len(values)
+    drawn = values.where(np.isfinite(values)).to_numpy(dtype=np.float64)
+    axes.barh(range(count), drawn - base(analysis), left=base(analysis),
+              color=[colours.get(str(layer), GREY) for layer in values.index])  # fmt: skip
+    if analysis.logarithmic:
+        axes.set_xscale("log")
+    every, names = -(-count // 60), labels([str(layer) for layer in values.index])
+    axes.set_yticks(range(0, count, every), [names[row] for row in range(0, count, every)], fontsize=7)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_xlabel(shorten(analysis.metric, width=40))
+    axes.set_title("The layers, from the input at the top")
 
 
 def _tree(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
