@@ -12,7 +12,7 @@ from typing import Any
 
 from wstrack.analysis.alignment import Align
 from wstrack.analysis.analysis import Analysis, analyse
-from wstrack.analysis.clustering import NOISE
+from wstrack.analysis.cut import REST
 from wstrack.analysis.preparation import Outliers, Preset, Scale
 from wstrack.analysis.procedure import ChooseK, Procedure, Space
 from wstrack.runs.files import write_whole
@@ -134,11 +134,13 @@ class Report(Analysis):
     def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         """The clusters as parameter groups for a torch optimizer, so that each can have a learning rate of its own.
 
+        Where there is one cluster, the branches or pieces of `cut`.
+
         Args:
             model: the module that the run was of, wrapped or not.
 
         Returns:
-            A group a cluster, in order, and a last one, "others", for all other trainable parameters (biases, norms,
+            A group a cluster (branch, piece), in order, and a last one, "others", for all other trainable parameters (biases, norms,
             noise), each with `params`, `name` and `layers`. Every trainable parameter is in one of them, once.
 
         Raises:
@@ -154,16 +156,18 @@ class Report(Analysis):
             >>> run = Run.from_values(Manifest("demo", layers, ("rwc",), every=1), range(20), {"rwc": values})
             >>> model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(4)))
             >>> first, second, others = report(run, k=2).parameter_groups(model)
-            >>> first["name"], first["layers"], others["layers"]
-            ('cluster 1', ['0.weight', '1.weight'], ['0.bias', '1.bias', '2.bias', '3.bias'])
+            >>> first["layers"], others["layers"]
+            (['0.weight', '1.weight'], ['0.bias', '1.bias', '2.bias', '3.bias'])
             >>> optimizer = optim.SGD([{**first, "lr": 1e-4}, second, others], lr=1e-2)
         """
         from wstrack.reporting.parameters import group_parameters
 
-        labels = self.clustering.labels
-        members = labels[labels != NOISE].groupby(labels).groups
-        clusters = {f"cluster {label}": [str(layer) for layer in layers] for label, layers in members.items()}
-        return group_parameters(model, clusters)
+        labels = self.cut.labels
+        members = {label: [str(layer) for layer in named.index] for label, named in labels.groupby(labels)}
+        parts = {f"{self.cut.noun} {label}": layers for label, layers in members.items() if label > 0}
+        if REST in members:
+            parts["the rest"] = members[REST]
+        return group_parameters(model, parts)
 
     def show(self) -> Path:
         """Open the page in the browser, from a temporary file that only you can read.
