@@ -140,8 +140,9 @@ class Report(Analysis):
             model: the module that the run was of, wrapped or not.
 
         Returns:
-            A group a cluster (branch, piece), in order, and a last one, "others", for all other trainable parameters (biases, norms,
-            noise), each with `params`, `name` and `layers`. Every trainable parameter is in one of them, once.
+            A group a cluster (branch, piece), in order, and a last one, "others", for all other trainable parameters
+            (biases, norms, noise), each with `params`, `name` and `layers`. Every trainable parameter is in one of
+            them, once.
 
         Raises:
             TypeError: `model` is no module.
