@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.choice import cluster_layers
+from wstrack.analysis.medians import medians
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.stability import measure_stability
 from wstrack.analysis.thirds import early_and_late
@@ -176,7 +177,7 @@ def grouped(
     procedure = procedure or Procedure()
     labels = labels.reindex(values.index)
     logged = values.T if series is None else series[values.index].where(np.isfinite(series[values.index]))
-    level = logged.median()
+    level = medians(logged)
     ratio = early_and_late(logged if comparable is None else logged.loc[comparable])["ratio"]
     clusters = pd.Series(1, index=values.index if inside else [], name="cluster", dtype=np.int64)
     rows = {}

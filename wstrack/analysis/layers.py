@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from wstrack.analysis.medians import medians
+
 if TYPE_CHECKING:
     from wstrack.analysis.choice import Clustered
     from wstrack.analysis.cut import Cut
@@ -39,7 +41,7 @@ def describe_layers(
     table["cluster"] = clustered.clustering.labels.reindex(table.index).astype("Int64")
     table["cut"] = cut.labels.reindex(table.index).astype("Int64")
     table[["component_1", "component_2"]] = clustered.reduction.points[["component_1", "component_2"]]
-    table["median"] = finite.median()
+    table["median"] = medians(finite)
     table["late_early_ratio"] = ratio
     if stability is not None:
         table["stays"] = stability.layers.reindex(table.index)

@@ -13,6 +13,7 @@ from scipy.ndimage import median_filter
 from scipy.special import gammaln
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
+from wstrack.analysis.medians import medians
 
 __all__ = ["Period", "find_period"]
 
@@ -85,7 +86,7 @@ def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
         return None
     positive = values.iloc[begin:].where(values > 0)
     logs = np.log10(positive.to_numpy(dtype=np.float64))
-    rises = pd.DataFrame(np.diff(logs, axis=0)).median(axis="columns").fillna(0.0).to_numpy()
+    rises = np.nan_to_num(medians(pd.DataFrame(np.diff(logs, axis=0)), "columns"), posinf=np.inf, neginf=-np.inf)
     rises = np.concatenate([[-np.inf], rises - median_filter(rises, size=_SLOPE, mode="nearest")])
     rises[np.isin(steps[begin:], list(told))] = -np.inf
     if not (np.sort(rises)[-_FEWEST:] > 1e-9).all():
@@ -98,7 +99,7 @@ def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
     jumps = np.isin(places, largest)
     after_three = places[places > 2]
     before = np.median([logs[after_three - lag] for lag in (1, 2, 3)], axis=0)
-    ratios = 10 ** pd.DataFrame(logs[after_three] - before, columns=values.columns).median()
+    ratios = 10 ** medians(pd.DataFrame(logs[after_three] - before, columns=values.columns))
     if jumps.mean() < _MANY or not ratios.median() >= SMALLEST_RATIO:
         return None
     turns, hits = np.flatnonzero(jumps), places[jumps]

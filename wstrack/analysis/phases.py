@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.linalg import eigh
 
 from wstrack.analysis.choice import cluster_layers
 from wstrack.analysis.comparison import match_clusters
@@ -30,6 +30,8 @@ _MEMORIES = (20, 12, 8, 5)  # half the widths of the windows in which the memory
 _ATTEMPTS = 5  # at breaks and the noise between them, each learned from the other
 _FAR_BEYOND = 1.15  # times the limit: what is left aside as no noise before the noise is known
 _SIMULATIONS = 399
+_AT_ONCE = 10  # simulations, whose windows fit into a processor's cache
+_FORGOTTEN = 50  # samples before those of a simulation, which begins with no memory
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,12 @@ def _courses(matrix: Matrix) -> Matrix:
     """The largest common courses, (steps, courses): principal components of the layers' curves without their levels."""
     calmed = calm(matrix)
     centred = calmed - calmed.mean(axis=1, keepdims=True)
+    over_time = centred.shape[1] <= centred.shape[0]
     with one_thread():
-        gram = centred.T @ centred if centred.shape[1] <= centred.shape[0] else None
-        if gram is not None:
-            squares, courses = np.linalg.eigh(gram)
-            courses, lengths = courses[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0))
-        else:
-            squares, weights = np.linalg.eigh(centred @ centred.T)
-            courses, lengths = centred.T @ weights[:, ::-1], np.ones(len(squares))
-    courses = (courses * lengths)[:, :_COURSES]
+        gram = centred.T @ centred if over_time else centred @ centred.T
+        squares, weights = eigh(gram, subset_by_index=(max(0, len(gram) - _COURSES), len(gram) - 1))
+        weights = weights[:, ::-1]
+        courses = weights * np.sqrt(np.maximum(squares[::-1], 0)) if over_time else centred.T @ weights
     return calm(courses[:, courses.std(axis=0) > 1e-9].T).T
 
 
@@ -178,12 +177,13 @@ def _breaks(courses: Matrix, alpha: float, most: int, seed: int) -> dict[int, fl
         halves.append(wider)
     windows = [_Window.of(half, samples) for half in halves]
     ours = _better(coarse, windows, 1e-12 * (coarse**2).mean(axis=0))
+    shocks = np.random.default_rng(seed).standard_t(4, size=(_SIMULATIONS, coarse.shape[1], samples + _FORGOTTEN))
     breaks: dict[int, float] = {}
     for attempt in range(_ATTEMPTS):
         # A break is no noise, but until one is known its jump is in all that noise is learned from. So at first noise
         # is taken to remember as little as any windows say, and only what is far beyond it then is left aside.
         memory = _memory(coarse, breaks) if attempt else _least_memory(coarse)
-        simulated = _simulated(memory, samples, windows, np.random.default_rng(seed))
+        simulated = _simulated(shocks, memory, windows)
         mean, deviation = [one.mean() for one in simulated], [one.std() for one in simulated]
         highest = np.max(
             [(one.max(axis=1) - m) / d for one, m, d in zip(simulated, mean, deviation, strict=True)], axis=0
@@ -212,17 +212,20 @@ def _better(courses: Matrix, windows: Sequence[_Window], floor: Matrix | float =
     """
     better: list[Matrix] = []
     noise: Matrix | None = None
+    rows = np.moveaxis(courses, -1, -2)  # (..., courses, samples): their windows, side by side, are one matrix a width
     for window in windows:
-        pieces = sliding_window_view(courses, 2 * window.half, axis=-2)
-        lines, smooth = ((pieces @ basis) ** 2 for basis in (window.lines, window.smooth))
-        explained, curved = lines.sum(axis=-1), smooth.sum(axis=-1)
-        first = len(window.early)
-        early = ((pieces[..., :first, :, :] @ window.early) ** 2).sum(axis=-1)
-        curved[..., :first, :] = np.maximum(curved[..., :first, :], early)
+        width, first, many = 2 * window.half, len(window.early), rows.shape[-1] - 2 * window.half + 1
+        shape = (*rows.shape[:-1], many)
+        pieces = np.moveaxis(sliding_window_view(rows, many, axis=-1), -2, 0).reshape(width, -1)
+        squares = (np.concatenate([window.lines, window.smooth], axis=1).T @ pieces) ** 2
+        explained, curved = squares[:4].sum(axis=0).reshape(shape), squares[4:].sum(axis=0).reshape(shape)
+        begin = np.ascontiguousarray(pieces.reshape(width, -1, many)[..., :first].transpose(2, 0, 1))
+        early = ((window.early.swapaxes(1, 2) @ begin) ** 2).sum(axis=1).T.reshape(*shape[:-1], first)
+        curved[..., :first] = np.maximum(curved[..., :first], early)
         if noise is None:
-            left = (pieces**2).sum(axis=-1) - np.maximum(explained, curved)
-            noise = np.maximum(np.median(left, axis=-2) / (2 * window.half - 4), floor)
-        better.append(((explained - curved) / noise[..., None, :]).sum(axis=-1))
+            left = (pieces**2).sum(axis=0).reshape(shape) - np.maximum(explained, curved)
+            noise = np.maximum(np.median(left, axis=-1) / (width - 4), floor)
+        better.append(((explained - curved) / noise[..., None]).sum(axis=-2))
     return better
 
 
@@ -246,16 +249,14 @@ def _narrowest(
     return found
 
 
-def _simulated(memory: Matrix, samples: int, windows: Sequence[_Window], rng: np.random.Generator) -> list[Matrix]:
-    """`_better` of simulated noise, (simulations, windows) by width."""
-    parts = []
-    for first in range(0, _SIMULATIONS, 50):
-        many = min(50, _SIMULATIONS - first)
-        noise = rng.standard_t(4, size=(many, len(memory), samples + 50))
-        for course, phi in enumerate(memory):
-            noise[:, course] = lfilter([1.0], [1.0, -phi], noise[:, course], axis=-1)
-        calmed = calm(noise[..., 50:].reshape(-1, samples)).reshape(many, -1, samples)
-        parts.append(_better(calmed.swapaxes(1, 2), windows))
+def _simulated(shocks: Matrix, memory: Matrix, windows: Sequence[_Window]) -> list[Matrix]:
+    """`_better` of simulated noise, (simulations, windows) by width, from shocks (simulations, courses, samples)."""
+    noise = shocks.copy()
+    for sample in range(1, noise.shape[-1]):
+        noise[..., sample] += memory * noise[..., sample - 1]
+    noise = noise[..., _FORGOTTEN:]
+    calmed = calm(noise.reshape(-1, noise.shape[-1])).reshape(noise.shape).swapaxes(1, 2)
+    parts = [_better(calmed[first : first + _AT_ONCE], windows) for first in range(0, len(calmed), _AT_ONCE)]
     return [np.concatenate(of_width) for of_width in zip(*parts, strict=True)]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from wstrack.analysis.medians import medians
+
 __all__ = ["early_and_late"]
 
 
@@ -22,6 +24,6 @@ def early_and_late(series: pd.DataFrame) -> pd.DataFrame:
         [0.25, 1.0]
     """
     third = max(1, len(series) // 3)
-    early, late = series.head(third).median(), series.tail(third).median()
+    early, late = medians(series.head(third)), medians(series.tail(third))
     negative = bool((series < 0).any(axis=None))
     return pd.DataFrame({"early": early, "late": late, "ratio": late / early * (float("nan") if negative else 1.0)})

@@ -54,7 +54,7 @@ class Tree:
 
     def members(self, branch: int) -> list[str]:
         """The layers of a branch (a row of `merges`), in model order."""
-        return [str(name) for name in self.layers[_inside(self.merges)[branch]]]
+        return [str(name) for name in self.layers[np.sort(_leaves(self.merges, branch))]]
 
     def groups(self) -> pd.Series[int]:
         """By layer, the innermost branch that stands apart and holds at most half of all layers; -1 for the rest."""
@@ -153,10 +153,10 @@ def _nearer_first(merges: NDArray[np.float64]) -> NDArray[np.float64]:
     return ordered
 
 
-def _leaves(merges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The layers from one end of the tree to the other."""
+def _leaves(merges: NDArray[np.float64], branch: int = -1) -> NDArray[np.int64]:
+    """The layers of a branch (of the last, which holds all) from one end of it to the other."""
     layers = len(merges) + 1
-    order, waiting = [], [2 * layers - 2]
+    order, waiting = [], [layers + branch % len(merges)]
     while waiting:
         node = waiting.pop()
         if node < layers:

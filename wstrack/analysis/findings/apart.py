@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wstrack.analysis.cutoffs import HOLDS_FROM, SMALLEST_RATIO
 from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, times, together
+from wstrack.analysis.medians import medians
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ def apart(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | No
     """Which branches stand apart, and how they differ from the others; none that a cluster tells of already."""
     groups = tree.groups()
     everyone = [str(name) for name in tree.layers]
-    level = values.median()
+    level = medians(values)
     known = [] if cut.worth != "clusters" else [set(named.index) for _, named in cut.labels.groupby(cut.labels)]
     numbers: Numbers = {}
     lines: list[str] = []

@@ -9,6 +9,7 @@ import pandas as pd
 
 from wstrack.analysis.clustering import NOISE, Clustering
 from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, times, together
+from wstrack.analysis.medians import medians
 
 if TYPE_CHECKING:
     from wstrack.analysis.stability import Stability
@@ -65,7 +66,7 @@ def clusters(
         numbers["silhouette"] = clustering.silhouette
         lines[0] += f" Silhouette {number(clustering.silhouette)} (1 = far apart, 0 = touching)."
     noun_of = "piece" if stability and stability.verdict == "continuous" else "cluster"
-    level = values.median()
+    level = medians(values)
     everyone = [str(name) for name in clustering.labels.index]
     for cluster in range(1, min(clustering.k, MOST_NAMED) + 1):
         members = clustering.labels.index[clustering.labels == cluster]

@@ -10,6 +10,7 @@ from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
 from wstrack.analysis.findings.words import Finding, Numbers, batches, beyond_slow_noise, chance, names, number, times
+from wstrack.analysis.medians import medians
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ _EXACT_FROM = 20  # layers; below it the usual approximation of the p-value of a
 
 def depth(values: pd.DataFrame, noun: str) -> Finding | None:
     """Whether the level grows or falls from the first layer to the last; frozen layers have none."""
-    level = values.median().to_numpy()
+    level = np.asarray(medians(values), dtype=np.float64)
     level = level[level > 0] if noun == "change" else level
     layers = len(level)
     if layers < 4 or np.ptp(level) == 0:
@@ -50,7 +51,7 @@ def depth(values: pd.DataFrame, noun: str) -> Finding | None:
 
 def spread(values: pd.DataFrame, noun: str) -> Finding | None:
     """Which layers have the highest and the lowest level, and which others are far from the most."""
-    level = values.median()
+    level = medians(values)
     most, least = level.max(), level.min()
     if most == least or (least > 0 and most / least < SMALLEST_RATIO):
         return None
@@ -81,9 +82,9 @@ def spread(values: pd.DataFrame, noun: str) -> Finding | None:
 def _far(values: pd.DataFrame) -> pd.Series[float]:
     """How many times the median layer of a sample those layers are that are far from it; none if they are the most."""
     moving = values.where(values > 0)
-    against = moving.div(moving.median(axis="columns"), axis="index")
+    against = moving.div(medians(moving, "columns"), axis="index")
     far = (against.quantile(0.75) <= 1 / _FAR) | (against.quantile(0.25) >= _FAR)
-    return against.median()[far] if far.mean() < 0.5 else against.median()[:0]
+    return medians(against)[far] if far.mean() < 0.5 else medians(against)[:0]
 
 
 def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
@@ -95,11 +96,11 @@ def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
     """
     complete = stretches.dropna()
     if complete.shape[1] >= 3 and len(complete) >= _FEWEST_STRETCHES:
-        order = complete.rank(axis="columns").to_numpy()
-        order = order - order.mean(axis=0)
+        ranks = complete.rank(axis="columns").to_numpy()
+        order = ranks - ranks.mean(axis=0)
         memory = (order[1:] * order[:-1]).sum() / max((order**2).sum(), 1e-300)
         memory = min(max(memory + (1 + 4 * memory) / len(order), 0.0), 0.9)  # Kendall 1954
-        statistic = stats.friedmanchisquare(*complete.to_numpy().T).statistic * (1 - memory) / (1 + memory)
+        statistic = _friedman(ranks) * (1 - memory) / (1 + memory)
         return "Friedman test over stretches of samples", float(stats.chi2.sf(statistic, complete.shape[1] - 1))
     known = (column[~np.isnan(column)] for column in stretches.to_numpy().T)
     return "Kruskal-Wallis test", float(stats.kruskal(*known).pvalue)
@@ -111,6 +112,15 @@ def _apart(values: pd.DataFrame, level: pd.Series[float]) -> float:
     logs = np.log10(two[(two > 0).all(axis="columns")].to_numpy(dtype=np.float64))
     p = beyond_slow_noise(logs[:, 0] - logs[:, 1], np.full(len(logs), 1 / max(len(logs), 1)))
     return min(1.0, p * len(level) * (len(level) - 1) / 2)
+
+
+def _friedman(ranks: NDArray[np.float64]) -> float:
+    """The statistic of Friedman's test from the ranks in each row; SciPy's takes its columns as arguments."""
+    rows, columns = ranks.shape
+    # Ranks from 1 to n have a variance of n (n + 1) / 12; what ties take of it is the correction for them.
+    untied = ((ranks - (columns + 1) / 2) ** 2).sum() / (rows * columns * (columns**2 - 1) / 12)
+    between = (ranks.sum(axis=0) ** 2).sum()
+    return float((12 / (columns * rows * (columns + 1)) * between - 3 * rows * (columns + 1)) / untied)
 
 
 def groups(found: Groups, noun: str) -> Finding | None:

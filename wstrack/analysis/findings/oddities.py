@@ -9,6 +9,7 @@ from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, above, batches, chance, holm, names, number
+from wstrack.analysis.medians import medians
 
 __all__ = ["missing", "rule", "spikes", "unstable"]
 
@@ -75,7 +76,7 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     # From the mean of both neighbours, and from no running median, which is each value of a smooth slope itself.
     logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
     away = np.abs((logs - (logs.shift(1) + logs.shift(-1)) / 2).to_numpy())
-    size = pd.DataFrame(away, columns=values.columns).median()
+    size = medians(pd.DataFrame(away, columns=values.columns))
     usual = float(size.median())
     if not usual > 0:
         return None
@@ -190,9 +191,19 @@ def missing(series: pd.DataFrame) -> Finding | None:
 
 def _beyond_both_sides(values: pd.DataFrame) -> NDArray[np.float64]:
     """How far a value lies above the medians of the three before it and of the three after; NaN next to the ends."""
-    before = values.rolling(3, min_periods=2).median().shift(1)
-    after = values[::-1].rolling(3, min_periods=2).median().shift(1)[::-1]
-    return np.asarray(np.minimum(values - before, values - after))
+    here = values.to_numpy(dtype=np.float64)
+    return np.minimum(here - _of_three_before(here), here - _of_three_before(here[::-1])[::-1])
+
+
+def _of_three_before(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By row, the median of the three rows before it, or of two of them that are finite; else NaN."""
+    known = np.vstack([np.full((3, values.shape[1]), np.nan), np.where(np.isfinite(values), values, np.nan)])
+    first, second, third = (known[lag : lag + len(values)] for lag in range(3))
+    low, high = np.fmin(first, second), np.fmax(first, second)
+    count = sum(np.isfinite(one).astype(np.int8) for one in (first, second, third))
+    middle = np.fmax(low, np.fmin(high, third))
+    two = (np.fmin(low, third) + np.fmax(high, third)) / 2
+    return np.where(count == 3, middle, np.where(count == 2, two, np.nan))
 
 
 def _reached_by_many(heights: NDArray[np.float64]) -> NDArray[np.float64]:

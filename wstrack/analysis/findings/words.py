@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import stats
-from scipy.signal import lfilter
+
+from wstrack.analysis.medians import medians
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +170,7 @@ def batches(values: pd.DataFrame) -> pd.DataFrame:
     steps = len(values)
     ranks = values.rank()
     centred = ranks - ranks.mean()
-    common = centred.median(axis="columns") if values.shape[1] > 2 else 0.0 * centred.sum(axis="columns")
+    common = medians(centred, "columns") if values.shape[1] > 2 else 0.0 * centred.sum(axis="columns")
     apart = centred.sub(common, axis="index").fillna(0.0).to_numpy()
     size = np.maximum((apart**2).sum(axis=0), 1e-300)
     memory = float(np.median((apart[1:] * apart[:-1]).sum(axis=0) / size))
@@ -187,7 +188,7 @@ def beyond_slow_noise(course: NDArray[np.float64], weights: NDArray[np.float64])
     if len(course) < _FEWEST_FOR_NOISE:
         return 1.0
     innovations = np.diff(course).std() * np.sqrt((1 + _SLOWEST) / 2)
-    reach = np.asarray(lfilter([1.0], [1.0, -_SLOWEST], weights[::-1]))
+    reach = np.array(list(accumulate(weights[::-1], lambda before, weight: weight + _SLOWEST * before)))
     deviation = innovations * np.sqrt((reach**2).sum() + (_SLOWEST * reach[-1]) ** 2 / (1 - _SLOWEST**2))
     distance = abs(float(course @ weights))
     return 2 * float(stats.t.sf(distance / max(deviation, 1e-300), len(course) - 2)) if distance else 1.0
