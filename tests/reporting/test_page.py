@@ -4,11 +4,15 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.document import Document
+from bokeh.embed import components
 from sklearn.cluster import DBSCAN, AgglomerativeClustering
 
+from wstrack.reporting import page
 from wstrack.reporting.page import render_page
 from wstrack.reporting.report import report
 from wstrack.runs.manifest import Layer, Manifest
@@ -92,6 +96,18 @@ def test_what_is_missing_is_said(make_run: MakeRun) -> None:
 
 
 @pytest.mark.slow
+def test_bokeh_finds_nothing_wrong_in_the_figures(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr(page, "components", lambda models: drawn.append(models) or components(models))
+    render_page(report(make_run()))
+    document = next(iter(drawn[0].values())).document
+    Document.validate(document)
+    assert len(document.roots) == len(drawn[0])
+    assert not caplog.records
+
+
 def test_names_from_outside_are_never_markup(hostile_run: Run, make_run: MakeRun) -> None:
     hostile = Parsed(render_page(report(hostile_run, k=3)))
     lacking = replace(make_run(len(hostile_run.layers), note="", reference=""), completeness=hostile_run.completeness)

@@ -24,6 +24,8 @@ ABOUT = b"wstrack.about"
 
 _EMPTY = {"", "na", "n/a", "#n/a", "#nv", "nan", "null", "none", "<na>", "-nan"}
 _SEPARATORS = ",;\t|"
+# Compiled here, for a table may have millions of cells.
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?|inf(inity)?)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def number(cell: Any, *, comma: bool = False) -> float:
     if comma and re.fullmatch(r"[-+]?\d+,\d+(e[-+]?\d+)?", text, re.IGNORECASE):
         return float(text.replace(",", "."))
     # Python takes 1_000 and digits of other scripts, which nobody means here.
-    if not re.fullmatch(r"[-+]?(\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?|inf(inity)?)", text, re.IGNORECASE | re.ASCII):
+    if not _NUMBER.fullmatch(text):
         hint = "; a decimal comma? then put a semicolon between the columns" if re.fullmatch(r"-?\d+,\d+", text) else ""
         raise ValueError(f"{cell!r} is not a number{hint}")
     return float(text)
