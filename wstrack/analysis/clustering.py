@@ -60,7 +60,7 @@ _OWN_K = ("dbscan", "hdbscan", "meanshift")
 NOISE = -1
 _CURVE_UP_TO = 17  # the k that the WeightScale authors show
 _AUTO_UP_TO = 10  # more clusters than that are not an overview
-_DISTANCES_UP_TO = 2000  # layers
+_DISTANCES_UP_TO = 500  # layers
 _K_PARAMETERS = ("n_clusters", "n_components")
 
 
@@ -73,8 +73,9 @@ class Clustering:
         k: how many clusters there are, noise not counted.
         curve: for a named method that takes k, by k, `inertia` (sum of squared distances to the centres) and
             `silhouette` (NaN at 1); empty for other methods.
-        silhouette: mean silhouette of the layers that are not noise (-1..1, higher = better apart); NaN where it is
-            undefined: fewer than two clusters, or a cluster for each layer.
+        silhouette: mean silhouette of the layers that are not noise, of more than 500 by every so many over the depth
+            (-1..1, higher = better apart); NaN where it is undefined: fewer than two clusters, or a cluster for each
+            layer.
         method: its name, for people.
         chosen: how k was chosen, in words.
     """

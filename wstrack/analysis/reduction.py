@@ -31,7 +31,7 @@ __all__ = [
 Planes = Callable[["NDArray[np.int64]"], "NDArray[np.float64]"]  # from steps to points of shape (layers, components)
 REDUCTIONS = {"pca": "PCA", "svd": "SVD", "nmf": "NMF", "isomap": "Isomap", "tsne": "t-SNE", "umap": "UMAP"}
 COMPONENTS = 60  # of a large matrix; what comes after them has no say in its first two
-_EXACT_UP_TO = 1_000_000  # cells; above it ARPACK gives the same two components in a fraction of the time
+_EXACT_UP_TO = 200_000  # cells; above it ARPACK gives the same two components in a fraction of the time
 
 
 @dataclass(frozen=True)

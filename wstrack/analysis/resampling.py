@@ -30,7 +30,8 @@ Labels = NDArray[np.int64]
 PointsAt = Callable[[Labels], Matrix]  # from steps to points, as `Procedure.points_at`
 
 _SOME = 200  # layers, drawn once and for all
-_NULLS = 39, 99  # of many layers and of up to 60: the smallest p is 0.025, or 0.01
+_NULLS = {60: 99, 200: 39}  # by up to how many layers; the smallest p is 0.01, 0.025
+_FEWEST_NULLS = 19  # and 0.05 of more layers, where one stands for many
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def resample(
         procedure: what is tried; its seed has no say, so that k is one for the data.
         ks: the numbers of clusters; ("auto",) for a method that finds its own.
         splits: of the data's steps at random into halves.
-        nulls: how many null data sets; None = 39, or 99 for up to 60 layers.
+        nulls: how many null data sets; None = 99 for up to 60 layers, 39 for up to 200, else 19.
     """
     # Of very many layers some tell how many clusters there are; and nothing of it follows the seed of a report.
     some = np.sort(np.random.default_rng(0).permutation(len(values))[:_SOME])
@@ -108,7 +109,7 @@ def resample(
     procedure = replace(procedure, seed=0)
     rng = np.random.default_rng(0)
     if nulls is None:
-        nulls = _NULLS[len(matrix) <= 60]
+        nulls = next((count for most, count in _NULLS.items() if len(values) <= most), _FEWEST_NULLS)
     with one_thread():
         ours, agreement, divided, smallest = _tried(
             [procedure.points_at(matrix)], matrix.shape[1], procedure, ks, splits, rng

@@ -66,7 +66,7 @@ class Tree:
         return labels
 
 
-def grow(values: pd.DataFrame, *, bootstraps: int = 30, least: float = 0.0) -> Tree:
+def grow(values: pd.DataFrame, *, bootstraps: int = 20, least: float = 0.0) -> Tree:
     """Join layers by how alike their curves are (Ward's method), and see which branches are more than chance.
 
     A branch stands apart where the gap around it is too wide for one cloud of layers. In a cloud that thins out from
