@@ -241,8 +241,8 @@ def test_what_repeats_is_told_by_its_length_and_likeness() -> None:
     assert not finding.steps
 
 
-def test_jumps_that_are_lacking_at_some_times_are_part_of_a_longer_course() -> None:
-    common = pattern(224, 28, 0.05) + 0.3 * np.isin(np.arange(224) % 28, (4, 18)) * (np.arange(224) > 60)
+def test_jumps_that_are_less_sure_than_a_longer_course_are_part_of_it() -> None:
+    common = pattern(224, 28, 0.07) + 0.3 * np.isin(np.arange(224) % 28, (4, 18)) * (np.arange(224) > 60)
     series = layers(common, 0)
     jumps = find_period(series)
     assert jumps is not None

@@ -19,14 +19,13 @@ __all__ = ["Repeat", "find_epochs", "find_repeat"]
 Vector = NDArray[np.float64]
 
 _SLOPE = 5  # samples whose median is the course's own slope
-_SHORTEST = _SLOPE + 1  # samples, from where on two rises share neither their noise nor their slope
+_SHORTEST = _SLOPE  # samples, from where on two rises share no slope
 _FEWEST = 5  # times that it must be there
 _TIMES = 3  # a sample is held against those so many periods later
 _FINENESS = 3  # periods that are looked at within one sample
-_ALIKE = 0.8  # of the highest correlation with the next three: of a period and its multiples, the period
+_ALIKE = 0.7  # of the highest correlation with the next three: of a period and its multiples, the period
 _MOST_TOLD = 0.5  # of the times that it begins
-_LONGER = 1.5  # times as long as the distance of the jumps, of which more than _LACKING are not there
-_LACKING = 0.2
+_LONGER = 1.5  # times as long as the distance of the jumps: what they are only a part of
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,13 @@ class Repeat:
 def find_epochs(values: pd.DataFrame, *, told: Iterable[int] = ()) -> Period | Repeat | None:
     """What shows the epochs: jumps at one distance (`find_period`), or else a course that repeats (`find_repeat`).
 
-    Jumps that are lacking at some of the times, where a longer course repeats, are part of that.
+    Jumps that are less beyond chance than a longer course that repeats are a part of that.
     """
     steps = tuple(told)
     jumps, course = find_period(values, told=steps), find_repeat(values, told=steps)
     if jumps is None or course is None:
         return jumps or course
-    return course if course.length > _LONGER * jumps.length and 1 - jumps.jumps.mean() > _LACKING else jumps
+    return course if course.length > _LONGER * jumps.length and course.p < jumps.p else jumps
 
 
 def find_repeat(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float = FINDING_P) -> Repeat | None:
@@ -63,7 +62,7 @@ def find_repeat(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
 
     What is looked at is the rise of each sample over the one before, in decades, by the median layer, and beyond the
     slope of the samples around, as normal scores of its ranks. Of autoregressive noise such rises do not correlate
-    positively over six samples or more, however long it remembers; of a smooth course nothing is left, and a drop is
+    positively over five samples or more, however long it remembers; of a smooth course nothing is left, and a drop is
     one rise. They are multiplied with those one, two and three periods later. The sum of these products, in units of
     the root of the sum of their squares (as loud stretches and calm ones have it), is normal but for a known skewness;
     that rises remember their neighbours widens it (Bartlett 1946). Its chance is multiplied by the number of periods.
@@ -99,11 +98,10 @@ def find_repeat(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
     beyond = np.flatnonzero(chances * len(periods) < alpha)
     if not len(beyond):
         return None
-    alike = beyond[next_one[beyond] >= _ALIKE * correlations[beyond].max()]
-    if not len(alike):
-        return None
-    shortest = periods[alike] <= periods[alike[0]] + 1
-    best = int(alike[shortest][np.argmax(correlations[alike[shortest]])])
+    best = int(beyond[chances[beyond].argmin()])
+    many = np.round(periods[best] / periods[beyond])
+    parts = beyond[np.abs(periods[best] - many * periods[beyond]) <= many / _FINENESS]
+    best = int(parts[next_one[parts] >= _ALIKE * correlations[best]].min(initial=best))
     length = float(periods[best])
     correlation, ratio = _likeness(np.concatenate([[0.0], np.cumsum(rises)]), length)
     known = np.searchsorted(steps[begin:], sorted(told))
@@ -130,15 +128,15 @@ def _by_period(scores: Vector, periods: Vector) -> tuple[Vector, Vector, Vector]
     """By period, how far the scores correlate with the next, and with the next three, and the chance in noise."""
     samples = len(scores)
     lags = np.round(np.arange(1, _TIMES + 1) * periods[:, None]).astype(int)
-    products, squares, sizes = _at_lags(scores), _at_lags(scores**2), _at_lags(np.ones(samples))
+    products, squares, sizes = _at_lags(scores), _at_lags(scores**2), np.arange(samples, 0.0, -1.0)
     near = products[1:_SHORTEST] / products[0]
     widened = 1 + 2 * float((near**2).sum())
-    sums, count = products[lags].sum(axis=1), np.round(sizes[lags]).sum(axis=1)
+    sums, count = products[lags].sum(axis=1), sizes[lags].sum(axis=1)
     distance = sums / np.sqrt(widened * squares[lags].sum(axis=1))
     # Each three samples of which all pairs are multiplied add to the third moment.
     threes = np.maximum(samples - 2 * periods, 0) + 2 * np.maximum(samples - 3 * periods, 0)
     skew = 6 * threes / count**1.5 * np.sqrt(widened)
-    return products[lags[:, 0]] / sizes[lags[:, 0]], sums / count, np.asarray(stats.pearson3.sf(distance, skew))
+    return (products / sizes)[lags[:, 0]], sums / count, np.asarray(stats.pearson3.sf(distance, skew))
 
 
 def _likeness(course: Vector, length: float) -> tuple[float, float]:
