@@ -476,6 +476,32 @@ def test_a_spike_that_a_quarter_of_the_layers_share(course: np.ndarray, length: 
         assert 2 < float(spikes.numbers["times"]) < 4
 
 
+@pytest.mark.parametrize("length", [4, 7, 10])
+@pytest.mark.parametrize("course", [np.ones(90), np.geomspace(1, 0.1, 90)], ids=["flat", "falling"])
+def test_a_burst_is_told_by_its_first_and_last_step(course: np.ndarray, length: int) -> None:
+    for seed in range(4):
+        series = run(np.geomspace(1, 9, 16), course, seed=seed)
+        at = int(np.random.default_rng(seed).integers(20, 55))
+        series.iloc[at : at + length] *= np.geomspace(5, 2, length)[:, None]
+        found = by_kind(series)["spikes"]
+        assert (found.numbers["spikes"], found.numbers["bursts"]) == (0, 1)
+        assert found.steps == (series.index[at],)
+        assert f"between steps {series.index[at]:,} and {series.index[at + length - 1]:,} (up to " in found.text
+        assert 3 < float(found.numbers["burst_times"]) < 7
+
+
+def test_two_bursts_near_each_other_make_no_fall_of_what_is_between() -> None:
+    series = run(np.geomspace(1, 9, 16), np.ones(120))
+    for at in (40, 56):
+        series.iloc[at : at + 5] *= 4
+    series.iloc[90] *= 5
+    found = by_kind(series)["spikes"]
+    assert (found.numbers["spikes"], found.numbers["bursts"]) == (1, 2)
+    assert found.steps == tuple(series.index[[40, 56, 90]])
+    assert "spikes together" in found.text
+    assert ", and bursts together" in found.text
+
+
 def test_a_jump_that_stays_is_no_spike() -> None:
     assert "spikes" not in by_kind(run(np.ones(16), np.repeat([1.0, 5.0, 2.0], 20)))
 

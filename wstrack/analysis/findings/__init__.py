@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import apart, clusters, course, health, levels, oddities
+from wstrack.analysis.findings import apart, bursts, clusters, course, health, levels, oddities
 from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
@@ -101,7 +101,7 @@ def collect_findings(
         levels.spread(values, noun),
         levels.groups(groups, noun) if groups else None,
         oddities.unstable(values) if positive else None,
-        oddities.spikes(over_time, noun),
+        bursts.spikes(over_time, noun),
         oddities.missing(series),
     ]
     return [finding for finding in found if finding]

@@ -1,22 +1,19 @@
-"""Findings on single layers and single steps that stand out: too fast, too slow, unsteady, spikes, gaps."""
+"""Findings on single layers that stand out: too fast, too slow, unsteady, gaps."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, above, batches, chance, holm, names, number
 from wstrack.analysis.medians import medians
 
-__all__ = ["missing", "rule", "spikes", "unstable"]
+__all__ = ["missing", "rule", "unstable"]
 
 _TOO_MUCH, _HEALTHY, _TOO_LITTLE = 1e-2, 1e-3, 1e-4  # of the change of one optimizer step (DL4J's chart)
 _UNSTEADY = 2.0  # times the median layer's fluctuation
-_JUMP = np.log10(1.5)  # decades; what rises less is no spike, however calm the rest
-_SHARED = 0.2  # of the layers, and three at least
 _FEWEST = 12  # samples
 _GAPS = 0.1
 
@@ -107,45 +104,6 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     )
 
 
-def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
-    """At which samples many layers jump up together, for one sample or two.
-
-    Layers share their course, so they are no independent votes, and the course itself has peaks. Noise rises above its
-    neighbours as far as it falls below them: so how far a fifth of the layers rises is held against how far a fifth
-    falls anywhere. In noise with the tails of Student's t with four degrees of freedom, independent or shared by all
-    layers, the largest rise is r times the largest fall or more in about 1 of 1 + r^4 cases.
-    """
-    if len(values) < _FEWEST or values.shape[1] < 3:
-        return None
-    logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
-    above_both, below_both = _beyond_both_sides(logs), _beyond_both_sides(-logs)
-    rise, fall = _reached_by_many(above_both), _reached_by_many(below_both)
-    if not np.isfinite(rise).any():
-        return None
-    # What the noise of single layers lends to the top fifth at every sample is no rise.
-    up, down = (one - max(float(np.median(one[np.isfinite(one)])), 0.0) for one in (rise, fall))
-    p = 1 / (1 + (np.maximum(up, 0.0) / max(float(down.max()), 1e-12)) ** 4)
-    shared = (p < FINDING_P) & (rise > _JUMP)
-    if not shared.any() or shared.mean() > 0.2:
-        return None
-    high = above_both > _JUMP
-    count, known = high.sum(axis=1)[shared], np.isfinite(above_both).sum(axis=1)[shared]
-    steps = tuple(int(step) for step in values.index[shared])
-    size = 10 ** float(np.median(above_both[shared][high[shared]]))
-    layers = high[shared].any(axis=0)
-    named = [f"{step:,} ({n} of {k} layers)" for step, n, k in zip(steps, count, known, strict=True)]
-    return Finding(
-        "spikes",
-        f"The {noun} of many layers spikes together, {number(size)} times that of the samples on both sides, at step "
-        f"{names(named)} (how far a fifth of the layers rises, against the farthest that a fifth falls; for noise with "
-        f"the tails of Student's t with four degrees of freedom, {chance(float(p[shared].max()))} at most).",
-        "heatmap",
-        {"spikes": len(steps), "times": size, "p": float(p[shared].max()), "first_step": steps[0]},
-        tuple(str(name) for name in values.columns[layers]),
-        steps,
-    )
-
-
 def missing(series: pd.DataFrame) -> Finding | None:
     """Which layers lack many of the values that others have: between their first and their last, or before the first.
 
@@ -187,28 +145,3 @@ def missing(series: pd.DataFrame) -> Finding | None:
         },
         tuple(str(name) for name in series.columns if name in holed or name in late),
     )
-
-
-def _beyond_both_sides(values: pd.DataFrame) -> NDArray[np.float64]:
-    """How far a value lies above the medians of the three before it and of the three after; NaN next to the ends."""
-    here = values.to_numpy(dtype=np.float64)
-    return np.minimum(here - _of_three_before(here), here - _of_three_before(here[::-1])[::-1])
-
-
-def _of_three_before(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By row, the median of the three rows before it, or of two of them that are finite; else NaN."""
-    known = np.vstack([np.full((3, values.shape[1]), np.nan), np.where(np.isfinite(values), values, np.nan)])
-    first, second, third = (known[lag : lag + len(values)] for lag in range(3))
-    low, high = np.fmin(first, second), np.fmax(first, second)
-    count = sum(np.isfinite(one).astype(np.int8) for one in (first, second, third))
-    middle = np.fmax(low, np.fmin(high, third))
-    two = (np.fmin(low, third) + np.fmax(high, third)) / 2
-    return np.where(count == 3, middle, np.where(count == 2, two, np.nan))
-
-
-def _reached_by_many(heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By sample, the height that enough layers for a shared spike reach; -inf where fewer have one."""
-    known = np.isfinite(heights).sum(axis=1)
-    many = np.maximum(3, np.ceil(_SHARED * known)).astype(int)
-    ordered = np.sort(np.where(np.isfinite(heights), -heights, np.inf), axis=1)
-    return np.asarray(-np.take_along_axis(ordered, many[:, None] - 1, axis=1)[:, 0])

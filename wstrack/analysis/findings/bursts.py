@@ -1,0 +1,145 @@
+"""At which samples many layers jump up together, for a sample or two or for some ten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wstrack.analysis.cutoffs import FINDING_P
+from wstrack.analysis.findings.words import Finding, Numbers, chance, names, number
+
+__all__ = ["spikes"]
+
+_JUMP = np.log10(1.5)  # decades; what rises less is no spike, however calm the rest
+_SHARED = 0.2  # of the layers, and three at least
+_FEWEST = 12  # samples
+_OFTEN = 0.2  # of the samples; what is so often is no spike
+_SPIKE = (0, 3)  # samples that are left out on both sides, and of how many further ones the median is taken
+_BURST = (8, 5)
+_KNOWN = 1 / 3  # of the samples: where bursts and the ends leave fewer, falls are too few to hold rises against
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Rises:
+    """Samples that rise above those on both sides.
+
+    Attributes:
+        above: by sample and layer, how far, in decades.
+        usual: how far a fifth of the layers does at a sample.
+        many: by sample, how far a fifth of the layers does.
+        p: by sample, the chance of as much in noise.
+    """
+
+    above: Matrix
+    usual: float
+    many: Matrix
+    p: Matrix
+
+    @property
+    def shared(self) -> NDArray[np.bool_]:
+        """Which samples rise beyond chance."""
+        found = (self.p < FINDING_P) & (self.many > _JUMP)
+        return found if found.mean() <= _OFTEN else np.zeros_like(found)
+
+
+def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
+    """At which samples many layers jump up together, for one sample or two, or in a burst that is over after some ten.
+
+    Layers share their course, so they are no independent votes, and the course itself has peaks. Noise rises above its
+    neighbours as far as it falls below them: so how far a fifth of the layers rises is held against how far a fifth
+    falls anywhere. In noise with the tails of Student's t with four degrees of freedom, independent or shared by all
+    layers, the largest rise is r times the largest fall or more in about 1 of 1 + r^4 cases.
+    """
+    if len(values) < _FEWEST or values.shape[1] < 3:
+        return None
+    logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
+    single, longer = _rises(logs, _SPIKE), _rises(logs, _BURST, without_bursts=True)
+    bursts = [(first, last) for first, last in _stretches(longer) if last > first + 1]
+    inside = np.zeros(len(logs), dtype=bool)
+    for first, last in bursts:
+        inside[first : last + 1] = True
+    alone = single.shared & ~inside
+    if not alone.any() and not bursts:
+        return None
+    p = max([*single.p[alone], *(float(longer.p[first : last + 1].min()) for first, last in bursts)])
+    steps = [int(step) for step in values.index[alone]]
+    numbers: Numbers = {"spikes": len(steps), "bursts": len(bursts), "p": float(p)}
+    high = (single.above > _JUMP) & alone[:, None]
+    said = []
+    if steps:
+        count, known = high.sum(axis=1)[alone], np.isfinite(single.above).sum(axis=1)[alone]
+        size = numbers["times"] = 10 ** float(np.median(single.above[high]))
+        named = [f"{step:,} ({n} of {k} layers)" for step, n, k in zip(steps, count, known, strict=True)]
+        said.append(f"spikes together, {number(size)} times that of the samples on both sides, at step "
+                    f"{names(named)}")  # fmt: skip
+    if bursts:
+        tops = [10 ** float(longer.many[first : last + 1].max()) for first, last in bursts]
+        named = [
+            f"between steps {values.index[first]:,} and {values.index[last]:,} (up to {number(top)} times)"
+            for (first, last), top in zip(bursts, tops, strict=True)
+        ]
+        numbers["burst_times"] = max(tops)
+        said.append(f"bursts together, and is back at what it was, {names(named)}")
+        high |= (longer.above > _JUMP) & inside[:, None]
+        steps = sorted({*steps, *(int(values.index[first]) for first, _ in bursts)})
+    numbers["first_step"] = steps[0]
+    return Finding(
+        "spikes",
+        f"The {noun} of many layers {', and '.join(said)} (how far a fifth of the layers rises, against the farthest "
+        f"that a fifth falls; for noise with the tails of Student's t with four degrees of freedom, "
+        f"{chance(float(p))} at most).",
+        "heatmap",
+        numbers,
+        tuple(str(name) for name in values.columns[high.any(axis=0)]),
+        tuple(steps),
+    )
+
+
+def _rises(logs: pd.DataFrame, window: tuple[int, int], *, without_bursts: bool = False) -> _Rises:
+    """How far samples rise, and the chance of it, against the farthest fall.
+
+    Between two bursts calm samples lie below both sides, though nothing falls; so what rises is left out of that.
+    """
+    above = _beyond_both_sides(logs, window)
+    many = _reached_by_many(above)
+    # What the noise of single layers lends to the top fifth at every sample is no rise.
+    usual = _median(many)
+    calm = logs.mask(np.broadcast_to((many - usual > _JUMP / 2)[:, None], logs.shape)) if without_bursts else logs
+    fall = _reached_by_many(_beyond_both_sides(-calm, window))
+    known = np.isfinite(fall)
+    if not known.any() or (without_bursts and known.mean() < _KNOWN):
+        return _Rises(above, usual, many, np.ones(len(logs)))
+    farthest = max(float(fall[known].max()) - _median(fall), 1e-12)
+    return _Rises(above, usual, many, 1 / (1 + (np.maximum(many - usual, 0.0) / farthest) ** 4))
+
+
+def _median(heights: Matrix) -> float:
+    known = heights[np.isfinite(heights)]
+    return max(float(np.median(known)), 0.0) if len(known) else 0.0
+
+
+def _stretches(rises: _Rises) -> list[tuple[int, int]]:
+    """The first and the last sample of each burst: where it is half as high as what makes one, but for gaps of two."""
+    raised = np.flatnonzero(rises.many - rises.usual > _JUMP / 2)
+    parts = np.split(raised, np.flatnonzero(np.diff(raised) > 3) + 1)
+    return [(int(part[0]), int(part[-1])) for part in parts if len(part) and rises.shared[part].any()]
+
+
+def _beyond_both_sides(values: pd.DataFrame, window: tuple[int, int]) -> Matrix:
+    """How far a value lies above the medians before it and after it; NaN next to the ends."""
+    away, side = window
+    rolled = [one.rolling(side, min_periods=side // 2 + 1).median().shift(1 + away) for one in (values, values[::-1])]
+    return np.asarray(np.minimum(values - rolled[0], values - rolled[1][::-1]))
+
+
+def _reached_by_many(heights: Matrix) -> Matrix:
+    """By sample, the height that enough layers for a shared spike reach; -inf where fewer have one."""
+    known = np.isfinite(heights).sum(axis=1)
+    many = np.maximum(3, np.ceil(_SHARED * known)).astype(int)
+    ordered = np.sort(np.where(np.isfinite(heights), -heights, np.inf), axis=1)
+    return np.asarray(-np.take_along_axis(ordered, many[:, None] - 1, axis=1)[:, 0])
