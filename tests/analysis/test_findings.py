@@ -502,6 +502,13 @@ def test_two_bursts_near_each_other_make_no_fall_of_what_is_between() -> None:
     assert ", and bursts together" in found.text
 
 
+def test_a_course_that_repeats_has_no_bursts() -> None:
+    series = run(np.geomspace(1, 9, 16), np.tile([5.0, 4.0, 3.0, *[1.0] * 17], 7))
+    found = by_kind(series)
+    assert "period" in found
+    assert not found.get("spikes", found["period"]).numbers.get("bursts")
+
+
 def test_a_jump_that_stays_is_no_spike() -> None:
     assert "spikes" not in by_kind(run(np.ones(16), np.repeat([1.0, 5.0, 2.0], 20)))
 

@@ -84,6 +84,7 @@ def collect_findings(
     known = early_and_late(over_time) if thirds is None else thirds.loc[values.columns]
     thirds = known if len(over_time) // 3 >= course.SHORTEST_THIRD else None
     general = course.course(over_time, thirds, noun) if thirds is not None else None
+    period = course.period(over_time, phases, noun)
     found = [
         health.not_finite(runs or [("", series)]),
         health.still(values, noun),
@@ -94,14 +95,14 @@ def collect_findings(
         apart.apart(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
         course.phases(phases, noun) if phases and len(over_time) else None,
-        course.period(over_time, phases, noun),
+        period,
         general,
         course.against(over_time, thirds, general, noun) if thirds is not None else None,
         levels.depth(values, noun),
         levels.spread(values, noun),
         levels.groups(groups, noun) if groups else None,
         oddities.unstable(values) if positive else None,
-        bursts.spikes(over_time, noun),
+        bursts.spikes(over_time, noun, periodic=period is not None),
         oddities.missing(series),
     ]
     return [finding for finding in found if finding]

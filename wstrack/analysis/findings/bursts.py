@@ -19,7 +19,7 @@ _FEWEST = 12  # samples
 _OFTEN = 0.2  # of the samples; what is so often is no spike
 _SPIKE = (0, 3)  # samples that are left out on both sides, and of how many further ones the median is taken
 _BURST = (8, 5)
-_KNOWN = 1 / 3  # of the samples: where bursts and the ends leave fewer, falls are too few to hold rises against
+_KNOWN = 30  # samples: where bursts and the ends leave fewer, falls are too few to hold rises against
 
 Matrix = NDArray[np.float64]
 
@@ -47,19 +47,24 @@ class _Rises:
         return found if found.mean() <= _OFTEN else np.zeros_like(found)
 
 
-def spikes(values: pd.DataFrame, noun: str) -> Finding | None:
+def spikes(values: pd.DataFrame, noun: str, *, periodic: bool = False) -> Finding | None:
     """At which samples many layers jump up together, for one sample or two, or in a burst that is over after some ten.
 
     Layers share their course, so they are no independent votes, and the course itself has peaks. Noise rises above its
     neighbours as far as it falls below them: so how far a fifth of the layers rises is held against how far a fifth
     falls anywhere. In noise with the tails of Student's t with four degrees of freedom, independent or shared by all
     layers, the largest rise is r times the largest fall or more in about 1 of 1 + r^4 cases.
+
+    Args:
+        values: index = step, columns = layers.
+        noun: what the values are called.
+        periodic: whether a period is told, of which bursts would be the highest parts.
     """
     if len(values) < _FEWEST or values.shape[1] < 3:
         return None
     logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
     single, longer = _rises(logs, _SPIKE), _rises(logs, _BURST, without_bursts=True)
-    bursts = [(first, last) for first, last in _stretches(longer) if last > first + 1]
+    bursts = [] if periodic else [(first, last) for first, last in _stretches(longer) if last > first + 1]
     inside = np.zeros(len(logs), dtype=bool)
     for first, last in bursts:
         inside[first : last + 1] = True
@@ -112,7 +117,7 @@ def _rises(logs: pd.DataFrame, window: tuple[int, int], *, without_bursts: bool 
     calm = logs.mask(np.broadcast_to((many - usual > _JUMP / 2)[:, None], logs.shape)) if without_bursts else logs
     fall = _reached_by_many(_beyond_both_sides(-calm, window))
     known = np.isfinite(fall)
-    if not known.any() or (without_bursts and known.mean() < _KNOWN):
+    if not known.any() or (without_bursts and known.sum() < _KNOWN):
         return _Rises(above, usual, many, np.ones(len(logs)))
     farthest = max(float(fall[known].max()) - _median(fall), 1e-12)
     return _Rises(above, usual, many, 1 / (1 + (np.maximum(many - usual, 0.0) / farthest) ** 4))
