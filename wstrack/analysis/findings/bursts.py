@@ -16,6 +16,7 @@ __all__ = ["spikes"]
 _JUMP = np.log10(1.5)  # decades; what rises less is no spike, however calm the rest
 _SHARED = 0.2  # of the layers, and three at least
 _FEWEST = 12  # samples
+_PART = 3  # of the highest rise: what is higher than this part of it is left out of the noise
 _OFTEN = 0.2  # of the samples; what is so often is no spike
 _SPIKE = (0, 3)  # samples that are left out on both sides, and of how many further ones the median is taken
 _BURST = (8, 5)
@@ -114,7 +115,8 @@ def _rises(logs: pd.DataFrame, window: tuple[int, int], *, without_bursts: bool 
     many = _reached_by_many(above)
     # What the noise of single layers lends to the top fifth at every sample is no rise.
     usual = _median(many)
-    calm = logs.mask(np.broadcast_to((many - usual > _JUMP / 2)[:, None], logs.shape)) if without_bursts else logs
+    limit = max(_JUMP / 2, (float(many.max()) - usual) / _PART)
+    calm = logs.mask(np.broadcast_to((many - usual > limit)[:, None], logs.shape)) if without_bursts else logs
     fall = _reached_by_many(_beyond_both_sides(-calm, window))
     known = np.isfinite(fall)
     if not known.any() or (without_bursts and known.sum() < _KNOWN):
