@@ -81,7 +81,7 @@ def find_repeat(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
         >>> curves = 10 ** (0.1 * np.tile(once, 12)[:, None] + 0.05 * rng.normal(size=(168, 8)))
         >>> found = find_repeat(pd.DataFrame(curves, index=np.arange(168) * 50))
         >>> round(found.length, 1), round(found.correlation, 2)
-        (14.0, 0.97)
+        (14.0, 0.92)
     """
     steps = values.index.to_numpy(dtype=np.int64)
     begin = int(len(steps) > 2 and steps[1] - steps[0] != steps[2] - steps[1])
