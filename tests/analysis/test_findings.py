@@ -546,6 +546,6 @@ def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:
     )  # fmt: skip
     (found,) = collect_findings(series, clusters(series, [1, 1, 1, 2, 2, 2]), loose, metric="rwc")
     first = found.text.split("\n")[0]
-    assert "one cloud cut into pieces" in first
+    assert "one continuous cloud, cut into 2 pieces" in first
     assert "on data without clusters 0.88, p = 0.4" in first
-    assert "Cluster 2 does not hold" in first
+    assert "Piece 2 does not hold" in first

@@ -129,7 +129,7 @@ def _by_period(scores: Vector, periods: Vector) -> tuple[Vector, Vector, Vector]
     samples = len(scores)
     lags = np.round(np.arange(1, _TIMES + 1) * periods[:, None]).astype(int)
     products, squares, sizes = _at_lags(scores), _at_lags(scores**2), np.arange(samples, 0.0, -1.0)
-    near = products[1:_SHORTEST] / products[0]
+    near = products[1:_SHORTEST] / max(float(products[0]), 1e-300)
     widened = 1 + 2 * float((near**2).sum())
     sums, count = products[lags].sum(axis=1), sizes[lags].sum(axis=1)
     distance = sums / np.sqrt(widened * squares[lags].sum(axis=1))

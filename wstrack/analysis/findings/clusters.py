@@ -36,6 +36,7 @@ def clusters(
     if clustering.k < 2:
         return None
     numbers: Numbers = {"k": clustering.k}
+    part = "piece" if stability and stability.verdict == "continuous" else "cluster"
     lines = [f"The layers form {clustering.k} clusters; how stable they are could not be tested."]
     if stability:
         numbers |= {"agreement": stability.median, "verdict": stability.verdict}
@@ -56,23 +57,22 @@ def clusters(
             those = ", ".join(str(one) for one in loose)
             numbers["do_not_hold"] = len(loose)
             lines[0] += (
-                f" Cluster {those} does not hold: in most bootstraps of the samples fewer than half of its layers "
+                f" {part.capitalize()} {those} does not hold: in most bootstraps of the samples fewer than half of its layers "
                 "stay together."
                 if len(loose) == 1
-                else f" Clusters {those} do not hold: in most bootstraps of the samples fewer than half of their "
+                else f" {part.capitalize()}s {those} do not hold: in most bootstraps of the samples fewer than half of their "
                 "layers stay together."
             )
     if np.isfinite(clustering.silhouette):
         numbers["silhouette"] = clustering.silhouette
         lines[0] += f" Silhouette {number(clustering.silhouette)} (1 = far apart, 0 = touching)."
-    noun_of = "piece" if stability and stability.verdict == "continuous" else "cluster"
     level = medians(values)
     everyone = [str(name) for name in clustering.labels.index]
     for cluster in range(1, min(clustering.k, MOST_NAMED) + 1):
         members = clustering.labels.index[clustering.labels == cluster]
         median = float(level[members].median())
         numbers |= {f"cluster_{cluster}_layers": len(members), f"cluster_{cluster}_median": median}
-        line = f"{noun_of.capitalize()} {cluster}: {together(list(map(str, members)), everyone)}"
+        line = f"{part.capitalize()} {cluster}: {together(list(map(str, members)), everyone)}"
         line += f", median {noun} {number(median)}"
         ratio = float(thirds["ratio"][members].dropna().median()) if thirds is not None else np.nan
         if 0 < ratio < np.inf:
@@ -83,7 +83,7 @@ def clusters(
         lines.append(f"{line}.")
     if clustering.k > MOST_NAMED:
         more = clustering.k - MOST_NAMED
-        lines.append(f"And {more} {noun_of}{'' if more == 1 else 's'} more.")
+        lines.append(f"And {more} {part}{'' if more == 1 else 's'} more.")
     noise = int((clustering.labels == NOISE).sum())
     if noise:
         numbers["noise_layers"] = noise
