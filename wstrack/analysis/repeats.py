@@ -132,7 +132,7 @@ def _by_period(scores: Vector, periods: Vector) -> tuple[Vector, Vector, Vector]
     near = products[1:_SHORTEST] / max(float(products[0]), 1e-300)
     widened = 1 + 2 * float((near**2).sum())
     sums, count = products[lags].sum(axis=1), sizes[lags].sum(axis=1)
-    distance = sums / np.sqrt(widened * squares[lags].sum(axis=1))
+    distance = sums / np.sqrt(np.maximum(widened * squares[lags].sum(axis=1), 1e-300))
     # Each three samples of which all pairs are multiplied add to the third moment.
     threes = np.maximum(samples - 2 * periods, 0) + 2 * np.maximum(samples - 3 * periods, 0)
     skew = 6 * threes / count**1.5 * np.sqrt(widened)

@@ -57,11 +57,11 @@ def clusters(
             those = ", ".join(str(one) for one in loose)
             numbers["do_not_hold"] = len(loose)
             lines[0] += (
-                f" {part.capitalize()} {those} does not hold: in most bootstraps of the samples fewer than half of its layers "
-                "stay together."
+                f" {part.capitalize()} {those} does not hold: in most bootstraps of the samples fewer than half of "
+                "its layers stay together."
                 if len(loose) == 1
-                else f" {part.capitalize()}s {those} do not hold: in most bootstraps of the samples fewer than half of their "
-                "layers stay together."
+                else f" {part.capitalize()}s {those} do not hold: in most bootstraps of the samples fewer than half of "
+                "their layers stay together."
             )
     if np.isfinite(clustering.silhouette):
         numbers["silhouette"] = clustering.silhouette
