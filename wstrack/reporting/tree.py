@@ -100,7 +100,7 @@ def draw_tree(
         frame_width=160, width=None, min_border_left=4, min_border_right=0, x_axis_label="← less alike",
         stylesheets=[":host { flex: none !important; }"],
     )  # fmt: skip
-    left.multi_line(list(heights), list(places), line_color=fork_colours(tree, marks), line_width=1.2)
+    left.multi_line(heights.round(6).tolist(), places.tolist(), line_color=fork_colours(tree, marks), line_width=1.2)
     dots = left.scatter("height", "place", source=_dots(tree), marker="circle", size="size", fill_color="fill",
                         line_color=APART, fill_alpha="alpha", line_alpha="alpha")  # fmt: skip
     told = [("layers", "@layers"), ("comes back", "@support"), ("gap", "@gap"), ("p", "@p"), ("stands apart", "@apart")]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, Numbers, chance, names, number
+from wstrack.analysis.medians import medians_before
 
 __all__ = ["spikes"]
 
@@ -140,8 +141,9 @@ def _stretches(rises: _Rises) -> list[tuple[int, int]]:
 def _beyond_both_sides(values: pd.DataFrame, window: tuple[int, int]) -> Matrix:
     """How far a value lies above the medians before it and after it; NaN next to the ends."""
     away, side = window
-    rolled = [one.rolling(side, min_periods=side // 2 + 1).median().shift(1 + away) for one in (values, values[::-1])]
-    return np.asarray(np.minimum(values - rolled[0], values - rolled[1][::-1]))
+    here = values.to_numpy(dtype=np.float64)
+    before, after = (medians_before(one, side, away=away, least=side // 2 + 1) for one in (here, here[::-1]))
+    return np.minimum(here - before, here - after[::-1])
 
 
 def _reached_by_many(heights: Matrix) -> Matrix:
