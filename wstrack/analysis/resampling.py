@@ -177,10 +177,9 @@ def halved(steps: int, rng: np.random.Generator, *, block: int = 1) -> tuple[Lab
     order = rng.permutation(len(starts))
     middle = (len(starts) + 1) // 2 if block > 1 else steps // 2
     first, second = (
-        np.sort(np.concatenate([np.arange(s, min(s + block, steps)) for s in starts[part]]))
-        for part in (order[:middle], order[middle:])
+        (np.sort(starts[part])[:, None] + np.arange(block)).ravel() for part in (order[:middle], order[middle:])
     )
-    return first, second
+    return first[first < steps], second[second < steps]
 
 
 def null_data(matrix: Matrix, rng: np.random.Generator) -> Iterator[tuple[Matrix, Matrix, Matrix]]:
