@@ -14,6 +14,8 @@ from scipy.spatial.distance import pdist, squareform
 
 import wstrack
 from wstrack.analysis import Procedure, choose, cluster_layers, cut_layers, grow, measure_stability
+from wstrack.analysis.cut import Cut
+from wstrack.analysis.findings.kin import kin
 from wstrack.analysis.tree import _spanning_tree
 
 
@@ -156,3 +158,32 @@ def test_the_authors_other_series_are_cut_as_a_continuum(weightscale: Path, name
 def test_how_many_clusters_there_are_does_not_follow_the_seed(weightscale: Path) -> None:
     run = wstrack.pull(str(weightscale / "efficientnet_b4-cifar10.csv"))
     assert len({wstrack.report(run, seed=seed).clustering.k for seed in range(4)}) == 1
+
+
+BLOCKS = [f"h.{block}.{part}" for block in range(6) for part in ("qkv", "out", "up", "down")]
+
+
+def kin_of(names: list[str], seed: int = 0) -> str:
+    """What is said of layers of which the fourth of each block lie a little above the others."""
+    rng = np.random.default_rng(seed)
+    level = rng.normal(size=24) / 10 + np.tile([0.0, 0.0, 0.0, 0.3], 6)
+    curves = pd.DataFrame(level[:, None] + rng.normal(size=(24, 40)) / 20, index=names)
+    tree = grow(curves)
+    cut = Cut("whole", pd.Series(1, index=curves.index))
+    found = kin((10**curves).T, tree, cut, "change")
+    return found.text if found else ""
+
+
+def test_layers_of_one_name_that_go_together_are_told() -> None:
+    text = kin_of(BLOCKS)
+    assert text.startswith('Layers of one name go together in the tree: all 6 layers with "down" in their name (median')
+    assert "times larger than others" in text
+    shuffled = np.random.default_rng(1)
+    assert sum(bool(kin_of(list(shuffled.permutation(BLOCKS)), seed)) for seed in range(40)) <= 1
+
+
+def test_what_a_cluster_tells_is_not_told_again_by_name() -> None:
+    curves = pd.DataFrame(np.tile([0.0, 0.0, 0.0, 3.0], 6)[:, None] + cloud(24).to_numpy(), index=BLOCKS)
+    labels = pd.Series(np.tile([1, 1, 1, 2], 6), index=curves.index)
+    assert kin((10**curves).T, grow(curves), Cut("whole", labels * 0 + 1), "change")
+    assert kin((10**curves).T, grow(curves), Cut("clusters", labels), "change") is None

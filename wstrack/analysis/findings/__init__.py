@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import apart, bursts, clusters, course, health, levels, oddities
+from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities
 from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
@@ -46,8 +46,8 @@ def collect_findings(
 
     In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
     layers that stopped or only decay, layers beyond the 1e-3 rule); the clusters and how far to trust them, branches
-    that stand apart; differences between settings; phases, periods, course, layers against it; depth, spread, groups;
-    unsteady layers, shared spikes, gaps.
+    that stand apart or share a name; differences between settings; phases, periods, course, layers against it; depth,
+    spread, groups; unsteady layers, shared spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
@@ -93,6 +93,7 @@ def collect_findings(
         *oddities.rule(values, intervals, metric),
         clusters.clusters(values, thirds, clustering, stability, noun),
         apart.apart(values, tree, cut, noun) if tree and cut else None,
+        kin.kin(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
         course.phases(phases, noun) if phases and len(over_time) else None,
         period,

@@ -29,6 +29,7 @@ __all__ = [
     "holm",
     "names",
     "number",
+    "parts_of",
     "times",
     "together",
 ]
@@ -39,8 +40,8 @@ _SLOWEST, _FEWEST_FOR_NOISE = 0.98, 12
 
 Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
 Kind = Literal[
-    "clusters", "apart", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped", "rule",
-    "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay", "period",
+    "clusters", "apart", "kin", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped",
+    "rule", "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay", "period",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 
@@ -136,15 +137,15 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     if len(members) == len(layers):
         return f"all {len(members):,} layers"
     ours = set(members)
-    shared = set.intersection(*(_parts(name) for name in members))
-    alone = shared.difference(*(_parts(name) for name in layers if name not in ours))
+    shared = set.intersection(*(parts_of(name) for name in members))
+    alone = shared.difference(*(parts_of(name) for name in layers if name not in ours))
     if alone:
         return f'all {len(members):,} layers with "{min(alone, key=lambda part: (len(part), part))}" in their name'
     first = layers.index(members[0])
     if list(layers[first : first + len(members)]) == list(members):
         return f"{len(members):,} layers from {members[0]} to {members[-1]}"
-    for part in sorted(shared, key=lambda part: (sum(part in _parts(name) for name in layers), len(part), part))[:1]:
-        alike = [name for name in layers if part in _parts(name)]
+    for part in sorted(shared, key=lambda part: (sum(part in parts_of(name) for name in layers), len(part), part))[:1]:
+        alike = [name for name in layers if part in parts_of(name)]
         which = f'{len(members):,} of the {len(alike):,} layers with "{part}" in their name'
         first = alike.index(members[0])
         if alike[first : first + len(members)] == list(members) and len(alike) < len(layers):
@@ -154,7 +155,7 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     return f"{len(members):,} layers ({names(members, most=3)})"
 
 
-def _parts(name: str) -> set[str]:
+def parts_of(name: str) -> set[str]:
     """What stands between the dots of a name, alone and with its neighbour, but for bare numbers."""
     pieces = re.split(r"[./]", name)
     pairs = {".".join(pair) for pair in pairwise(pieces)}
