@@ -175,7 +175,6 @@ def bad_tables(folder: Path) -> dict[str, str]:
         "twice": "layer,1,2,3\na,1,2,3\na,1,2,3\nc,1,2,3\n",
         "nan": "layer,1,2,3\na,,,\nb,nan,nan,nan\nc,,,\n",
         "one-layer": "layer,1,2,3\na,1,2,3\n",
-        "one-step": "layer,1\na,1\nb,2\nc,3\nd,4\n",
     }
     for name, text in texts.items():
         (folder / f"{name}.csv").write_text(text)
@@ -207,7 +206,6 @@ def bad_tables(folder: Path) -> dict[str, str]:
         (["report", "twice.csv"], 1, "names the layer 'a' twice"),
         (["report", "nan.csv"], 1, "finite"),
         (["report", "one-layer.csv"], 1, "layer"),
-        (["report", "one-step.csv"], 1, "step"),
         (["report"], 2, "Missing argument"),
         (["nonsense"], 2, "No such command"),
     ],

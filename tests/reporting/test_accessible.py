@@ -76,7 +76,7 @@ def test_the_tab_key_gets_through_the_page_and_all_that_it_comes_to_has_a_name(
     assert {"search", "cluster", "scale", "from", "to", "copy"} <= {identity for _, identity, _ in stops}
     names = [name for _, _, name in stops]
     figures = page.evaluate("[...document.querySelectorAll('figure')].map((figure) => figure.ariaLabel)")
-    assert len(set(figures)) == len(figures) == 4
+    assert len(set(figures)) == len(figures) == 5
     assert set(figures) - set(names) == {"What each number of clusters would have given"}  # which is folded
     assert "Sort by median" in names
 

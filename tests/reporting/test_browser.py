@@ -40,7 +40,7 @@ DEEP = """(selector) => {
 def test_every_figure_is_painted(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = opened(make_run())
     painted = [pixels for pixels in page.evaluate(PAINTED) if pixels]
-    assert len(painted) == 6  # the heat map and its strip, the curves, the plane, inertia, silhouette
+    assert len(painted) == 8  # the heat map and its strip, the curves, the plane, the tree and its rows, two of k
     assert all(pixels > 500 for pixels in painted)
     assert len(page.evaluate(DEEP, ".slick-row")) == 12
 
@@ -160,11 +160,11 @@ def test_the_scale_is_switched_between_log_and_linear(opened: Callable[..., Any]
     scales = """() => Bokeh.documents[0].roots().flatMap((root) => [...root.references()])
       .filter((model) => model.glyph?.type === "Image" || model.y_scale?.type === "LogScale")
       .map((model) => model.glyph?.color_mapper.type ?? String(model.visible)).sort()"""
-    assert page.evaluate(scales) == ["LogColorMapper", "true"]
+    assert page.evaluate(scales) == ["LogColorMapper", "LogColorMapper", "true"]
     page.locator("#scale").select_option("linear")
     page.wait_for_function(READY)
-    assert page.evaluate(scales) == ["LinearColorMapper", "false"]
-    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 500]) == 6
+    assert page.evaluate(scales) == ["LinearColorMapper", "LinearColorMapper", "false"]
+    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 500]) == 8
 
 
 def test_settings_side_by_side_choose_layers_too(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -172,7 +172,7 @@ def test_settings_side_by_side_choose_layers_too(opened: Callable[..., Any], mak
     for run in runs[2:]:
         run.series["rwc"] *= 3
     page = opened(runs, compare="task")
-    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 300]) == 8
+    assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 300]) == 10
     page.locator("#compare figure").last.scroll_into_view_if_needed()
     x, y = page.evaluate(f"""() => {{
         const plot = [...Bokeh.index].find((view) => view.model.y_scale?.type === "LogScale" &&
@@ -223,7 +223,9 @@ def test_a_link_into_what_is_folded_opens_it(opened: Callable[..., Any], make_ru
 
 def test_the_first_screen_is_a_summary(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = opened(make_run(), width=1920)
-    heat, verdict, findings = (page.locator(part).bounding_box() for part in ("#heatmap", "#verdict", "#findings"))
+    heat, verdict, findings = (
+        page.locator(part).bounding_box() for part in ("#heatmap figure", "#verdict", "#findings")
+    )
     assert heat["x"] + heat["width"] < verdict["x"] == findings["x"]
     assert max(heat["y"] + heat["height"], verdict["y"] + verdict["height"]) < 900
     assert heat["width"] > 1000

@@ -84,7 +84,7 @@ def render_markdown(analysis: Analysis) -> str:
         lines += ["| layers | of them | comes back in | gap | p | stands apart |", "|---|---|---|---|---|---|"]
         for branch in branches:
             names, apart = branch["names"], "yes" if branch["apart"] else "no"
-            numbers = f"{share(branch['support'])} | {number(branch['gap'])} | {chance(branch['p'])}"
+            numbers = f"{share(branch['support'])} | {number(branch['gap'])} | {_text(chance(branch['p']))}"
             named = _names(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             lines.append(f"| {len(names)} | {named} | {numbers} | {apart} |")
     lines += ["", "## All layers" if len(marks) == 1 else f"## The layers of each {noun}"]

@@ -43,7 +43,7 @@ for (const control of filters) control.addEventListener("input", filter)
 scale?.addEventListener("input", () => {
   for (const [name, plot] of Object.entries(curves)) plot.visible = name === scale.value
   const [color_mapper, ticker, formatter] = scales[scale.value]
-  image.color_mapper = color_mapper
+  for (const image of images) image.color_mapper = color_mapper
   bar.setv({ color_mapper, ticker, formatter })
 })
 const narrow = () => {

@@ -68,6 +68,7 @@ def render_page(analysis: Analysis) -> str:
     for plot in (heat.layout.children[1], *scaled.values()):
         plot.vspan(x="step", source=marked, line_color="black", line_width=5, line_alpha=0.35)
         plot.vspan(x="step", source=marked, line_color="#ff5a36", line_width=2)
+    images = [heat.image]
     models: dict[str, Model] = {"heatmap": heat.layout if scaled else draw_bars(analysis, source, marks)}
     if scaled:
         models["curves"] = Column(children=list(scaled.values()), sizing_mode="stretch_width", spacing=0)
@@ -80,7 +81,8 @@ def render_page(analysis: Analysis) -> str:
         models |= {"settings": setting_curves} if setting_curves else {}
         models |= comparison.ratios(analysis, analysis.comparison, source)
     if scaled and len(analysis.tree.layers) >= LEAST_OF_A_TREE:
-        models["tree"] = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
+        models["tree"], image = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
+        images.append(image)
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
     document = Document(theme=Theme(json=THEME))
     with document.models.freeze():  # or each root would have Bokeh go through all models again
@@ -88,7 +90,7 @@ def render_page(analysis: Analysis) -> str:
             document.add_root(model)
     restyle(document, veil=heat.veil)
     args = {
-        "source": source, "marked": marked, "steps": x_range, "image": heat.image, "bar": heat.bar,
+        "source": source, "marked": marked, "steps": x_range, "images": images, "bar": heat.bar,
         "scales": {name: heat.scales[name] for name in scaled if name in heat.scales}, "curves": scaled,
     }  # fmt: skip
     document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("page.js")))

@@ -82,8 +82,12 @@ def branches_of(analysis: Analysis, *, most: int = 8) -> list[dict[str, Any]]:
 
 def draw_tree(
     analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d, mapper: Model
-) -> Row:
-    """The tree at the left, the layers' values in its order at the right; a dot on a branch says how far it holds."""
+) -> tuple[Row, Model]:
+    """The tree at the left, the layers' values in its order at the right; a dot on a branch says how far it holds.
+
+    Returns:
+        The figure, and the glyph with the colour mapper.
+    """
     tree = analysis.tree
     count = len(tree.layers)
     names = [str(tree.layers[place]) for place in tree.order]
@@ -123,7 +127,7 @@ def draw_tree(
         **frame, x_range=x_range, tools="xpan,xwheel_zoom,reset", active_drag=None, sizing_mode="stretch_width",
         min_width=280, x_axis_label="step", min_border_left=0, min_border_right=12, y_axis_location="right",
     )  # fmt: skip
-    right.image(
+    drawn = right.image(
         image=[tiles.image], x=tiles.start, y=-0.5, dw=tiles.image.shape[1] * tiles.width, dh=count, color_mapper=mapper
     )
     few = 16 * count <= frame["frame_height"]
@@ -136,7 +140,7 @@ def draw_tree(
     right.yaxis.axis_line_alpha = right.yaxis.major_tick_line_alpha = 0
     right.grid.visible = False
     whole_steps(right)
-    return Row(children=[left, right], sizing_mode="stretch_width", spacing=0)
+    return Row(children=[left, right], sizing_mode="stretch_width", spacing=0), drawn.glyph
 
 
 def _rows(analysis: Analysis) -> list[int]:
