@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-FILES = {"report.html", "report.md", "layers.csv", "overview.png", "heatmap.png", "curves.png", "plane.png"}
-PICTURES = {"overview", "heatmap", "curves", "plane"}
+FILES = {"report.html", "report.md", "layers.csv", "overview.png", "heatmap.png", "curves.png", "plane.png", "tree.png"}
+PICTURES = {"overview", "heatmap", "curves", "plane", "tree"}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_tensorboard_shows_images_and_a_text(trained: Callable[..., Any], tmp_pa
     assert png.startswith(b"\x89PNG")
     assert int(width) > int(height) > 300
     summary = events.Tensors("wstrack-report/summary")[0].tensor_proto.string_val[0].decode()
-    assert "**cluster 3**: " in summary
+    assert "**piece 3**: " in summary  # of a few samples, which are no clusters
     assert {path.name for path in (tmp_path / "exp1" / "wstrack-report").iterdir()} == FILES
     after = wstrack.pull(f"tensorboard:{tmp_path / 'exp1'}")
     assert after.series["rwc"].equals(before.series["rwc"])
@@ -97,7 +97,7 @@ def test_mlflow_has_it_among_the_artifacts(
     assert f"attached: mlflow:{active.info.run_id}: wstrack/report/report.html" in capsys.readouterr().out
     assert not Path("report.html").exists()
     folder = Path(active.info.artifact_uri) / "wstrack" / "report"
-    assert "cluster 3" in (folder / "report.md").read_text()
+    assert "piece 3" in (folder / "report.md").read_text()
     assert (folder / "layers.csv").read_text().startswith("layer,kind,")
     assert mlflow.get_run(active.info.run_id).info.status == "FINISHED"
 
