@@ -76,12 +76,13 @@ def kin(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | None
 
 def _parts(names: list[str]) -> dict[str, NDArray[np.bool_]]:
     """By part of a name, which layers have it; of parts of the same layers the shortest."""
-    having: dict[str, NDArray[np.bool_]] = {}
-    of = [parts_of(name) for name in names]
-    known: set[bytes] = set()
-    for part in sorted({part for some in of for part in some}, key=lambda part: (len(part), part)):
-        those = np.array([part in some for some in of])
-        if _LEAST <= those.sum() <= len(names) / 2 and those.tobytes() not in known:
-            known.add(those.tobytes())
-            having[part] = those
-    return having
+    having: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        for part in parts_of(name):
+            having.setdefault(part, []).append(place)
+    found: dict[tuple[int, ...], str] = {}
+    for part in sorted(having, key=lambda part: (len(part), part)):
+        if _LEAST <= len(having[part]) <= len(names) / 2:
+            found.setdefault(tuple(having[part]), part)
+    every = np.arange(len(names))
+    return {part: np.isin(every, those) for those, part in found.items()}
