@@ -24,6 +24,7 @@ _LEAST = 3  # layers; one or two beside the others are outliers, not a group
 _MOST_COMPONENTS = 8
 _RECURS_FROM = 0.5  # correlation between halves of the samples; a component below it is mostly noise
 _NEIGHBOURS = 5
+_MANY, _FEWER = 2000, 5  # layers, and bootstraps of more: a tree takes the square of their number
 _MOST_SHOWN = 100  # branches, the highest of a large tree: nobody looks at more
 
 
@@ -78,8 +79,8 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 20, least: float = 0.0) -> T
 
     Args:
         values: rows = layers in model order, columns = steps, finite (`Prepared.values`).
-        bootstraps: how many times blocks of steps are drawn for `support`; 0 = none, or with fewer than four steps:
-            support is NaN, and nothing stands apart.
+        bootstraps: how many times blocks of steps are drawn for `support`, at most five times with more than 2,000
+            layers; 0 = none, or with fewer than four steps: support is NaN, and nothing stands apart.
         least: the smallest gap worth telling, in the unit of `values`.
 
     Example:
@@ -93,6 +94,7 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 20, least: float = 0.0) -> T
     matrix = values.to_numpy(dtype=np.float64)
     layers, steps = matrix.shape
     every = np.arange(steps)
+    bootstraps = bootstraps if layers <= _MANY else min(bootstraps, _FEWER)
     with one_thread():
         at = planes(matrix, components=_MOST_COMPONENTS)
         components = _recurring(at(every), at, steps)
