@@ -11,7 +11,7 @@ import pandas as pd
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import captions, words
-from wstrack.reporting.labels import chance, number, share, shorten
+from wstrack.reporting.labels import chance, concise, number, share, shorten
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.tree import branches_of
 
@@ -85,8 +85,7 @@ def render_markdown(analysis: Analysis) -> str:
         for branch in branches:
             names, apart = branch["names"], "yes" if branch["apart"] else "no"
             numbers = f"{share(branch['support'])} | {number(branch['gap'])} | {_text(chance(branch['p']))}"
-            named = _names(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            lines.append(f"| {len(names)} | {named} | {numbers} | {apart} |")
+            lines.append(f"| {len(names)} | {_text(concise(branch['words']))} | {numbers} | {apart} |")
     lines += ["", "## All layers" if len(marks) == 1 else f"## The layers of each {noun}"]
     for mark in marks:
         lines += ["", f"**{mark.title}**: {_names(mark.layers)}"]

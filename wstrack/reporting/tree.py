@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from wstrack.analysis import Tree
 from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.cutoffs import HOLDS_FROM
+from wstrack.analysis.findings.words import together
 from wstrack.reporting.axes import whole_steps
 from wstrack.reporting.labels import chance, labels, number, share
 from wstrack.reporting.marks import GREY, Mark, layer_colours
@@ -66,18 +67,17 @@ def spans(tree: Tree) -> dict[int, tuple[int, int]]:
 
 
 def branches_of(analysis: Analysis, *, most: int = 8) -> list[dict[str, Any]]:
-    """The branches that stand apart, and the highest of the others, as rows of a table."""
+    """The branches that stand apart, and then the highest of the others, as rows of a table."""
     branches = analysis.tree.branches
     chosen = branches[branches["apart"]].index.union(branches.index[-most:])
     rows = {layer: row for row, layer in enumerate(analysis.series.columns)}
-    return [
-        {
-            "rows": [rows[name] for name in analysis.tree.members(int(branch))],
-            "names": analysis.tree.members(int(branch)),
-            **branches.loc[branch].to_dict(),
-        }
-        for branch in reversed(chosen)
-    ]
+    everyone = [str(name) for name in analysis.tree.layers]
+    found = []
+    for branch in sorted(chosen, key=lambda branch: (not branches.loc[branch, "apart"], -branch)):
+        names = analysis.tree.members(int(branch))
+        of_them = {"rows": [rows[name] for name in names], "names": names, "words": together(names, everyone)}
+        found.append({**of_them, **branches.loc[branch].to_dict()})
+    return found
 
 
 def draw_tree(
