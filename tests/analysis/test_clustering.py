@@ -12,6 +12,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from wstrack.analysis import agreement, cluster, prepare, reduce
+from wstrack.analysis.clustering import labels_of
+from wstrack.analysis.measures import within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,3 +159,10 @@ def test_agreement_is_over_common_layers() -> None:
 def test_wrong_arguments(method: object, k: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         cluster(planted(0, 9, each=10), method, k=k)  # type: ignore[arg-type]
+
+
+def test_the_curve_over_k_is_as_low_as_the_method_gets_it() -> None:
+    points = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)))
+    curve = cluster(points, k=3).curve["inertia"]
+    best = {k: within(points.to_numpy(), labels_of(points, "kmeans", k=k)) for k in curve.index if k > 1}
+    assert all(curve[k] <= 1.001 * inertia for k, inertia in best.items())  # the elbow is read off it

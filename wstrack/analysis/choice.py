@@ -62,9 +62,9 @@ def choose(
     halves of the steps agree, and how far apart neighbouring clusters are. Of these the largest k is taken at which
     halves agree best (within 0.02). If data without clusters stand out as far in more than one case of twenty at every
     k, or halves agree to less than 0.8 at those that stand out, or these hold a cluster of a single layer, there is one
-    cluster. "gap" takes the smallest k whose
-    gap statistic (Tibshirani, Walther and Hastie 2001) is within a standard error of the largest, which can be 1 too;
-    "silhouette" takes the largest mean silhouette, and always finds two or more.
+    cluster. "gap" takes the smallest k whose gap statistic (Tibshirani, Walther and Hastie 2001) is within a standard
+    error of the largest, which can be 1 too; "silhouette" takes the largest mean silhouette, and always finds two or
+    more.
 
     Args:
         values: rows = layers, columns = steps, finite (`Prepared.values`).

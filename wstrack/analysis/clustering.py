@@ -25,7 +25,6 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from wstrack.analysis.estimators import run, seeded_copy
-from wstrack.analysis.kmeans import kmeans_labels
 from wstrack.analysis.kmedoids import KMedoids
 from wstrack.analysis.measures import silhouette, within
 
@@ -61,6 +60,7 @@ NOISE = -1
 _CURVE_UP_TO = 17  # the k that the WeightScale authors show
 _AUTO_UP_TO = 10  # more clusters than that are not an overview
 _DISTANCES_UP_TO = 500  # layers
+_FEW_STARTS_FROM = 300  # layers; for the other k of the curve
 _K_PARAMETERS = ("n_clusters", "n_components")
 
 
@@ -72,7 +72,8 @@ class Clustering:
         labels: by layer, the cluster's number from 1 in the order of the clusters' mean depth; -1 is noise.
         k: how many clusters there are, noise not counted.
         curve: for a named method that takes k, by k, `inertia` (sum of squared distances to the centres) and
-            `silhouette` (NaN at 1); empty for other methods.
+            `silhouette` (NaN at 1); empty for other methods. With more than 300 layers, k-means has 3 starts for the k
+            that are not the one asked for.
         silhouette: mean silhouette of the layers that are not noise, of more than 500 by every so many over the depth
             (-1..1, higher = better apart); NaN where it is undefined: fewer than two clusters, or a cluster for each
             layer.
@@ -123,10 +124,8 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
     matrix = points.to_numpy(dtype=np.float64)
     fits = {}
     for count in range(1, max(1, min(_CURVE_UP_TO, len(matrix) - 1)) + 1):
-        if method == "kmeans" and k not in ("auto", count):  # of the curve, which is drawn and decides nothing
-            labels = kmeans_labels(matrix[None], count, seed=seed)[0]
-        else:
-            labels = labels_of(points, method, k=count, seed=seed)
+        few = method == "kmeans" and k not in ("auto", count) and len(matrix) > _FEW_STARTS_FROM
+        labels = labels_of(points, KMeans(n_init=3) if few else method, k=count, seed=seed)
         if len(np.unique(labels)) < count:
             break
         fits[count] = labels

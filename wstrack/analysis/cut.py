@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -32,17 +32,15 @@ class Cut:
             divides it; "whole", no division.
         labels: by layer, the number of its cluster, branch or piece from 1 in the order of depth; -2 is the rest
             of the cloud that branches stand apart from, and -1 noise.
-        agreement: of a cut of a continuum, the mean adjusted Rand index between random halves of the steps; NaN where
-            it was not tried, and of all other divisions.
-        null_agreement: the same on data without clusters.
-        support: by number, how far a branch that stands apart comes back in bootstraps; empty for other divisions.
+        agreement: of a cut of a continuum, the median adjusted Rand index between random halves of the steps (as
+            `Stability.median`); NaN of all other divisions.
+        null_agreement: its mean on data without clusters (as in `Stability.null`).
     """
 
     worth: Worth
     labels: pd.Series[int]
     agreement: float = float("nan")
     null_agreement: float = float("nan")
-    support: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False)
 
     @property
     def k(self) -> int:
@@ -60,7 +58,7 @@ def cut_layers(
 ) -> Cut:
     """The best division there is of layers, by what it is worth.
 
-    Clusters where there are several. Else the groups that stand apart, where a branch of the tree does; else the cut at
+    Clusters where there are several. Else the branches of the tree that stand apart, where any does; else the cut at
     which halves of the steps agree best, which is where the method puts it and no more.
 
     Args:
@@ -83,20 +81,20 @@ def cut_layers(
         if not continuous or stability is None:
             return Cut("clusters", clustering.labels)
         null = stability.null[0] if stability.null else float("nan")
-        return Cut("continuum", clustering.labels, float(np.mean(stability.agreement)), null)
+        return Cut("continuum", clustering.labels, stability.median, null)
     if choice is None:
         return Cut("whole", clustering.labels)
     groups = tree.groups()
     if (groups >= 0).any():
         numbers = {branch: place for place, branch in enumerate(_by_depth(groups[groups >= 0]), 1)}
-        support = tree.branches["support"].loc[list(numbers)].set_axis(list(numbers.values()))
-        labels = groups.map(lambda branch: numbers.get(branch, REST)).rename("cluster")
-        return Cut("apart", labels, support=support)
-    if choice.best < 2:
+        return Cut("apart", groups.map(lambda branch: numbers.get(branch, REST)).rename("cluster"))
+    if choice.best < 2 or choice.resampling is None:
         return Cut("whole", clustering.labels)
     points = clustered.reduction.points if procedure.cluster_on == "plane" else values
     pieces = by_depth(labels_of(points, procedure.cluster, k=choice.best, seed=procedure.seed))
-    agreement, null = choice.table.loc[[choice.best], ["agreement", "agreement_null"]].to_numpy()[0]
+    tried = choice.resampling
+    column = tried.ks.index(choice.best)
+    agreement, null = np.median(tried.agreement[:, column]), tried.null_agreement[:, column].mean()
     return Cut("continuum", pd.Series(list(pieces), index=values.index, name="cluster"), float(agreement), float(null))
 
 

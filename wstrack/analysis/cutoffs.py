@@ -5,6 +5,7 @@ __all__ = [
     "FALSE_DISCOVERIES",
     "FINDING_P",
     "HOLDS_FROM",
+    "LEAST_OF_A_GROUP",
     "SHAKY_FROM",
     "SMALLEST_RATIO",
     "STABLE_FROM",
@@ -23,3 +24,5 @@ SMALLEST_RATIO = 1.2
 STABLE_FROM = 0.8  # with the two halves in this agreement, nearly every layer keeps its companions
 SHAKY_FROM = 0.5  # below it, chance has as much say as the run; a single cluster has dissolved (Hennig 2007)
 HOLDS_FROM = 0.75  # of a single cluster, by Jaccard index (Hennig 2007)
+
+LEAST_OF_A_GROUP = 3  # layers; one or two beside the others are outliers, and show no group

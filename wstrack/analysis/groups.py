@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.choice import cluster_layers
+from wstrack.analysis.cutoffs import LEAST_OF_A_GROUP
 from wstrack.analysis.medians import medians
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.stability import measure_stability
@@ -22,7 +23,6 @@ from wstrack.runs.manifest import block_of
 __all__ = ["GROUPINGS", "Groups", "aggregate", "check_grouping", "group_layers", "grouped", "kinds"]
 
 GROUPINGS = ("kind", "block", "stage")
-_OF_A_KIND = 3  # layers; fewer say little of their kind
 _SMALLEST = 6  # layers; fewer cannot be told to be two clusters
 
 # By name, the first that fits; only what the module's type does not tell already.
@@ -222,7 +222,7 @@ def kinds(
         {'conv': 3, 'linear': 3}
     """
     labels = group_layers(layers).reindex(values.index)
-    if (labels.value_counts() >= _OF_A_KIND).sum() < 2:
+    if (labels.value_counts() >= LEAST_OF_A_GROUP).sum() < 2:
         return None
     return grouped(values, labels, procedure, by="kind", series=series, comparable=comparable, inside=False)
 

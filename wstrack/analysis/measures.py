@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wstrack.analysis.cutoffs import LEAST_OF_A_GROUP
+
 __all__ = ["agreement", "rand_index", "separation", "silhouette", "within"]
 
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]
-
-_LEAST = 3  # layers; one or two beside the others are outliers, not a cluster that shows there are several
 
 
 def agreement(a: pd.Series[int], b: pd.Series[int]) -> float:
@@ -86,7 +86,7 @@ def separation(points: Matrix, labels: Labels) -> float:
     towards its ends, bent or not; a gap gives more. 0 with fewer than two such clusters.
     """
     members = [points[labels == label] for label in np.unique(labels[labels >= 0])]
-    members = [one for one in members if len(one) >= _LEAST]
+    members = [one for one in members if len(one) >= LEAST_OF_A_GROUP]
     if len(members) < 2:
         return 0.0
     middles = [one.sum(axis=0) / len(one) for one in members]

@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
 from wstrack.analysis.medians import medians
 
-__all__ = ["Period", "find_period"]
+__all__ = ["Period", "find_period", "rises_of"]
 
 Vector = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -79,16 +79,13 @@ def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
         >>> round(found.length, 1), found.places.tolist()
         (15.0, [4, 19, 34, 49, 64, 79, 94, 109])
     """
-    steps = values.index.to_numpy(dtype=np.int64)
-    begin = int(len(steps) > 2 and steps[1] - steps[0] != steps[2] - steps[1])
-    samples = len(steps) - begin
-    if samples < _SHORTEST * _FEWEST or np.ptp(np.diff(steps[begin:])):
+    known = rises_of(values)
+    if known is None or len(known[0]) < _SHORTEST * _FEWEST:
         return None
-    positive = values.iloc[begin:].where(values > 0)
-    logs = np.log10(positive.to_numpy(dtype=np.float64))
-    rises = np.nan_to_num(medians(pd.DataFrame(np.diff(logs, axis=0)), "columns"), posinf=np.inf, neginf=-np.inf)
+    steps, logs, rises = known
+    samples, begin = len(steps), len(values) - len(steps)
     rises = np.concatenate([[-np.inf], rises - median_filter(rises, size=_SLOPE, mode="nearest")])
-    rises[np.isin(steps[begin:], list(told))] = -np.inf
+    rises[np.isin(steps, list(told))] = -np.inf
     if not (np.sort(rises)[-_FEWEST:] > 1e-9).all():
         return None
     length, start, among, chance = _best_comb(rises)
@@ -104,6 +101,21 @@ def find_period(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
         return None
     turns, hits = np.flatnonzero(jumps), places[jumps]
     return Period(float(np.polyfit(turns, hits, 1)[0]), places + begin, jumps, ratios, chance)
+
+
+def rises_of(values: pd.DataFrame) -> tuple[Places, NDArray[np.float64], Vector] | None:
+    """Steps, logarithms by layer, and the median layer's rise from each sample to the next.
+
+    The first step may be nearer to the second than the others are to each other, and is left out then; where more are
+    not equally distant there is nothing to find.
+    """
+    steps = values.index.to_numpy(dtype=np.int64)
+    begin = int(len(steps) > 2 and steps[1] - steps[0] != steps[2] - steps[1])
+    if len(steps) < 3 or np.ptp(np.diff(steps[begin:])):
+        return None
+    logs = np.log10(values.iloc[begin:].where(values > 0).to_numpy(dtype=np.float64))
+    rises = np.nan_to_num(medians(pd.DataFrame(np.diff(logs, axis=0)), "columns"), posinf=np.inf, neginf=-np.inf)
+    return steps[begin:], logs, rises
 
 
 def _best_comb(rises: Vector) -> tuple[float, float, int, float]:

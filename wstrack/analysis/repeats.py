@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.ndimage import median_filter
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
-from wstrack.analysis.periods import Period, find_period
+from wstrack.analysis.periods import Period, find_period, rises_of
 
 __all__ = ["Repeat", "find_epochs", "find_repeat"]
 
@@ -83,13 +83,11 @@ def find_repeat(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
         >>> round(found.length, 1), round(found.correlation, 2)
         (14.0, 0.92)
     """
-    steps = values.index.to_numpy(dtype=np.int64)
-    begin = int(len(steps) > 2 and steps[1] - steps[0] != steps[2] - steps[1])
-    samples = len(steps) - begin
-    if samples < _SHORTEST * _FEWEST or np.ptp(np.diff(steps[begin:])):
+    found = rises_of(values)
+    if found is None or len(found[0]) < _SHORTEST * _FEWEST:
         return None
-    logs = np.log10(values.iloc[begin:].where(values > 0).to_numpy(dtype=np.float64))
-    rises = pd.DataFrame(np.diff(logs, axis=0)).median(axis="columns").fillna(0.0).to_numpy()
+    steps, _, rises = found
+    samples = len(steps)
     if not np.median(np.abs(rises)) > 1e-9:
         return None
     scores = _normal_scores(rises - median_filter(rises, size=_SLOPE, mode="nearest"))
@@ -104,7 +102,7 @@ def find_repeat(values: pd.DataFrame, *, told: Iterable[int] = (), alpha: float 
     best = int(parts[next_one[parts] >= _ALIKE * correlations[best]].min(initial=best))
     length = float(periods[best])
     correlation, ratio = _likeness(np.concatenate([[0.0], np.cumsum(rises)]), length)
-    known = np.searchsorted(steps[begin:], sorted(told))
+    known = np.searchsorted(steps, sorted(told))
     turns = np.diff(known) / length
     if (np.abs(turns - np.round(turns)) * length <= 1).sum() + 1 >= _MOST_TOLD * samples / length:
         return None

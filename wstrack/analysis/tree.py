@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist
 
-from wstrack.analysis.cutoffs import CLUSTERS_P, HOLDS_FROM
+from wstrack.analysis.cutoffs import CLUSTERS_P, HOLDS_FROM, LEAST_OF_A_GROUP
 from wstrack.analysis.estimators import one_thread
 from wstrack.analysis.reduction import Planes, planes
 from wstrack.analysis.resampling import block_bootstrap
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Tree", "grow"]
 
-_LEAST = 3  # layers; one or two beside the others are outliers, not a group
 _MOST_COMPONENTS = 8
 _RECURS_FROM = 0.5  # correlation between halves of the samples; a component below it is mostly noise
 _NEIGHBOURS = 5
@@ -38,11 +38,10 @@ class Tree:
             to the input stands first.
         order: the positions of the layers from one end of the tree to the other.
         branches: by row of `merges`, of branches with three or more layers inside and outside (of more than a hundred
-            the highest, and those of small p): their number of
-            `layers`; `support`, the share of bootstraps in which it is there again (to a Jaccard index of 0.75);
-            `gap`, the distance to the nearest other layer, as the root mean square over the samples; `p`, of a gap so
-            wide beside the distances on both sides of it; `apart`, whether it stands apart: by p at most 0.05, support
-            from 0.75 on and a gap worth telling.
+            the highest, and those of small p): their number of `layers`; `support`, the share of bootstraps in which it
+            is there again (to a Jaccard index of 0.75); `gap`, the distance to the nearest other layer, as the root
+            mean square over the samples; `p`, of a gap so wide beside the distances on both sides of it; `apart`,
+            whether it stands apart: by p at most 0.05, support from 0.75 on and a gap worth telling.
         components: in how many components of the curves the layers were compared: those that recur in both halves of
             the samples, at least two.
     """
@@ -57,17 +56,21 @@ class Tree:
         """The layers of a branch (a row of `merges`), in model order."""
         return [str(name) for name in self.layers[np.sort(_leaves(self.merges, branch))]]
 
+    def inside(self) -> NDArray[np.bool_]:
+        """By row of `merges`, which layers are in the branch; of shape (layers - 1, layers)."""
+        return _inside(self.merges)
+
     def groups(self) -> pd.Series[int]:
         """By layer, the innermost branch that stands apart and holds at most half of all layers; -1 for the rest."""
         labels = pd.Series(-1, index=self.layers, name="branch")
         found = self.branches[self.branches["apart"] & (self.branches["layers"] <= len(self.layers) / 2)]
-        inside = _inside(self.merges)
+        inside = self.inside()
         for branch in found.sort_values("layers", ascending=False, kind="stable").index:
             labels[inside[branch]] = branch
         return labels
 
 
-def grow(values: pd.DataFrame, *, bootstraps: int = 20, least: float = 0.0) -> Tree:
+def grow(values: pd.DataFrame, *, bootstraps: int = 30, least: float = 0.0) -> Tree:
     """Join layers by how alike their curves are (Ward's method), and see which branches are more than chance.
 
     A branch stands apart where the gap around it is too wide for one cloud of layers. In a cloud that thins out from
@@ -75,7 +78,7 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 20, least: float = 0.0) -> T
     of its sides shows that there is no such middle. With neighbours' distances to the power of the dimension
     (Levina and Bickel 2005) exponential, as those of points without order are, the chance of a gap g beside m distances
     d is (1 + g / sum d) ** -m. The larger of both sides counts, times the number of branches that do not hold one
-    another. That is an upper bound: `python benchmarks/tree.py` says how far it holds, and what is found.
+    another. `python benchmarks/tree.py` says how far that holds on clouds without groups, and what is found in others.
 
     Args:
         values: rows = layers in model order, columns = steps, finite (`Prepared.values`).
@@ -97,21 +100,21 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 20, least: float = 0.0) -> T
     bootstraps = bootstraps if layers <= _MANY else min(bootstraps, _FEWER)
     with one_thread():
         at = planes(matrix, components=_MOST_COMPONENTS)
-        components = _recurring(at(every), at, steps)
-        at = planes(matrix, components=components)
         points = at(every)
-        merges = _nearer_first(linkage(points, "ward"))
+        components = _recurring(points, at, steps)
+        points = points[:, :components]
+        merges = _nearer_first(linkage(pdist(points), "ward"))
         inside = _inside(merges)
         sizes = inside.sum(axis=1)
-        tested = np.flatnonzero((sizes >= _LEAST) & (sizes <= layers - _LEAST))
+        tested = np.flatnonzero((sizes >= LEAST_OF_A_GROUP) & (sizes <= layers - LEAST_OF_A_GROUP))
         gap, p = _gaps(points, inside[tested])
         shown = (p <= CLUSTERS_P) | (np.arange(len(tested)) >= len(tested) - _MOST_SHOWN)
         tested, gap, p = tested[shown], gap[shown], p[shown]
         support = np.full(len(tested), np.nan)
         if bootstraps and steps >= 4 and len(tested):
             rng = np.random.default_rng(0)
-            drawn = (at(block_bootstrap(steps, rng)) for _ in range(bootstraps))
-            overlaps = [_overlaps(inside[tested], _inside(linkage(one, "ward"))) for one in drawn]
+            drawn = (at(block_bootstrap(steps, rng))[:, :components] for _ in range(bootstraps))
+            overlaps = [_overlaps(inside[tested], _inside(linkage(pdist(one), "ward"))) for one in drawn]
             support = np.mean(np.array(overlaps) >= HOLDS_FROM, axis=0)
     gap = gap / np.sqrt(steps)
     branches = pd.DataFrame(

@@ -66,10 +66,11 @@ class Mark:
 def mark_clusters(analysis: Analysis) -> list[Mark]:
     """What the layers are divided into, in order; the rest and noise last."""
     table, cut = analysis.table, analysis.cut
-    held = pd.DataFrame({"jaccard": cut.support, "verdict": "holds"})
-    if analysis.stability is not None:
-        held = analysis.stability.clusters
+    # A branch stands apart only if it comes back; how often, the table of branches says.
     words = _words(table)
+    held = pd.DataFrame({"verdict": "holds", "jaccard": np.nan}, index=[label for label in words if label > 0])
+    if cut.worth != "apart":
+        held = analysis.stability.clusters if analysis.stability is not None else held[:0]
     marks = []
     for label, named in words.items():
         members = table["cut"].eq(label).fillna(False)
@@ -162,6 +163,7 @@ def _among(courses: dict[int, str], ratios: pd.Series[float], label: int) -> str
 
 
 def returns(mark: Mark) -> str:
-    """Whether the cluster comes back when blocks of steps are drawn anew, with its Jaccard index."""
+    """Whether the cluster comes back when blocks of steps are drawn anew, with the Jaccard index of a cluster."""
     word = {"holds": "yes", "shaky": "partly", "dissolves": "no"}.get(mark.verdict)
-    return f"{word} ({number(mark.jaccard)})" if word else "–"
+    index = f" ({number(mark.jaccard)})" if np.isfinite(mark.jaccard) else ""
+    return f"{word}{index}" if word else "–"

@@ -31,7 +31,7 @@ from wstrack.reporting.tree import branches_of, draw_tree
 
 __all__ = ["render_page"]
 
-LEAST_OF_A_TREE = 3  # layers
+_LEAST_OF_A_TREE = 3  # layers
 
 PLACES = {
     "heatmap": "see the heat map",
@@ -80,7 +80,7 @@ def render_page(analysis: Analysis) -> str:
         setting_curves = comparison.setting_curves(analysis, x_range)
         models |= {"settings": setting_curves} if setting_curves else {}
         models |= comparison.ratios(analysis, analysis.comparison, source)
-    if scaled and len(analysis.tree.layers) >= LEAST_OF_A_TREE:
+    if scaled and len(analysis.tree.layers) >= _LEAST_OF_A_TREE:
         models["tree"], image = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
         images.append(image)
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)

@@ -150,7 +150,7 @@ def _rows(analysis: Analysis) -> list[int]:
 
 
 def fork_colours(tree: Tree, marks: Sequence[Mark]) -> list[str]:
-    """The colour of a cluster, group or piece where all layers below are of it; else grey."""
+    """The colour of a cluster, branch or piece where all layers below are of it; else grey."""
     count = len(tree.layers)
     several = len(marks) > 1
     of = layer_colours(marks) if several else {}

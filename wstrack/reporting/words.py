@@ -1,4 +1,4 @@
-"""The page's sentences: what was measured, and what each figure shows."""
+"""What a report says of itself: its name, what was measured, what the layers are divided into, the verdict."""
 
 from __future__ import annotations
 

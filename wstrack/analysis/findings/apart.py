@@ -34,12 +34,12 @@ def apart(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | No
         p, support = tree.branches.loc[[branch], ["p", "support"]].to_numpy()[0]
         place = len(lines) + 1
         ratio = float(level[members].median() / level[others].median())
-        numbers |= {f"group_{place}_layers": len(members), f"group_{place}_p": float(p)}
+        numbers |= {f"branch_{place}_layers": len(members), f"branch_{place}_p": float(p)}
         line = f"{together(members, everyone)}, median {noun} {number(float(level[members].median()))}"
         if 1 / SMALLEST_RATIO < ratio < SMALLEST_RATIO:
             line += ", about that of the others, but another course"
         elif ratio > 0:
-            numbers[f"group_{place}_to_others"] = ratio
+            numbers[f"branch_{place}_to_others"] = ratio
             line += f", {times(ratio)} than that of the {len(others):,} others"
         lines.append(f"{line} ({chance(float(p))}; back in {float(support):.0%} of bootstraps).")
         layers += [name for name in members if name not in layers]
@@ -50,5 +50,5 @@ def apart(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | No
     said = lines if count <= MOST_NAMED else [*lines[:MOST_NAMED], f"And {count - MOST_NAMED} more."]
     text = f"{head} apart from all others: {said[0]}" if count == 1 else "\n".join([f"{head} apart:", *said])
     order = {name: place for place, name in enumerate(everyone)}
-    numbers["groups"] = count
+    numbers["branches"] = count
     return Finding("apart", text, "tree", numbers, layers=tuple(sorted(layers, key=order.__getitem__)))

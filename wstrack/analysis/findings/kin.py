@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from wstrack.analysis.cutoffs import FINDING_P, HOLDS_FROM, SMALLEST_RATIO
+from wstrack.analysis.cutoffs import FINDING_P, HOLDS_FROM, LEAST_OF_A_GROUP, SMALLEST_RATIO
 from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, parts_of, times
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from wstrack.analysis.tree import Tree
 
 __all__ = ["kin"]
-
-_LEAST = 3  # layers
 
 
 def kin(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | None:
@@ -34,7 +32,7 @@ def kin(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | None
     held = tree.branches[tree.branches["support"] >= HOLDS_FROM]
     if not parts or not len(held):
         return None
-    inside = np.array([np.isin(everyone, tree.members(int(branch))) for branch in held.index])
+    inside = tree.inside()[held.index]
     told = [np.asarray(cut.labels == label) for label in set(cut.labels) if cut.worth in ("clusters", "apart")]
     level, sizes = values.median().reindex(everyone), inside.sum(axis=1)
     found: dict[int, tuple[float, float, str, float]] = {}  # by branch its best part: likeness, p, words, ratio
@@ -63,12 +61,12 @@ def kin(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | None
     kept = sorted(found.items(), key=lambda one: int(inside[one[0]].argmax()))
     p = max(one[1] for _, one in kept)
     more = f"; and {len(kept) - MOST_NAMED} more" if len(kept) > MOST_NAMED else ""
-    numbers: Numbers = {"branches": len(kept), "p": min(p, 1.0)}
-    numbers |= {f"branch_{place}_to_others": one[3] for place, (_, one) in enumerate(kept, 1)}
+    numbers: Numbers = {"branches": len(kept), "p": p}
+    numbers |= {f"part_{place}_to_others": one[3] for place, (_, one) in enumerate(kept, 1)}
     return Finding(
         "kin",
         f"Layers of one name go together in the tree: {'; '.join(one[2] for _, one in kept[:MOST_NAMED])}{more} "
-        f"(against names at random, Bonferroni over branches and parts of names, {chance(min(p, 1.0))} at most).",
+        f"(against names at random, Bonferroni over branches and parts of names, {chance(p)} at most).",
         "tree",
         numbers,
     )
@@ -82,7 +80,7 @@ def _parts(names: list[str]) -> dict[str, NDArray[np.bool_]]:
             having.setdefault(part, []).append(place)
     found: dict[tuple[int, ...], str] = {}
     for part in sorted(having, key=lambda part: (len(part), part)):
-        if _LEAST <= len(having[part]) <= len(names) / 2:
+        if LEAST_OF_A_GROUP <= len(having[part]) <= len(names) / 2:
             found.setdefault(tuple(having[part]), part)
     every = np.arange(len(names))
     return {part: np.isin(every, those) for those, part in found.items()}

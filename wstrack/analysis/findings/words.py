@@ -144,11 +144,12 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     first = layers.index(members[0])
     if list(layers[first : first + len(members)]) == list(members):
         return f"{len(members):,} layers from {members[0]} to {members[-1]}"
-    for part in sorted(shared, key=lambda part: (sum(part in parts_of(name) for name in layers), len(part), part))[:1]:
-        alike = [name for name in layers if part in parts_of(name)]
-        which = f'{len(members):,} of the {len(alike):,} layers with "{part}" in their name'
+    rarest = min(shared, key=lambda part: (sum(part in parts_of(name) for name in layers), len(part), part), default="")
+    alike = [name for name in layers if rarest in parts_of(name)]
+    if alike and len(alike) < len(layers):
+        which = f'{len(members):,} of the {len(alike):,} layers with "{rarest}" in their name'
         first = alike.index(members[0])
-        if alike[first : first + len(members)] == list(members) and len(alike) < len(layers):
+        if alike[first : first + len(members)] == list(members):
             return f"{which}, from {members[0]} to {members[-1]}"
         if len(alike) <= len(layers) / 2:
             return f"{which} ({names(members, most=3)})"
