@@ -109,11 +109,13 @@ def test_wrong_arguments() -> None:
 
 def test_a_layer_alone_is_no_cluster() -> None:
     rng = np.random.default_rng(0)
-    level = np.array([*rng.uniform(0, 1, size=14), 30.0, 60.0])
-    alone = pd.DataFrame(level[:, None] + rng.normal(size=(16, 40)) / 10)
-    choice = choose(alone)
-    assert choice.k == 1
+    # As in a fine-tuning: five layers are frozen, the others lie apart from each other at every sample.
+    level = np.array([*[-7.09] * 5, 2.46, 2.92, -0.47, 3.08, 3.08, 4.64, 5.5, 2.47, 6.02, 4.65, 1.11])
+    choice = choose(pd.DataFrame(level[:, None] + 0.3 * rng.normal(size=(16, 60))))
     assert choice.resampling is not None
-    assert choice.resampling.smallest[0] == 1
+    alone = (choice.resampling.smallest == 1) & (choice.table["p"].to_numpy() <= 0.05)
+    assert alone.any()  # they stand out, and halves agree
+    assert choice.table["agreement"].to_numpy()[alone].max() > 0.98
+    assert choice.k == 2
     three = np.repeat([0.0, 30.0], [9, 3])[:, None] + rng.normal(size=(12, 40))
     assert choose(pd.DataFrame(three)).k == 2

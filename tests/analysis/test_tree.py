@@ -75,6 +75,16 @@ def test_of_two_branches_the_nearer_to_the_input_comes_first() -> None:
     assert sorted(tree.order[:6]) == list(range(6))
 
 
+def test_layers_are_compared_in_the_components_that_recur() -> None:
+    rng = np.random.default_rng(0)
+    time = np.linspace(-1, 1, 40)
+    courses = np.array([1 + 0 * time, time, time**2 - 1 / 3, time**3 - 0.6 * time])
+    rough = rng.normal(size=(30, 40)) / 20
+    for real in (1, 3):
+        curves = (rng.normal(size=(30, real)) * [4, 3, 2, 1][:real]) @ courses[:real] + rough
+        assert grow(pd.DataFrame(curves), bootstraps=0).components == max(real, 2)
+
+
 def test_the_spanning_tree_is_the_shortest() -> None:
     points = np.random.default_rng(0).normal(size=(30, 3))
     first, second, length = _spanning_tree(points)
@@ -120,7 +130,11 @@ def test_each_division_is_called_what_it_is() -> None:
     worth, pieces = cut(cloud(60), Procedure())
     assert (worth, min(pieces)) == ("continuum", 1)
     assert len(set(pieces)) > 1
-    assert cut(cloud(60), Procedure(k=3))[0] in ("continuum", "clusters")
+    asked = Procedure(k=2)
+    held = measure_stability(cloud(60), asked)
+    assert held is not None
+    assert held.verdict == "continuous"
+    assert cut(cloud(60), asked)[0] == "continuum"
     assert cut(cloud(3), Procedure()) == ("whole", [1, 1, 1])
     assert cut(cloud(60, apart=4), Procedure(k=1)) == ("whole", [1] * 60)
 
@@ -179,6 +193,15 @@ def test_layers_of_one_name_that_go_together_are_told() -> None:
     assert "times larger than others" in text
     shuffled = np.random.default_rng(1)
     assert sum(bool(kin_of(list(shuffled.permutation(BLOCKS)), seed)) for seed in range(40)) <= 1
+
+
+def test_names_of_three_layers_are_told_only_beyond_chance() -> None:
+    rng, told = np.random.default_rng(0), 0
+    for seed in range(60):
+        names = [f"h.{block}.{part}" for block in range(3) for part in ("qkv", "out", "up")]
+        curves = cloud(9, seed).set_axis(list(rng.permutation(names)))
+        told += kin((10**curves).T, grow(curves), Cut("whole", pd.Series(1, index=curves.index)), "change") is not None
+    assert told <= 2
 
 
 def test_what_a_cluster_tells_is_not_told_again_by_name() -> None:
