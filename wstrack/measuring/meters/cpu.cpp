@@ -21,7 +21,7 @@ constexpr int64_t REGISTER = 16;
 #endif
 constexpr int64_t BLOCK = 512;
 // SUMS, and the column of each sum (ABS_CHANGE, ...), are defined where this is compiled: wstrack/metrics.py has them.
-constexpr int64_t CHANGE = 1, START = 2;
+constexpr int64_t CHANGE = 1, START = 2, RATIOS = 4;
 
 struct Chunk {
     const void* weight;
@@ -96,14 +96,17 @@ inline __attribute__((always_inline)) void add(
     std::memcpy(&raw_weight, weight, sizeof raw_weight);
     std::memcpy(&raw_previous, previous, sizeof raw_previous);
     const Lanes<Wide> w = Type::widen(raw_weight), p = Type::widen(raw_previous), d = w - p;
-    const Lanes<Wide> size_d = size_of<Wide>(d), size_p = size_of<Wide>(p), one = Lanes<Wide>{} + Wide{1};
-    const Lanes<Bits<Wide>> nonzero = p != Wide{0};
+    const Lanes<Wide> size_d = size_of<Wide>(d), size_p = size_of<Wide>(p);
     sums[ABS_CHANGE] += size_d;
     sums[ABS_PREVIOUS] += size_p;
     sums[SQ_CHANGE] += d * d;
     sums[SQ_PREVIOUS] += p * p;
-    sums[RATIO] += where<Wide>(nonzero, size_d / (size_p + where<Wide>(~nonzero, one)));
-    sums[NONZERO] += where<Wide>(nonzero, one);
+    if constexpr (MODE & RATIOS) {
+        const Lanes<Wide> one = Lanes<Wide>{} + Wide{1};
+        const Lanes<Bits<Wide>> nonzero = p != Wide{0};
+        sums[RATIO] += where<Wide>(nonzero, size_d / (size_p + where<Wide>(~nonzero, one)));
+        sums[NONZERO] += where<Wide>(nonzero, one);
+    }
     sums[ABS_CURRENT] += size_of<Wide>(w);
     if constexpr (MODE & CHANGE) {
         Lanes<Wide> last;
@@ -245,7 +248,8 @@ void wstrack_sums(
     double* sums            // (layers, columns), the result
 ) {
     constexpr void (*KERNELS[])(const Chunk&, const Chunk&, double*) = {
-        sums_of<0>, sums_of<CHANGE>, sums_of<START>, sums_of<CHANGE | START>
+        sums_of<0>, sums_of<CHANGE>, sums_of<START>, sums_of<CHANGE | START>,
+        sums_of<RATIOS>, sums_of<CHANGE | RATIOS>, sums_of<START | RATIOS>, sums_of<CHANGE | START | RATIOS>
     };
     const auto kernel = KERNELS[mode];
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)

@@ -31,7 +31,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # number
 SOURCE = Path(__file__).with_name("cpu.cpp")
 COLUMNS = {name.upper(): column for column, name in enumerate(SUMS)}  # what the kernel calls them; compiled into it
 TAKES = frozenset(name for name in SUMS if f"sums[{name.upper()}]" in SOURCE.read_text("utf-8"))
-CHANGE, START = 1, 2  # modes, as in cpu.cpp
+CHANGE, START, RATIOS = 1, 2, 4  # modes, as in cpu.cpp
 SHIMS = ("get_data_ptr", "get_storage_size", "get_device_type", "get_dtype", "get_dim", "get_sizes", "get_strides")
 IMPLEMENTATION = operator.attrgetter("_cdata")  # its address; another one once two tensors have been swapped
 
@@ -81,10 +81,11 @@ def refuses(weight: torch.Tensor) -> str | None:
     return None if weight.dtype in DTYPES else f"its dtype is {weight.dtype}"
 
 
-def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
+def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = None) -> Callable[[], torch.Tensor]:
     """A function that takes the raw sums of these layers, (layers, sums), and moves their snapshots on.
 
-    It works on memory where it is now: `pairs` must be dense, and stay alive and where they are.
+    It works on memory where it is now: `pairs` must be dense, and stay alive and where they are. `threads` is how many
+    take part; by default as many as torch uses.
     """
     library = _load()
     assert isinstance(library, _Library)
@@ -106,7 +107,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
     shares = np.cumsum(chunks.count) // CHUNK
     tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(shares)), [len(table)])).astype(np.int64)
     partial = np.empty((len(table), len(SUMS)))
-    mode = CHANGE * needs_change(sums) + START * needs_start(sums)
+    mode = CHANGE * needs_change(sums) + START * needs_start(sums) + RATIOS * ("ratio" in sums or "nonzero" in sums)
     columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     memory = tuple((pair.previous, pair.change, pair.start) for pair in pairs)  # what the table points to
 
@@ -114,7 +115,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
         taken = np.empty((len(memory), len(columns)))
         library.sums(
             table.ctypes.data, tasks.ctypes.data, len(tasks) - 1, chunks.first.ctypes.data, len(memory), mode,
-            torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data,
+            threads or torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data,
         )  # fmt: skip
         return torch.from_numpy(taken)
 
