@@ -9,7 +9,7 @@ from itertools import zip_longest
 import torch
 from torch import nn
 
-__all__ = ["kind_of"]
+__all__ = ["kind_of", "kind_of_name"]
 
 _ATTENTION_PARAMETERS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 # In the name of a class the last of these words counts: a Qwen3MoeAttention is an attention.
@@ -89,6 +89,60 @@ def kind_of(
         if len(kinds) == 1:
             return kinds.pop()
     return "other"
+
+
+_EMBEDDING = re.compile(
+    r"(.*_)?(embed|embd|embedding)s?(_tokens|_in|_positions|_layer)?|.*attention_bias|wte|wpe|shared|lut|tok_emb(eddings)?|.*(token|word"
+    r"|position|segment|type|pos)(al)?_emb(edding|eddings)?", re.IGNORECASE,
+)  # fmt: skip
+_HEAD = re.compile(r"(lm_?)?head|embed_out|classifier|output|score|decoder", re.IGNORECASE)
+
+
+def kind_of_name(name: str, shape: Sequence[int], *, vocabulary: int | None = None) -> str:
+    """What a weight does, where there is its name and its shape and no model: as `kind_of`, as far as these tell.
+
+    Args:
+        name: of the weight, with the path of its module.
+        shape: of the weight.
+        vocabulary: how many tokens the model knows, if it is known: a matrix of as many rows is an embedding.
+
+    Example:
+        >>> kind_of_name("blocks.0.dw.weight", (8, 1, 3, 3)), kind_of_name("h.0.attn.c_attn.weight", (8, 24))
+        ('depthwise', 'attention')
+    """
+    path, _, own = name.rpartition(".")
+    module = path.rpartition(".")[2]
+    if own.startswith("bias") or own.endswith("_bias"):
+        return "bias"
+    if own in _ATTENTION_PARAMETERS:
+        return "attention"
+    if re.match(r"weight_(ih|hh|hr)(_|$)", own):
+        return "recurrent"
+    if (own.startswith("weight") and own.endswith("_g")) or re.search(r"norm|(^|_)(ln|bn)(_|\d|$)", module.lower()):
+        return "norm"
+    lora = "lora_" in name.lower() or own in ("lora_A", "lora_B")
+    if own != "weight" and not own.startswith("weight") and not lora:
+        experts = len(shape) == 3 and "expert" in path.lower()
+        return "linear" if experts else "other"
+    if len(shape) > 2:
+        if "transpose" in path.lower() or "deconv" in path.lower():
+            return "transposed"
+        if shape[1] == 1 and shape[0] > 1:
+            return "depthwise"
+        return "pointwise" if all(size == 1 for size in shape[2:]) else "conv"
+    if not _HEAD.fullmatch(module) and (_EMBEDDING.fullmatch(module) or (vocabulary and shape[0] == vocabulary)):
+        return "embedding"
+    path = re.sub(r"\.(lora_(A|B|embedding_A|embedding_B)|base_layer)(\..*)?$", "", path)
+    parts = path.split(".")
+    for part in reversed(parts):  # a module may be named as its class, as in T5
+        if not _PART.fullmatch(part) and (words := list(_CLASS.finditer(part))):
+            return "attention" if words[-1]["attention"] else "linear"
+        if _PART.fullmatch(part):
+            break
+    else:
+        if _OUTPUT.fullmatch(parts[-1]):  # without a query beside it, which names alone do not show
+            return "linear"
+    return "attention" if len(shape) == 2 and _is_in_attention(path, ()) else "linear"
 
 
 def _is_in_attention(path: str, owners: Sequence[nn.Module]) -> bool:

@@ -123,7 +123,8 @@ class Source(Protocol):
     """The read half of a tracker, opened at one address.
 
     It may also offer `names(*, match: str | None = None) -> dict[str, str]`: what people call each run, by what
-    `references` gives, where that is an id; `wstrack runs` shows it.
+    `references` gives, where that is an id; `wstrack runs` shows it. And `expands`, true where a pattern in the address
+    is its own to read; else each path that it matches is an address.
     """
 
     def references(self, *, match: str | None = None) -> list[str]:

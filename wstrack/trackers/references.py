@@ -112,9 +112,14 @@ def names(reference: str | Path, *, match: str | None = None) -> dict[str, str]:
     path = Path(address)
     is_pattern = any(mark in address for mark in "*?[") and not _exists(address)
     if scheme:
-        if is_pattern and (matched := sorted(glob.glob(address, recursive=True))):
+        source = tracker(scheme).open_source(address)
+        if (
+            is_pattern
+            and not getattr(source, "expands", False)
+            and (matched := sorted(glob.glob(address, recursive=True)))
+        ):
             return {one: name for each in matched for one, name in names(f"{scheme}:{each}", match=match).items()}
-        found = _named(tracker(scheme).open_source(address), match)
+        found = _named(source, match)
         if not found:
             raise WstrackError(f"{reference} holds {_nothing(match)}")
         return found
@@ -179,7 +184,8 @@ def _nothing(match: str | None) -> str:
         return f"no series that match={match!r} (--match) fits"
     return (
         "no run: no recording, no table (.csv, .parquet), and nothing that wstrack logged; to read other series pass "
-        "match= (--match), a regular expression with a group for the layer, such as 'grad_norm/(?P<layer>.+)'"
+        "match= (--match), a regular expression with a group for the layer, such as 'grad_norm/(?P<layer>.+)'; to "
+        "measure saved weights, write checkpoints:FOLDER"
     )
 
 

@@ -115,7 +115,8 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
         taken = np.empty((len(memory), len(columns)))
         library.sums(
             table.ctypes.data, tasks.ctypes.data, len(tasks) - 1, chunks.first.ctypes.data, len(memory), mode,
-            threads or torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data,
+            threads or torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data, len(columns),
+            taken.ctypes.data,
         )  # fmt: skip
         return torch.from_numpy(taken)
 

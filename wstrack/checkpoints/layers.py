@@ -1,0 +1,180 @@
+"""Which tensors of checkpoints are layers, what each is called, its kind and its place in the model: by names alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wstrack.checkpoints.steps import natural
+from wstrack.checkpoints.stored import Checkpoint, Stored
+from wstrack.errors import WstrackError
+from wstrack.measuring.kinds import kind_of_name
+from wstrack.runs.manifest import Layer
+from wstrack.runs.names import unwrapped
+
+__all__ = ["Series", "layers_in"]
+
+LEAST_IN_COMMON = 0.5  # of the layers of the smaller of two checkpoints; with fewer they are of different models
+
+# What models keep among their weights and never train, as far as its name says it.
+_BUFFERS = re.compile(
+    r"(^|\.)(attn|attention|self_attn)\.(masked_)?bias|.*(attn_mask|causal_mask|relative_coords_table|position_ids"
+    r"|freqs_cis|(cos|sin)_cached|inv_freq|position_index)"
+)
+_HEAD = re.compile(
+    r"(lm_?head|head|heads|classifier|score|embed_out|output_layer|qa_outputs|cls|pooler|fc|fc_out|proj_out|logits)"
+)
+_FIRST = re.compile(r"(.*embed.*|wte|wpe|shared|stem|patch.*|.*token.*|conv1|conv_?in|conv_?stem|features?)")
+# Where the order of the model is not known: the ways that a block is usually walked through.
+_RANKS = {
+    part: rank
+    for parts in (
+        ("encoder", "decoder"),
+        ("attn", "self_attn", "self_attention", "attention", "crossattention", "encoder_attn", "mlp"),
+        ("q_proj", "k_proj", "v_proj", "o_proj"),
+        ("query", "key", "value", "output"),
+        ("gate_proj", "up_proj", "down_proj"),
+        ("lora_A", "lora_B"),
+    )
+    for rank, part in enumerate(parts)
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """The layers of checkpoints, in model order, and where each is in every one of them.
+
+    Attributes:
+        layers: as a manifest has them; of a layer that changed its shape, the last.
+        tensors: for each layer, what each checkpoint holds of it; None where it is not.
+        notes: tensors that come, go or change shape.
+    """
+
+    layers: tuple[Layer, ...]
+    tensors: tuple[tuple[Stored | None, ...], ...]
+    notes: tuple[str, ...]
+
+
+def layers_in(checkpoints: Sequence[Checkpoint]) -> Series:
+    """The layers of a series of checkpoints: tensors of floating point with two or more dimensions, as in the paper.
+
+    Named as `wstrack.watch` names them: without the prefixes of wrappers, a tied weight once. Kinds are told from names
+    and shapes (and from `vocab_size` of the model's config); so is the order, where the file does not keep it.
+
+    Raises:
+        WstrackError: the checkpoints have no layer, or are of different models.
+    """
+    found = [_weights(one) for one in checkpoints]
+    for one, weights in zip(checkpoints, found, strict=True):
+        if not weights:
+            raise WstrackError(f"{one.path} holds no layer: no tensor of floating point with two or more dimensions")
+        for before, others in zip(checkpoints[:1], found[:1], strict=True):
+            common = {name for name, tensor in weights.items() if name in others and others[name].shape == tensor.shape}
+            if len(common) < LEAST_IN_COMMON * min(len(weights), len(others)):
+                raise WstrackError(
+                    f"{before.path} and {one.path} are of different models: of {len(others):,} and {len(weights):,} "
+                    f"layers {len(common):,} have the same name and shape"
+                )
+    names = dict.fromkeys(name for weights in found for name in weights)
+    ordered = all(one.ordered for one in checkpoints)
+    kinds = {name: _kind(name, next(w[name] for w in found if name in w), checkpoints[0]) for name in names}
+    if not ordered:
+        names = dict.fromkeys(sorted(names, key=lambda name: _place(name, kinds[name])))
+    first = next((name for name in names if kinds[name] in ("conv", "depthwise")), "")
+    if kinds.get(first) == "depthwise" and not re.search(r"dw|depth", first):
+        kinds[first] = "conv"  # of pictures with one channel
+    tied: dict[str, list[str]] = {}
+    for one in checkpoints:
+        for name, kept in _aliases(one).items():
+            if name not in tied.setdefault(kept, []):
+                tied[kept].append(name)
+    layers, tensors, notes = [], [], []
+    for name in names:
+        held = tuple(weights.get(name) for weights in found)
+        last = next(tensor for tensor in reversed(held) if tensor is not None)
+        aliases = tuple(alias for alias in tied.get(name, ()) if alias not in names)
+        layers.append(Layer(name, kinds[name], last.shape, last.numel, aliases))
+        tensors.append(held)
+        notes += _came_or_went(name, held, checkpoints)
+    dtypes = dict.fromkeys(str(tensor.dtype).removeprefix("torch.") for held in tensors for tensor in held if tensor)
+    mixed = [name for name, held in zip(names, tensors, strict=True) if len({t.dtype for t in held if t}) > 1]
+    if mixed:
+        notes.append(
+            f"{len(mixed):,} layers are saved in several dtypes ({', '.join(dtypes)}): rounding counts as change"
+        )
+    return Series(tuple(layers), tuple(tensors), tuple(notes))
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Stored]:
+    """The tensors that are layers, by the names of `watch`; those that are the same memory once."""
+    wrapped = all(name.startswith("module.") for name in checkpoint.tensors)
+    weights: dict[str, Stored] = {}
+    seen: set[object] = set()
+    for raw, tensor in checkpoint.tensors.items():
+        name = _unwrapped(raw, wrapped)
+        floating = tensor.dtype.is_floating_point or tensor.dtype.is_complex
+        if not floating or len(tensor.shape) < 2 or _BUFFERS.fullmatch(name) or not tensor.numel:
+            continue
+        if tensor.identity is not None and tensor.identity in seen:
+            continue
+        seen.add(tensor.identity)
+        weights.setdefault(name, tensor)
+    return weights
+
+
+def _aliases(checkpoint: Checkpoint) -> dict[str, str]:
+    """The other names of tied weights, and the name that each is kept under."""
+    wrapped = all(name.startswith("module.") for name in checkpoint.tensors)
+    kept: dict[object, str] = {}
+    aliases = {_unwrapped(name, wrapped): _unwrapped(of, wrapped) for name, of in checkpoint.tied.items()}
+    for raw, tensor in checkpoint.tensors.items():
+        name = _unwrapped(raw, wrapped)
+        if tensor.identity is not None and kept.setdefault(tensor.identity, name) != name:
+            aliases[name] = kept[tensor.identity]
+    return aliases
+
+
+def _unwrapped(name: str, wrapped: bool) -> str:
+    """A name without the prefixes of wrappers; `module` may also be a module's own name, within."""
+    name = name.removeprefix("module.") if wrapped else name
+    return (
+        ".".join(part if part == "module" else unwrapped(part) for part in name.split("."))
+        .replace("..", ".")
+        .strip(".")
+    )
+
+
+def _kind(name: str, tensor: Stored, checkpoint: Checkpoint) -> str:
+    vocabulary = checkpoint.config.get("vocab_size")
+    return kind_of_name(name, tensor.shape, vocabulary=vocabulary if isinstance(vocabulary, int) else None)
+
+
+def _place(name: str, kind: str) -> tuple[int, list[tuple[int, list[tuple[int, str]]]]]:
+    """A key that sorts names from the input to the output."""
+    parts = name.split(".")
+    modules = parts[:-1] or parts
+    numbered = any(part.isdigit() for part in modules)
+    role = 1
+    if not numbered and any(_HEAD.fullmatch(part) for part in modules):
+        role = 2
+    elif not numbered and (kind == "embedding" or any(_FIRST.fullmatch(part) for part in modules)):
+        role = 0
+    return role, [(_RANKS.get(part, 9), natural(part)) for part in parts]
+
+
+def _came_or_went(name: str, held: Sequence[Stored | None], checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """What to say of a layer that is not in all checkpoints, or not of one shape."""
+    lacking = [one.path.name for one, tensor in zip(checkpoints, held, strict=True) if tensor is None]
+    notes = []
+    if lacking:
+        notes.append(f"{name} is not in {len(lacking)} of {len(held)} checkpoints ({_some(lacking)})")
+    shapes = dict.fromkeys(tensor.shape for tensor in held if tensor is not None)
+    if len(shapes) > 1:
+        changes = " to ".join("x".join(map(str, shape)) for shape in shapes)
+        notes.append(f"{name} changes its shape from {changes}; its change is measured anew from there")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,147 @@
+"""A series of checkpoints as a run: opened, put in order, measured, and recorded where it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wstrack.checkpoints.folder import Found
+from wstrack.checkpoints.layers import Series, layers_in
+from wstrack.checkpoints.opening import open_checkpoint
+from wstrack.checkpoints.steps import Order, in_order
+from wstrack.checkpoints.unfinished import Unfinished
+from wstrack.checkpoints.walk import Work, size_of, take_sums, works
+from wstrack.errors import WstrackError
+from wstrack.metrics import METRICS, SUMS, compute, sums_needed
+from wstrack.runs.manifest import Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER, parts_in, read_recording
+from wstrack.runs.run import Completeness, Run
+
+__all__ = ["DEFAULT", "measure"]
+
+DEFAULT = ("rwc", "distance")
+# Each costs little beside the reading, but for the elementwise ratio, which divides by every weight.
+_TAKEN = tuple(name for name in SUMS if name not in METRICS["rwc_elementwise"].sums or name == "abs_change")
+
+Array = NDArray[np.float64]
+
+
+def measure(
+    found: Found,
+    *,
+    metrics: Sequence[str] | None = None,
+    to: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Run:
+    """The run that a series of checkpoints is: a sample each but the first, of the change since the one before.
+
+    Args:
+        found: the checkpoints.
+        metrics: which; None = `rwc` and `distance`. The sums of the others, but for `rwc_elementwise`, are taken too.
+        to: the folder in which the recording is to be; what was measured there so far is gone on with. None = nothing
+            is written.
+        progress: is told now and then how many bytes were read, and of how many.
+
+    Raises:
+        ValueError: a metric that there is not.
+        WstrackError: a checkpoint cannot be read, they are not of one model, or two are of one step; or the recording
+            cannot be written, or is there already.
+    """
+    wanted = tuple(metrics or DEFAULT)
+    sums = tuple(dict.fromkeys((*_TAKEN, *sums_needed(wanted))))
+    recording = None if to is None else to if to.name == FOLDER else to / FOLDER
+    if recording is not None and recording.is_dir() and parts_in(recording):
+        raise WstrackError(f"{recording} holds a recording already; report on it, or give another folder")
+    order = in_order([open_checkpoint(path) for path in found.paths], as_given=found.as_given)
+    series = layers_in(order.checkpoints)
+    todo = works(series.tensors)
+    unfinished = None if recording is None else Unfinished(recording, order, series.tensors, sums)
+    shape = len(order.steps) - 1, len(series.layers), len(sums)
+    taken: Array = np.full(shape, np.nan) if unfinished is None else unfinished.sums
+    left = todo if unfinished is None else unfinished.left(todo)
+    total = sum(size_of(work) for work in todo)
+    read = total - sum(size_of(work) for work in left)
+
+    def done(work: Work, own: Array) -> None:
+        taken[work.first : work.end - 1, list(work.layers)] = own
+        if unfinished is not None:
+            unfinished.note(work)
+
+    def count(more: int) -> None:
+        nonlocal read
+        read += more
+        progress(read, total)
+
+    progress(read, total)
+    take_sums(left, sums, done, count)
+    manifest = _manifest(found, order, series, wanted)
+    if recording is None or unfinished is None:
+        return _run(manifest, found, order, series, sums, taken)
+    _record(recording, manifest, order, sums, taken)
+    unfinished.remove()
+    return read_recording(recording)
+
+
+def _manifest(found: Found, order: Order, series: Series, metrics: tuple[str, ...]) -> Manifest:
+    intervals = [after - before for before, after in pairwise(order.steps)]
+    dtypes = Counter(
+        str(one.dtype).removeprefix("torch.") for held in series.tensors for one in held if one is not None
+    )
+    origin: dict[str, Any] = {
+        "checkpoints": [path.path.name for path in order.checkpoints],
+        "first_step": order.steps[0],
+        "steps_from": order.told,
+        "dtypes": dict(dtypes),
+        "notes": [*_notes(found, order), *series.notes],
+    }
+    name_of_model = order.checkpoints[0].config.get("model_type")
+    if isinstance(name_of_model, str):
+        origin["model"] = name_of_model
+    return Manifest(
+        name=found.name,
+        layers=series.layers,
+        metrics=metrics,
+        every=Counter(intervals).most_common(1)[0][0],
+        origin=origin,
+    )
+
+
+def _notes(found: Found, order: Order) -> list[str]:
+    """What is to say of how they were read."""
+    of_each = dict.fromkeys(note for one in order.checkpoints for note in one.notes)
+    return [f"steps are from {order.told}", *found.notes, *order.notes, *of_each]
+
+
+def _run(manifest: Manifest, found: Found, order: Order, series: Series, sums: Sequence[str], taken: Array) -> Run:
+    numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
+    by_name = {name: np.ascontiguousarray(taken[:, :, index]) for index, name in enumerate(sums)}
+    values = compute(manifest.metrics, by_name, numel)
+    size = taken.shape[0] * taken.shape[1] * len(manifest.metrics)
+    there = sum(work.end - work.first - 1 for work in works(series.tensors) for _ in work.layers)
+    return Run.from_values(
+        manifest,
+        order.steps[1:],
+        values,
+        intervals=np.diff(order.steps),
+        sums=by_name,
+        completeness=Completeness(size, there * len(manifest.metrics), tuple(manifest.origin["notes"])),
+        origin={"reference": f"checkpoints:{found.address}", "source": "checkpoints"},
+    )
+
+
+def _record(recording: Path, manifest: Manifest, order: Order, sums: Sequence[str], taken: Array) -> None:
+    times = [one.path.stat().st_mtime for one in order.checkpoints[1:]]
+    recorder = Recorder(recording, manifest, sums)
+    try:
+        recorder.append(order.steps[1:], np.diff(order.steps).tolist(), times, taken)
+    except OSError as error:
+        recorder.discard()
+        raise WstrackError(f"cannot record in {recording}: {error.strerror or error}") from error
+    recorder.close()

@@ -1,0 +1,133 @@
+"""What a checkpoint holds, whatever its format: tensors by name, known without their values, and how these are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wstrack.errors import WstrackError
+
+__all__ = ["Checkpoint", "InFile", "InMemory", "InPieces", "Stored", "bytes_of"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a checkpoint, dense and in the order of its indices.
+
+    Attributes:
+        name: in the checkpoint.
+        shape, dtype: of the tensor.
+        identity: equal for tensors of one checkpoint that are the same memory (tied weights).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    identity: object = field(default=None, kw_only=True)
+
+    @property
+    def numel(self) -> int:
+        """Its elements."""
+        return torch.Size(self.shape).numel()
+
+    @property
+    def in_stretches(self) -> bool:
+        """Whether any stretch of its elements can be read at the cost of that stretch."""
+        return True
+
+    def read(self, into: torch.Tensor, start: int) -> None:
+        """Fill `into`, flat, contiguous and of this dtype, with the elements from `start` on.
+
+        Raises:
+            WstrackError: they are not there any more.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class InFile(Stored):
+    """A tensor whose elements lie in one stretch of a file, from the byte `offset` on."""
+
+    file: Path
+    offset: int
+
+    def read(self, into: torch.Tensor, start: int) -> None:
+        """As of any."""
+        room = bytes_of(into)
+        at = self.offset + start * self.dtype.itemsize
+        try:
+            # Opened anew each time, which takes a microsecond: a series has more files than a process may hold open.
+            with self.file.open("rb", buffering=0) as file:
+                done = 0
+                while done < len(room):
+                    got = os.preadv(file.fileno(), [room[done:]], at + done)
+                    if not got:
+                        raise WstrackError(f"{self.file} ends within {self.name}; it has been cut since it was opened")
+                    done += got
+        except OSError as error:
+            raise WstrackError(f"{self.name} in {self.file} cannot be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class InPieces(Stored):
+    """A tensor cut along its first dimension: (first element, piece) in order, without gaps."""
+
+    pieces: tuple[tuple[int, Stored], ...]
+
+    def read(self, into: torch.Tensor, start: int) -> None:
+        """As of any, from the pieces that have a part of it."""
+        end = start + into.numel()
+        for first, piece in self.pieces:
+            begin, stop = max(start, first), min(end, first + piece.numel)
+            if begin < stop:
+                piece.read(into[begin - start : stop - start], begin - first)
+
+
+@dataclass(frozen=True)
+class InMemory(Stored):
+    """A tensor that is had whole or not at all, by calling `load`."""
+
+    load: Callable[[], torch.Tensor] = field(repr=False)
+
+    @property
+    def in_stretches(self) -> bool:
+        """It cannot."""
+        return False
+
+    def read(self, into: torch.Tensor, start: int) -> None:
+        """As of any, at the cost of the whole."""
+        into.copy_(self.load().reshape(-1)[start : start + into.numel()])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One set of saved weights.
+
+    Attributes:
+        path: what people call it by.
+        tensors: by name, in the order of the file.
+        ordered: whether that is the order of the model; where not, it has to be told from the names.
+        said: what it says itself of its step: "global_step", "epoch", by these names.
+        config: of the model, as Hugging Face's config.json has it; empty if it has none.
+        tied: names that the file left out, and the name under which their tensor is kept.
+        notes: what people should know of how it was read.
+    """
+
+    path: Path
+    tensors: Mapping[str, Stored]
+    ordered: bool = False
+    said: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor."""
+    view: memoryview = tensor.view(torch.uint8).numpy().data
+    return view

@@ -1,0 +1,200 @@
+"""Taking raw sums over a series of checkpoints: each byte is read once, in pieces that stay in the processor's cache.
+
+A piece is a stretch of a large layer, or several small layers, and is taken through all checkpoints before the next:
+read, compared with the one before, forgotten. So memory is that of a few pieces, however large the weights are and
+however many checkpoints there are. Layers that can only be had whole (see `Stored.in_stretches`) are a piece each.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wstrack.checkpoints.stored import Stored
+from wstrack.measuring.meters import cpu
+from wstrack.measuring.meters.backends import BACKENDS, backend_for
+from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, working_dtype
+
+__all__ = ["PIECE", "Work", "size_of", "take_sums", "works"]
+
+PIECE = 1 << 18  # elements
+MOST_THREADS = 16  # more do not read faster
+
+
+@dataclass(frozen=True)
+class Work:
+    """Layers that are taken together through the checkpoints from `first` to before `end`.
+
+    Attributes:
+        layers: which.
+        tensors: for each of them, what each of these checkpoints holds.
+        first, end: the checkpoints.
+    """
+
+    layers: tuple[int, ...]
+    tensors: tuple[tuple[Stored, ...], ...]
+    first: int
+    end: int
+
+
+def works(tensors: Sequence[Sequence[Stored | None]]) -> list[Work]:
+    """All that there is to do, small layers packed together.
+
+    A layer that comes, goes or changes its shape is taken in each of the stretches of checkpoints in which it is there
+    and of one shape.
+
+    Args:
+        tensors: for each layer, what each checkpoint holds of it.
+    """
+    found: list[Work] = []
+    packs: dict[tuple[object, ...], Work] = {}
+    for layer, held in enumerate(tensors):
+        for first, end in _stretches(held):
+            own = tuple(tensor for tensor in held[first:end] if tensor is not None)
+            work = Work((layer,), (own,), first, end)
+            numel = own[0].numel
+            if numel > PIECE // 4:
+                found.append(work)
+                continue
+            key = first, end, _common([tensor.dtype for tensor in own]), all(tensor.in_stretches for tensor in own)
+            pack = packs.get(key)
+            if pack is not None and sum(one[0].numel for one in pack.tensors) + numel <= PIECE:
+                packs[key] = Work((*pack.layers, layer), (*pack.tensors, own), first, end)
+            else:
+                if pack is not None:
+                    found.append(pack)
+                packs[key] = work
+    return sorted([*found, *packs.values()], key=lambda work: work.layers)
+
+
+def size_of(work: Work) -> int:
+    """How many bytes are read for it."""
+    return sum(tensor.numel * tensor.dtype.itemsize for held in work.tensors for tensor in held)
+
+
+def take_sums(
+    todo: Sequence[Work],
+    sums: Sequence[str],
+    done: Callable[[Work, NDArray[np.float64]], None],
+    read: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Take the raw sums of the change from each checkpoint to the next.
+
+    Args:
+        todo: as `works` has it.
+        sums: names of raw sums.
+        done: is called with each finished work and its sums, (checkpoints - 1, layers, sums); one call at a time.
+        read: is told how many bytes more were read; one call at a time.
+
+    Raises:
+        WstrackError: a checkpoint cannot be read any more.
+    """
+    lock = threading.Lock()
+    stop = threading.Event()
+
+    def one(work: Work) -> None:
+        total = np.zeros((work.end - work.first - 1, len(work.layers), len(sums)))
+        for piece in _pieces(work):
+            if stop.is_set():
+                return
+            total += piece.sums(sums)
+            with lock:
+                read(piece.bytes)
+        with lock:
+            done(work, total)
+
+    with ThreadPoolExecutor(min(MOST_THREADS, torch.get_num_threads())) as pool:
+        waiting = [pool.submit(one, work) for work in todo]
+        try:
+            for future in wait(waiting, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The elements from `start` on, `count` of each layer, of all checkpoints."""
+
+    tensors: Sequence[Sequence[Stored]]
+    start: int
+    counts: Sequence[int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(count * one.dtype.itemsize for held, count in zip(self.tensors, self.counts, strict=True)
+                   for one in held)  # fmt: skip
+
+    def sums(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Raw sums, (checkpoints - 1, layers, sums)."""
+        dtype = _common([tensor.dtype for held in self.tensors for tensor in held])
+        numel = sum(self.counts)
+        weight, previous = torch.empty(numel, dtype=dtype), torch.empty(numel, dtype=dtype)
+        change = torch.zeros(numel, dtype=working_dtype(dtype)) if needs_change(names) else None
+        start = torch.empty(numel, dtype=dtype) if needs_start(names) else None
+        ends = np.cumsum(self.counts)
+        parts = [slice(int(end) - count, int(end)) for end, count in zip(ends, self.counts, strict=True)]
+        pairs = [
+            Pair(weight[part], previous[part], None if change is None else change[part],
+                 None if start is None else start[part]) for part in parts
+        ]  # fmt: skip
+        name, _ = backend_for(weight, names)
+        plan = partial(cpu.plan, threads=1) if name == "cpu" else BACKENDS[name].plan  # a thread a piece is busy enough
+        sample = plan(pairs, names)
+        taken = []
+        for checkpoint in range(len(self.tensors[0])):
+            for held, part in zip(self.tensors, parts, strict=True):
+                _read(held[checkpoint], weight[part], self.start)
+            if checkpoint:
+                taken.append(sample().numpy())
+            else:
+                previous.copy_(weight)
+                if start is not None:
+                    start.copy_(weight)
+        return np.array(taken, dtype=np.float64).reshape(len(taken), len(parts), len(names))
+
+
+def _pieces(work: Work) -> Iterator[_Piece]:
+    numels = [held[0].numel for held in work.tensors]
+    if len(numels) > 1 or not all(tensor.in_stretches for tensor in work.tensors[0]):
+        yield _Piece(work.tensors, 0, numels)
+        return
+    for start in range(0, numels[0], PIECE):
+        yield _Piece(work.tensors, start, [min(PIECE, numels[0] - start)])
+
+
+def _read(stored: Stored, into: torch.Tensor, start: int) -> None:
+    """Fill `into`, of whatever dtype, with elements of a stored tensor."""
+    if stored.dtype == into.dtype:
+        stored.read(into, start)
+        return
+    raw = torch.empty(into.numel(), dtype=stored.dtype)
+    stored.read(raw, start)
+    into.copy_(raw)
+
+
+def _stretches(held: Sequence[Stored | None]) -> Iterator[tuple[int, int]]:
+    """The runs of checkpoints, two at least, in which a layer is there and of one shape."""
+    first = 0
+    for place in range(1, len(held) + 1):
+        here, before = held[place] if place < len(held) else None, held[place - 1]
+        if here is None or before is None or here.shape != before.shape:
+            if place - first > 1:
+                yield first, place
+            first = place
+
+
+def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    """One that holds the values of all: the same, or the next wider than those of few bits."""
+    if len(set(dtypes)) == 1:
+        return dtypes[0]
+    return reduce(torch.promote_types, [working_dtype(dtype) for dtype in dtypes])
