@@ -16,6 +16,7 @@ from wstrack._version import __version__ as __version__
 from wstrack.errors import WstrackError as WstrackError
 
 if TYPE_CHECKING:
+    from wstrack.checkpoints.diff import diff as diff
     from wstrack.measuring.change import relative_weight_change as relative_weight_change
     from wstrack.reporting.report import Report as Report
     from wstrack.reporting.report import report as report
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "Watcher",
     "WstrackError",
+    "diff",
     "pull",
     "pull_many",
     "push",
@@ -44,6 +46,7 @@ _LATER = {
     "Report": "wstrack.reporting.report",
     "Run": "wstrack.runs.run",
     "Watcher": "wstrack.training.watcher",
+    "diff": "wstrack.checkpoints.diff",
     "pull": "wstrack.trackers.references",
     "pull_many": "wstrack.trackers.references",
     "push": "wstrack.trackers.pushing",

@@ -97,8 +97,12 @@ def layers_in(checkpoints: Sequence[Checkpoint]) -> Series:
         layers.append(Layer(name, kinds[name], last.shape, last.numel, aliases))
         tensors.append(held)
         notes += _came_or_went(name, held, checkpoints)
-    dtypes = dict.fromkeys(str(tensor.dtype).removeprefix("torch.") for held in tensors for tensor in held if tensor)
-    mixed = [name for name, held in zip(names, tensors, strict=True) if len({t.dtype for t in held if t}) > 1]
+    dtypes = dict.fromkeys(str(tensor.saved_as).removeprefix("torch.") for held in tensors for tensor in held if tensor)
+    mixed = [
+        name
+        for name, held in zip(names, tensors, strict=True)
+        if len({tensor.saved_as for tensor in held if tensor}) > 1
+    ]
     if mixed:
         notes.append(
             f"{len(mixed):,} layers are saved in several dtypes ({', '.join(dtypes)}): rounding counts as change"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wstrack.checkpoints.adapters import over
 from wstrack.checkpoints.folder import Found
 from wstrack.checkpoints.layers import Series, layers_in
 from wstrack.checkpoints.opening import open_checkpoint
 from wstrack.checkpoints.steps import Order, in_order
+from wstrack.checkpoints.stored import Checkpoint
 from wstrack.checkpoints.unfinished import Unfinished
 from wstrack.checkpoints.walk import Work, size_of, take_sums, works
 from wstrack.errors import WstrackError
@@ -24,7 +27,7 @@ from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, parts_in, read_recording
 from wstrack.runs.run import Completeness, Run
 
-__all__ = ["DEFAULT", "measure"]
+__all__ = ["DEFAULT", "measure", "measure_opened"]
 
 DEFAULT = ("rwc", "distance")
 # Each costs little beside the reading, but for the elementwise ratio, which divides by every weight.
@@ -43,7 +46,7 @@ def measure(
     """The run that a series of checkpoints is: a sample each but the first, of the change since the one before.
 
     Args:
-        found: the checkpoints.
+        found: the checkpoints. Adapters of peft after a model are taken as what they make of it.
         metrics: which; None = `rwc` and `distance`. The sums of the others, but for `rwc_elementwise`, are taken too.
         to: the folder in which the recording is to be; what was measured there so far is gone on with. None = nothing
             is written.
@@ -54,12 +57,34 @@ def measure(
         WstrackError: a checkpoint cannot be read, they are not of one model, or two are of one step; or the recording
             cannot be written, or is there already.
     """
-    wanted = tuple(metrics or DEFAULT)
-    sums = tuple(dict.fromkeys((*_TAKEN, *sums_needed(wanted))))
+    opened = [open_checkpoint(path) for path in found.paths]
+    return measure_opened(
+        opened, found.name, found.address, as_given=found.as_given, metrics=tuple(metrics or DEFAULT), to=to,
+        notes=found.notes, progress=progress,
+    )  # fmt: skip
+
+
+def measure_opened(
+    opened: Sequence[Checkpoint],
+    name: str,
+    address: str,
+    *,
+    as_given: bool,
+    metrics: tuple[str, ...],
+    to: Path | None,
+    notes: Sequence[str] = (),
+    progress: Callable[[int, int], None],
+) -> Run:
+    """What `measure` does with the checkpoints that it has opened; `notes` are what is known of how they were found."""
+    sums = tuple(dict.fromkeys((*_TAKEN, *sums_needed(metrics))))
     recording = None if to is None else to if to.name == FOLDER else to / FOLDER
     if recording is not None and recording.is_dir() and parts_in(recording):
         raise WstrackError(f"{recording} holds a recording already; report on it, or give another folder")
-    order = in_order([open_checkpoint(path) for path in found.paths], as_given=found.as_given)
+    order = in_order(opened, as_given=as_given)
+    model, *others = order.checkpoints
+    if not model.adapter and any(one.adapter for one in others):
+        effective = (model, *(over(model, one) if one.adapter else one for one in others))
+        order = replace(order, checkpoints=effective)
     series = layers_in(order.checkpoints)
     todo = works(series.tensors)
     unfinished = None if recording is None else Unfinished(recording, order, series.tensors, sums)
@@ -81,15 +106,21 @@ def measure(
 
     progress(read, total)
     take_sums(left, sums, done, count)
-    manifest = _manifest(found, order, series, wanted)
+    manifest = _manifest(
+        name,
+        order,
+        series,
+        metrics,
+        [*([f"steps are from {order.told}"] if len(order.steps) > 2 else []), *notes, *order.notes],
+    )
     if recording is None or unfinished is None:
-        return _run(manifest, found, order, series, sums, taken)
+        return _run(manifest, address, order, series, sums, taken)
     _record(recording, manifest, order, sums, taken)
     unfinished.remove()
     return read_recording(recording)
 
 
-def _manifest(found: Found, order: Order, series: Series, metrics: tuple[str, ...]) -> Manifest:
+def _manifest(name: str, order: Order, series: Series, metrics: tuple[str, ...], notes: Sequence[str]) -> Manifest:
     intervals = [after - before for before, after in pairwise(order.steps)]
     dtypes = Counter(
         str(one.dtype).removeprefix("torch.") for held in series.tensors for one in held if one is not None
@@ -99,13 +130,13 @@ def _manifest(found: Found, order: Order, series: Series, metrics: tuple[str, ..
         "first_step": order.steps[0],
         "steps_from": order.told,
         "dtypes": dict(dtypes),
-        "notes": [*_notes(found, order), *series.notes],
+        "notes": [*notes, *dict.fromkeys(note for one in order.checkpoints for note in one.notes), *series.notes],
     }
     name_of_model = order.checkpoints[0].config.get("model_type")
     if isinstance(name_of_model, str):
         origin["model"] = name_of_model
     return Manifest(
-        name=found.name,
+        name=name,
         layers=series.layers,
         metrics=metrics,
         every=Counter(intervals).most_common(1)[0][0],
@@ -113,13 +144,7 @@ def _manifest(found: Found, order: Order, series: Series, metrics: tuple[str, ..
     )
 
 
-def _notes(found: Found, order: Order) -> list[str]:
-    """What is to say of how they were read."""
-    of_each = dict.fromkeys(note for one in order.checkpoints for note in one.notes)
-    return [f"steps are from {order.told}", *found.notes, *order.notes, *of_each]
-
-
-def _run(manifest: Manifest, found: Found, order: Order, series: Series, sums: Sequence[str], taken: Array) -> Run:
+def _run(manifest: Manifest, address: str, order: Order, series: Series, sums: Sequence[str], taken: Array) -> Run:
     numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
     by_name = {name: np.ascontiguousarray(taken[:, :, index]) for index, name in enumerate(sums)}
     values = compute(manifest.metrics, by_name, numel)
@@ -132,7 +157,7 @@ def _run(manifest: Manifest, found: Found, order: Order, series: Series, sums: S
         intervals=np.diff(order.steps),
         sums=by_name,
         completeness=Completeness(size, there * len(manifest.metrics), tuple(manifest.origin["notes"])),
-        origin={"reference": f"checkpoints:{found.address}", "source": "checkpoints"},
+        origin={"reference": f"checkpoints:{address}", "source": "checkpoints"},
     )
 
 

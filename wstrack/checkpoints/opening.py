@@ -81,7 +81,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     else:
         opened = _from_file(found)
     said = {**_said_by_trainer(path), **opened.said}
-    return replace(opened, path=path, said=said, config=_json(path / "config.json"))
+    adapter = _json(path / "adapter_config.json") if found.name.startswith("adapter_model.") else {}
+    return replace(opened, path=path, said=said, config=_json(path / "config.json"), adapter=adapter)
 
 
 def _in_folder(folder: Path) -> Path | None:

@@ -45,6 +45,7 @@ class CheckpointSource:
         metrics: Sequence[str] | None = None,
         match: str | None = None,
         to: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Run:
         """The run, measured now.
 
@@ -53,6 +54,7 @@ class CheckpointSource:
             metrics: which; None = `rwc` and `distance`.
             match: not for checkpoints.
             to: a folder for its recording; None = it is not kept.
+            progress: is told now and then how many bytes were read, and of how many; None = the log is.
 
         Raises:
             ValueError, WstrackError: see `wstrack.checkpoints.measuring.measure`.
@@ -67,7 +69,7 @@ class CheckpointSource:
 
             some = ", ".join(one.address for one in found[:5])
             raise WstrackError(f"{reference} holds {len(found)} runs ({some}); name one, or use pull_many()")
-        return measure(found[0], metrics=metrics, to=to, progress=_said_now_and_then())
+        return measure(found[0], metrics=metrics, to=to, progress=progress or _said_now_and_then())
 
 
 def _said_now_and_then() -> Callable[[int, int], None]:

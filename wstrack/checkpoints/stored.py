@@ -36,6 +36,11 @@ class Stored:
         return torch.Size(self.shape).numel()
 
     @property
+    def saved_as(self) -> torch.dtype:
+        """The dtype to which its values were rounded."""
+        return self.dtype
+
+    @property
     def in_stretches(self) -> bool:
         """Whether any stretch of its elements can be read at the cost of that stretch."""
         return True
@@ -114,6 +119,7 @@ class Checkpoint:
         ordered: whether that is the order of the model; where not, it has to be told from the names.
         said: what it says itself of its step: "global_step", "epoch", by these names.
         config: of the model, as Hugging Face's config.json has it; empty if it has none.
+        adapter: the config of an adapter of peft; empty if it is a model.
         tied: names that the file left out, and the name under which their tensor is kept.
         notes: what people should know of how it was read.
     """
@@ -123,6 +129,7 @@ class Checkpoint:
     ordered: bool = False
     said: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Mapping[str, Any] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -135,7 +135,7 @@ def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run
     parts, notes = _read_parts(folder, metrics)
     runs = [_part_run(part) for part in parts]
     run = Run.joined(runs) if len(runs) > 1 else runs[0]
-    said = (*notes, *(note for part in parts for note in part.notes))
+    said = (*notes, *(note for part in parts for note in part.notes), *run.origin.get("notes", ()))
     return run.with_notes(*said).with_origin(reference=str(folder), source="recording")
 
 
