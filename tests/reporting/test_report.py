@@ -432,8 +432,8 @@ def test_values_that_should_be_there_are_told_of_by_run(make_run: MakeRun) -> No
 def test_one_sample_is_bars(make_run: MakeRun, tmp_path: Path) -> None:
     found = report(cut(make_run(name="two checkpoints"), 1))
     assert (found.clustering.k, found.stability, found.cut.worth) == (1, None, "whole")
-    assert found.verdict.startswith("One sample of each layer")
-    assert [finding.kind for finding in found.findings] == ["depth"]
+    assert found.verdict.startswith("In the median a layer changed by ")
+    assert [finding.kind for finding in found.findings] == ["changes", "depth"]
     for ending in ("html", "json", "md", "csv", "png", "svg"):
         found.save(tmp_path / f"report.{ending}")
     page = (tmp_path / "report.html").read_text()

@@ -129,6 +129,7 @@ def _manifest(name: str, order: Order, series: Series, metrics: tuple[str, ...],
         "checkpoints": [path.path.name for path in order.checkpoints],
         "first_step": order.steps[0],
         "steps_from": order.told,
+        "counted": order.counted,
         "dtypes": dict(dtypes),
         "notes": [*notes, *dict.fromkeys(note for one in order.checkpoints for note in one.notes), *series.notes],
     }

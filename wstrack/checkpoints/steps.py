@@ -30,12 +30,14 @@ class Order:
     Attributes:
         checkpoints, steps: one each.
         told: where the steps are from, for people.
+        counted: whether they are numbers of checkpoints, for nothing says a step.
         notes: which were left out, and why.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     steps: tuple[int, ...]
     told: str
+    counted: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -85,13 +87,13 @@ def in_order(checkpoints: Sequence[Checkpoint], *, as_given: bool = False) -> Or
         if as_given and [place for _, place in kept] != sorted(place for _, place in kept):
             continue
         return Order(
-            tuple(checkpoints[place] for _, place in kept), tuple(step for step, _ in kept), told, tuple(notes)
+            tuple(checkpoints[place] for _, place in kept), tuple(step for step, _ in kept), told, notes=tuple(notes)
         )
     if twins is not None and not as_given:
         raise twins
     order = list(range(len(names))) if as_given else sorted(range(len(names)), key=lambda place: natural(names[place]))
     counted = "their order as given" if as_given else "the natural order of their names"
-    return Order(tuple(checkpoints[place] for place in order), tuple(range(len(order))), counted)
+    return Order(tuple(checkpoints[place] for place in order), tuple(range(len(order))), counted, counted=True)
 
 
 def _distinct(found: list[tuple[int, str, int]]) -> tuple[list[tuple[int, int]], list[str]]:

@@ -17,11 +17,18 @@ from wstrack.reporting.marks import Mark, layer_colours
 __all__ = ["base", "draw_bars"]
 
 
+WIDE = 100.0  # times the smallest value that the largest is: what bars from zero cannot show
+
+
 def base(analysis: Analysis) -> float:
-    """Where bars begin: at zero, or on a log scale at the power of ten below the smallest value."""
+    """Where bars begin: at zero, or on a log scale at the power of ten below the smallest value.
+
+    A log scale is for values that are far apart: bars that begin at zero can be compared by their length.
+    """
     values = analysis.series.to_numpy()
     positive = values[np.isfinite(values) & (values > 0)]
-    return float(10.0 ** np.floor(np.log10(positive.min()))) if analysis.logarithmic and positive.size else 0.0
+    wide = positive.size and positive.max() > WIDE * positive.min()
+    return float(10.0 ** np.floor(np.log10(positive.min()))) if analysis.logarithmic and wide else 0.0
 
 
 def draw_bars(analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark]) -> figure:
@@ -31,7 +38,7 @@ def draw_bars(analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark
     height = int(np.clip(24 * count, 120, 900))
     plot = figure(
         height=height + 50, sizing_mode="stretch_width", y_range=(count - 0.5, -0.5), active_drag=None,
-        tools="ypan,ywheel_zoom,reset,tap", x_axis_type="log" if analysis.logarithmic else "linear",
+        tools="ypan,ywheel_zoom,reset,tap", x_axis_type="log" if start else "linear",
         x_axis_label=shorten(analysis.metric, width=40),
     )  # fmt: skip
     colours = layer_colours(marks)
@@ -50,7 +57,7 @@ def draw_bars(analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark
     )
     plot.yaxis.major_label_overrides = dict(enumerate(labels(names)))
     plot.ygrid.visible = False
-    if analysis.logarithmic:
+    if start:
         extent = start, float(np.nanmax(analysis.series.to_numpy()))
         plot.xaxis.ticker, plot.xaxis.formatter = powers(*extent), plain(*extent)
     return plot

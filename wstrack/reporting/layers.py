@@ -140,7 +140,8 @@ def table(source: ColumnDataSource, marks: Sequence[Mark], *, noun: str) -> Data
                 template=f'<span style="color: <%- ({colours})[value] %>">■</span> <%- value > 0 ? value : "–" %>'
             )
             columns.append(TableColumn(field=name, title=name, width=66, formatter=phase))
-    columns = [column for column in columns if column.field in source.data]
+    shown = set(source.data) - ({"late_early_ratio", "spark"} if "bar" in source.data else set())  # of one sample
+    columns = [column for column in columns if column.field in shown]
     numbers = [place for place, column in enumerate(columns, 1) if column.formatter in (share, number)]
     heads = ", ".join(f".slick-header-column.ui-state-default:nth-child({place})" for place in numbers)
     rows = len(source.data["layer"])

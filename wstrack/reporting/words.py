@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.clustering import NOISE
-from wstrack.analysis.findings.words import together
+from wstrack.analysis.findings.saved import percent
+from wstrack.analysis.findings.words import Finding, Kind, together
 from wstrack.analysis.groups import GROUPINGS
 from wstrack.metrics import METRICS
 from wstrack.reporting.labels import title
@@ -53,6 +56,8 @@ def measured(analysis: Analysis) -> str:
 
 def _span(run: Run) -> str:
     """Over how many optimizer steps a change goes: it is not so many times that of one step."""
+    if run.origin.get("counted"):
+        return "from one checkpoint to the next"
     spans = sorted(set(run.intervals))
     if not spans:
         return "from one sample to the next"
@@ -67,7 +72,7 @@ def verdict(analysis: Analysis) -> tuple[bool, str]:
     if still is not None and still.numbers["still"] == still.numbers["layers"]:
         return False, "Nothing learns: no weight of any layer changed."
     if len(analysis.series) == 1:
-        return True, "One sample of each layer: it says how much each changed, and nothing of how that went."
+        return True, _one_sample(analysis, kinds)
     well, said = _clusters(analysis)
     decay = kinds.get("decay")
     if decay is not None and decay.numbers["layers_alike"] == decay.numbers["layers"]:
@@ -82,6 +87,17 @@ def verdict(analysis: Analysis) -> tuple[bool, str]:
         end = analysis.series.index[len(finite) - int(finite[::-1].argmax())]
         return False, f"No layer has a finite value from step {end:,} on. Before: {said[0].lower()}{said[1:]}"
     return well, said
+
+
+def _one_sample(analysis: Analysis, kinds: Mapping[Kind, Finding]) -> str:
+    """What there is to say where nothing has a course."""
+    if "unrelated" in kinds:
+        return "The two sets of weights are unrelated, as two trainings from different seeds."
+    if (changes := kinds.get("changes")) is not None:
+        median, still = float(changes.numbers["median"]), changes.numbers["still"]
+        rest = f"; {still:,} of {changes.numbers['layers']:,} did not change" if still else ""
+        return f"In the median a layer{' that changed did so' if still else ' changed'} by {percent(median)}{rest}."
+    return "One sample of each layer: it says how large each is, and nothing of how that came."
 
 
 def _clusters(analysis: Analysis) -> tuple[bool, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities
+from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities, saved
 from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
@@ -87,7 +87,7 @@ def collect_findings(
     period = course.period(over_time, phases, noun)
     found = [
         health.not_finite(runs or [("", series)]),
-        health.still(values, noun),
+        saved.changes(values, noun) or health.still(values, noun),
         course.stopped(over_time, thirds, noun) if thirds is not None else None,
         health.decay(over_time, noun),
         *oddities.rule(values, intervals, metric),
