@@ -1,7 +1,8 @@
-"""The medians of a frame, fast: pandas goes through long rows and columns one at a time."""
+"""Medians and ranks of a frame, fast: pandas goes through long rows and columns one at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Literal
 
@@ -9,7 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["medians", "medians_before"]
+__all__ = ["in_cache", "medians", "medians_beside", "middles", "ranks", "running_medians"]
+
+_CELLS_AT_ONCE = 50_000  # what fits into a processor's cache, with all that is made of it
+
+Matrix = NDArray[np.float64]
 
 
 def medians(frame: pd.DataFrame, axis: Literal["index", "columns"] = "index") -> pd.Series[float]:
@@ -20,18 +25,54 @@ def medians(frame: pd.DataFrame, axis: Literal["index", "columns"] = "index") ->
         {'a': 2.0, 'b': 3.5}
     """
     table = frame if axis == "index" else frame.T
-    values = table.to_numpy(dtype=np.float64)
-    if not len(values):
+    lines = table.to_numpy(dtype=np.float64).T
+    if not lines.size:
         return table.median()
-    holed = np.isnan(values).any(axis=0)
-    found = np.empty(len(holed))
-    found[~holed] = np.median(values[:, ~holed], axis=0)
-    found[holed] = table.loc[:, holed].median().to_numpy()
-    return pd.Series(found, index=table.columns)
+    return pd.Series(middles(lines), index=table.columns)
 
 
-def medians_before(values: NDArray[np.float64], size: int, *, away: int = 0, least: int = 1) -> NDArray[np.float64]:
-    """By row, the median of some rows before it, NaN left out.
+def middles(lines: Matrix) -> Matrix:
+    """The median of each row, NaN left out; NumPy's goes through them three times as often.
+
+    Example:
+        >>> middles(np.array([[1.0, 4.0, 2.0], [5.0, np.nan, 6.0]])).tolist()
+        [2.0, 5.5]
+    """
+    lines = np.array(lines, order="C")
+    holed = np.isnan(lines).any(axis=1)
+    half = lines.shape[1] // 2
+    if not holed.any():
+        lines.partition(half, axis=1)
+        upper: Matrix = lines[:, half]
+        return upper if lines.shape[1] % 2 else (lines[:, :half].max(axis=1) + upper) / 2
+    lines.sort(axis=1)  # NaN last
+    count, rows = (~np.isnan(lines)).sum(axis=1), np.arange(len(lines))
+    low, high = lines[rows, np.maximum(count - 1, 0) // 2], lines[rows, count // 2]
+    return np.asarray((low + high) / 2)
+
+
+def ranks(frame: pd.DataFrame, axis: Literal["index", "columns"] = "index") -> Matrix:
+    """What `frame.rank(axis=axis)` gives, as an array.
+
+    Example:
+        >>> ranks(pd.DataFrame({"a": [1.0, 4.0, 2.0], "b": [5.0, 5.0, np.nan]})).T.tolist()
+        [[1.0, 3.0, 2.0], [1.5, 1.5, nan]]
+    """
+    table = frame if axis == "index" else frame.T
+    lines = np.ascontiguousarray(table.to_numpy(dtype=np.float64).T)
+    order = lines.argsort(axis=1)
+    ordered = np.take_along_axis(lines, order, axis=1)
+    plain = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)  # without ties
+    found = np.empty(lines.shape)
+    np.put_along_axis(found, order, np.arange(1.0, lines.shape[1] + 1)[None], axis=1)
+    found[np.isnan(lines)] = np.nan
+    if not plain.all():
+        found[~plain] = table.loc[:, ~plain].rank().to_numpy().T
+    return found.T if axis == "index" else found
+
+
+def medians_beside(values: Matrix, size: int, *, away: int = 0, least: int = 1) -> tuple[Matrix, Matrix]:
+    """By row, the median of some rows before it, and that of as many after it, NaN left out.
 
     Args:
         values: of shape (rows, columns).
@@ -40,27 +81,54 @@ def medians_before(values: NDArray[np.float64], size: int, *, away: int = 0, lea
         least: with fewer rows that are no NaN the median is NaN.
 
     Example:
-        >>> medians_before(np.array([[1.0], [3.0], [2.0], [9.0]]), 3).ravel().tolist()
-        [nan, 1.0, 2.0, 2.0]
+        >>> before, after = medians_beside(np.array([[1.0], [3.0], [2.0], [9.0]]), 3)
+        >>> before.ravel().tolist(), after.ravel().tolist()
+        ([nan, 1.0, 2.0, 2.0], [3.0, 5.5, 9.0, nan])
     """
-    padded = np.vstack([np.full((away + size, values.shape[1]), np.nan), values])
-    whole = np.isfinite(padded).all(axis=1)
-    windows = np.arange(len(values))[:, None] + np.arange(size)
-    easy = whole[windows].all(axis=1)
-    found = np.empty(values.shape)
-    found[easy] = _sorted([padded[rows] for rows in windows[easy].T])[size // 2]
-    rest = windows[~easy].T
-    parts = [padded[rows] for rows in rest]
-    count = sum(np.isfinite(part).astype(np.int64) for part in parts)
-    ordered = np.array(_sorted([np.where(np.isfinite(part), part, np.inf) for part in parts]))
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, size - 1)
+    beside = away + size
+    found = np.empty((len(values) + beside + away + 1, values.shape[1]))
+    for columns in in_cache(values.T):
+        padded = np.pad(values[:, columns], ((beside, beside), (0, 0)), constant_values=np.nan)
+        found[:, columns] = _running(padded, size, least)
+    return found[: len(values)], found[beside + away + 1 :]
+
+
+def in_cache(lines: Matrix) -> Iterator[slice]:
+    """The rows, so many at a time as fit into a processor's cache with all that is made of them."""
+    at_once = max(1, _CELLS_AT_ONCE // max(lines.shape[1], 1))
+    for first in range(0, len(lines), at_once):
+        yield slice(first, first + at_once)
+
+
+def running_medians(lines: Matrix, size: int) -> Matrix:
+    """The medians of so many neighbours around each place of a row, an odd number; the ends go on beyond themselves.
+
+    Example:
+        >>> running_medians(np.array([[1.0, 9.0, 2.0, 3.0]]), 3).tolist()
+        [[1.0, 2.0, 3.0, 3.0]]
+    """
+    padded = np.pad(lines, ((0, 0), (size // 2, size // 2)), mode="edge")
+    return _sorted([padded[:, place : place + lines.shape[1]] for place in range(size)])[size // 2]
+
+
+def _running(values: Matrix, size: int, least: int) -> Matrix:
+    """The medians of each so many neighbouring rows."""
+    known = np.isfinite(values)
+    many = len(values) - size + 1
+    filled = np.where(known, values, np.inf)
+    parts = [filled[place : place + many] for place in range(size)]
+    count = np.sum([known[place : place + many] for place in range(size)], axis=0)
+    found = _sorted(parts)[size // 2]
+    holed = count < size
+    few, ordered = count[holed], np.array(_sorted([part[holed] for part in parts]))
+    low, high = np.maximum(few - 1, 0) // 2, np.minimum(few // 2, size - 1)
     with np.errstate(invalid="ignore"):  # of two that are infinite, where too few are not
         middle = (np.take_along_axis(ordered, low[None], 0)[0] + np.take_along_axis(ordered, high[None], 0)[0]) / 2
-    found[~easy] = np.where(count >= max(least, 1), middle, np.nan)
+    found[holed] = np.where(few >= max(least, 1), middle, np.nan)
     return found
 
 
-def _sorted(parts: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+def _sorted(parts: list[Matrix]) -> list[Matrix]:
     """Arrays so exchanged, place by place, that each holds less than those after it."""
     ordered = list(parts)
     for first, second in combinations(range(len(parts)), 2):

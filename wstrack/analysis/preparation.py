@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
+from wstrack.analysis.medians import in_cache, middles, running_medians
 from wstrack.errors import WstrackError
 
 if TYPE_CHECKING:
@@ -225,10 +225,14 @@ def _outliers_replaced(values: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
 
 def calm(values: Matrix) -> Matrix:
     """Each row with single samples that stick out moved to the running median of seven."""
-    middle = median_filter(values, size=(1, 7), mode="nearest")
-    away = np.abs(values - middle)
-    spread = 1.4826 * np.median(away, axis=1, keepdims=True)
-    return np.where(away > _FAR * np.maximum(spread, 1e-12), middle, values)
+    calmed = np.empty(values.shape)
+    for rows in in_cache(values):  # else each of the many steps would go through memory
+        row = values[rows]
+        middle = running_medians(row, 7)
+        away = np.abs(row - middle)
+        spread = 1.4826 * middles(away)[:, None]
+        calmed[rows] = np.where(away > _FAR * np.maximum(spread, 1e-12), middle, row)
+    return calmed
 
 
 def check_preparation(scale: Scale | None, outliers: Outliers | None, preset: Preset | None) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, Numbers, chance, names, number
-from wstrack.analysis.medians import medians_before
+from wstrack.analysis.medians import medians_beside
 
 __all__ = ["spikes"]
 
@@ -64,7 +64,7 @@ def spikes(values: pd.DataFrame, noun: str, *, periodic: bool = False) -> Findin
     """
     if len(values) < _FEWEST or values.shape[1] < 3:
         return None
-    logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
+    logs = np.log10(values.where(values > 0).to_numpy(dtype=np.float64))
     single, longer = _rises(logs, _SPIKE), _rises(logs, _BURST, without_bursts=True)
     bursts = [] if periodic else [(first, last) for first, last in _stretches(longer) if last > first + 1]
     inside = np.zeros(len(logs), dtype=bool)
@@ -107,18 +107,21 @@ def spikes(values: pd.DataFrame, noun: str, *, periodic: bool = False) -> Findin
     )
 
 
-def _rises(logs: pd.DataFrame, window: tuple[int, int], *, without_bursts: bool = False) -> _Rises:
+def _rises(logs: Matrix, window: tuple[int, int], *, without_bursts: bool = False) -> _Rises:
     """How far samples rise, and the chance of it, against the farthest fall.
 
     Between two bursts calm samples lie below both sides, though nothing falls; so what rises is left out of that.
     """
-    above = _beyond_both_sides(logs, window)
+    before, after = _beside(logs, window)
+    above = np.minimum(logs - before, logs - after)
     many = _reached_by_many(above)
     # What the noise of single layers lends to the top fifth at every sample is no rise.
     usual = _median(many)
-    limit = max(_JUMP / 2, (float(many.max()) - usual) / _PART)
-    calm = logs.mask(np.broadcast_to((many - usual > limit)[:, None], logs.shape)) if without_bursts else logs
-    fall = _reached_by_many(_beyond_both_sides(-calm, window))
+    risen = many - usual > max(_JUMP / 2, (float(many.max()) - usual) / _PART)
+    if without_bursts and risen.any():
+        logs = np.where(risen[:, None], np.nan, logs)
+        before, after = _beside(logs, window)
+    fall = _reached_by_many(np.minimum(before - logs, after - logs))
     known = np.isfinite(fall)
     if not known.any() or (without_bursts and known.sum() < _KNOWN):
         return _Rises(above, usual, many, np.ones(len(logs)))
@@ -138,12 +141,10 @@ def _stretches(rises: _Rises) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in parts if len(part) and rises.shared[part].any()]
 
 
-def _beyond_both_sides(values: pd.DataFrame, window: tuple[int, int]) -> Matrix:
-    """How far a value lies above the medians before it and after it; NaN next to the ends."""
+def _beside(values: Matrix, window: tuple[int, int]) -> tuple[Matrix, Matrix]:
+    """The medians before and after each value; NaN next to the ends."""
     away, side = window
-    here = values.to_numpy(dtype=np.float64)
-    before, after = (medians_before(one, side, away=away, least=side // 2 + 1) for one in (here, here[::-1]))
-    return np.minimum(here - before, here - after[::-1])
+    return medians_beside(values, side, away=away, least=side // 2 + 1)
 
 
 def _reached_by_many(heights: Matrix) -> Matrix:

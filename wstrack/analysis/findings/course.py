@@ -21,6 +21,7 @@ from wstrack.analysis.findings.words import (
     times,
     together,
 )
+from wstrack.analysis.medians import medians
 from wstrack.analysis.repeats import Repeat, find_epochs
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | N
 
 def _trend(values: pd.DataFrame, ratio: float) -> bool:
     """Whether the layers' common course goes that way too: layers that share their noise are no independent votes."""
-    common = batches(values.median(axis="columns").to_frame())[0].dropna()
+    common = batches(medians(values, "columns").to_frame())[0].dropna()
     if len(common) >= 4:
         tau, p = stats.kendalltau(np.arange(len(common)), common)
         if p < 0.05 and (tau > 0) == (ratio > 1):
             return True
-    logs = np.log10(values.where(values > 0).median(axis="columns").dropna().to_numpy())
+    logs = np.log10(medians(values.where(values > 0), "columns").dropna().to_numpy())
     third = max(1, len(logs) // 3)
     late_less_early = np.zeros(len(logs))
     late_less_early[:third], late_less_early[-third:] = -1 / third, 1 / third

@@ -9,6 +9,7 @@ from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, HOLDS_FROM, LEAST_OF_A_GROUP, SMALLEST_RATIO
 from wstrack.analysis.findings.words import MOST_NAMED, Finding, Numbers, chance, number, parts_of, times
+from wstrack.analysis.medians import medians
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ def kin(values: pd.DataFrame, tree: Tree, cut: Cut, noun: str) -> Finding | None
         return None
     inside = tree.inside()[held.index]
     told = [np.asarray(cut.labels == label) for label in set(cut.labels) if cut.worth in ("clusters", "apart")]
-    level, sizes = values.median().reindex(everyone), inside.sum(axis=1)
+    level, sizes = medians(values).reindex(everyone), inside.sum(axis=1)
     found: dict[int, tuple[float, float, str, float]] = {}  # by branch its best part: likeness, p, words, ratio
     for part, those in parts.items():
         shared = (inside & those).sum(axis=1)

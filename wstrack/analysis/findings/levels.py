@@ -10,7 +10,7 @@ from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
 from wstrack.analysis.findings.words import Finding, Numbers, batches, beyond_slow_noise, chance, names, number, times
-from wstrack.analysis.medians import medians
+from wstrack.analysis.medians import medians, ranks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,8 @@ def _far(values: pd.DataFrame) -> pd.Series[float]:
     """How many times the median layer of a sample those layers are that are far from it; none if they are the most."""
     moving = values.where(values > 0)
     against = moving.div(medians(moving, "columns"), axis="index")
-    far = (against.quantile(0.75) <= 1 / _FAR) | (against.quantile(0.25) >= _FAR)
+    low, high = against.quantile([0.25, 0.75]).to_numpy()
+    far = (high <= 1 / _FAR) | (low >= _FAR)
     return medians(against)[far] if far.mean() < 0.5 else medians(against)[:0]
 
 
@@ -96,11 +97,11 @@ def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
     """
     complete = stretches.dropna()
     if complete.shape[1] >= 3 and len(complete) >= _FEWEST_STRETCHES:
-        ranks = complete.rank(axis="columns").to_numpy()
-        order = ranks - ranks.mean(axis=0)
+        ranked = ranks(complete, "columns")
+        order = ranked - ranked.mean(axis=0)
         memory = (order[1:] * order[:-1]).sum() / max((order**2).sum(), 1e-300)
         memory = min(max(memory + (1 + 4 * memory) / len(order), 0.0), 0.9)  # Kendall 1954
-        statistic = _friedman(ranks) * (1 - memory) / (1 + memory)
+        statistic = _friedman(ranked) * (1 - memory) / (1 + memory)
         return "Friedman test over stretches of samples", float(stats.chi2.sf(statistic, complete.shape[1] - 1))
     known = (column[~np.isnan(column)] for column in stretches.to_numpy().T)
     return "Kruskal-Wallis test", float(stats.kruskal(*known).pvalue)

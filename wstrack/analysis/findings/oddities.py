@@ -71,8 +71,8 @@ def unstable(values: pd.DataFrame) -> Finding | None:
     if len(values) < _FEWEST or values.shape[1] < 4:
         return None
     # From the mean of both neighbours, and from no running median, which is each value of a smooth slope itself.
-    logs = pd.DataFrame(np.log10(values.where(values > 0).to_numpy(dtype=np.float64)))
-    away = np.abs((logs - (logs.shift(1) + logs.shift(-1)) / 2).to_numpy())
+    logs = np.log10(values.where(values > 0).to_numpy(dtype=np.float64))
+    away = np.abs(logs[1:-1] - (logs[:-2] + logs[2:]) / 2)
     size = medians(pd.DataFrame(away, columns=values.columns))
     usual = float(size.median())
     if not usual > 0:

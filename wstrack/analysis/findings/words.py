@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from wstrack.analysis.medians import medians
+from wstrack.analysis.medians import medians, ranks
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
 
 MOST_NAMED = 8
 
+_NUMBER = re.compile(r"[\d.]*")
 _SLOWEST, _FEWEST_FOR_NOISE = 0.98, 12
 
 Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
@@ -138,7 +140,7 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     if len(members) == len(layers):
         return f"all {len(members):,} layers"
     ours = set(members)
-    shared = set.intersection(*(parts_of(name) for name in members))
+    shared = frozenset.intersection(*map(parts_of, members))
     alone = shared.difference(*(parts_of(name) for name in layers if name not in ours))
     if alone:
         return f'all {len(members):,} layers with "{min(alone, key=lambda part: (len(part), part))}" in their name'
@@ -157,11 +159,12 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
     return f"{len(members):,} layers ({names(members, most=3)})"
 
 
-def parts_of(name: str) -> set[str]:
+@lru_cache(maxsize=1 << 14)  # each is asked for by every finding that names layers
+def parts_of(name: str) -> frozenset[str]:
     """What stands between the dots of a name, alone and with its neighbour, but for bare numbers."""
     pieces = re.split(r"[./]", name)
-    pairs = {".".join(pair) for pair in pairwise(pieces)}
-    return {part for part in {*pieces, *pairs} if len(part) > 1 and not re.fullmatch(r"[\d.]*", part)}
+    pairs = [".".join(pair) for pair in pairwise(pieces)]
+    return frozenset(part for part in (*pieces, *pairs) if len(part) > 1 and not _NUMBER.fullmatch(part))
 
 
 def batches(values: pd.DataFrame) -> pd.DataFrame:
@@ -171,14 +174,18 @@ def batches(values: pd.DataFrame) -> pd.DataFrame:
     from their common course; but there are five stretches at least.
     """
     steps = len(values)
-    ranks = values.rank()
-    centred = ranks - ranks.mean()
-    common = medians(centred, "columns") if values.shape[1] > 2 else 0.0 * centred.sum(axis="columns")
-    apart = centred.sub(common, axis="index").fillna(0.0).to_numpy()
+    centred = ranks(values)
+    known = ~np.isnan(centred)
+    centred -= np.where(known, centred, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    if values.shape[1] > 2:
+        centred -= medians(pd.DataFrame(centred), "columns").to_numpy()[:, None]
+    apart = np.nan_to_num(centred, copy=False)
     size = np.maximum((apart**2).sum(axis=0), 1e-300)
     memory = float(np.median((apart[1:] * apart[:-1]).sum(axis=0) / size))
     memory = min(max(memory + (1 + 4 * memory) / max(steps, 1), 0.0), 0.9)
     length = max(1, min(round(2 * (1 + memory) / (1 - memory)) if memory > 0.15 else 1, steps // 5))
+    if length == 1:
+        return values.reset_index(drop=True)
     return values.groupby(np.minimum(np.arange(steps) // length, max(1, steps // length) - 1)).median()
 
 
