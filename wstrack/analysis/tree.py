@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import linkage
+from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
@@ -114,7 +114,7 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 30, least: float = 0.0) -> T
         if bootstraps and steps >= 4 and len(tested):
             rng = np.random.default_rng(0)
             drawn = (at(block_bootstrap(steps, rng))[:, :components] for _ in range(bootstraps))
-            overlaps = [_overlaps(inside[tested], _inside(linkage(pdist(one), "ward"))) for one in drawn]
+            overlaps = [_overlaps(inside[tested], linkage(pdist(one), "ward")) for one in drawn]
             support = np.mean(np.array(overlaps) >= HOLDS_FROM, axis=0)
     gap = gap / np.sqrt(steps)
     branches = pd.DataFrame(
@@ -243,14 +243,28 @@ def _dimension(points: NDArray[np.float64]) -> float:
     return 1 / max(float(inverse), 1e-9)
 
 
-def _overlaps(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How far each of our divisions in two is among theirs: the Jaccard index of its smaller side with the best match.
+def _overlaps(ours: NDArray[np.bool_], merges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each of our divisions in two is in another tree: the Jaccard index of its smaller side, best match.
 
     Of the smaller side, for two branches that hold nearly all layers are alike whatever is missing.
     """
     layers = ours.shape[1]
     small = np.where(ours.sum(axis=1, keepdims=True) <= layers / 2, ours, ~ours)
-    size, sizes = small.sum(axis=1)[:, None], theirs.sum(axis=1)
-    shared = small.astype(np.float32) @ theirs.T.astype(np.float32)
+    # Each branch is a stretch of the order of the leaves: what it shares is how many there are up to both its ends.
+    counted = np.zeros((len(small), layers + 1))
+    np.cumsum(small[:, leaves_list(merges)], axis=1, out=counted[:, 1:])
+    starts, sizes = _stretches(merges)
+    size, shared = counted[:, -1:], counted[:, starts + sizes] - counted[:, starts]
     inside, outside = shared / (size + sizes - shared), (size - shared) / (layers - sizes + shared)
     return np.asarray(np.maximum(inside, outside).max(axis=1), dtype=np.float64)
+
+
+def _stretches(merges: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By branch, its first place in the order of the leaves, and how many leaves it has."""
+    layers = len(merges) + 1
+    sizes = [1] * layers + merges[:, 3].astype(np.int64).tolist()
+    starts = [0] * len(sizes)
+    for row, (first, second) in zip(range(layers - 2, -1, -1), merges[::-1, :2].astype(np.int64).tolist(), strict=True):
+        starts[first] = starts[layers + row]
+        starts[second] = starts[layers + row] + sizes[first]
+    return np.array(starts[layers:]), np.array(sizes[layers:])
