@@ -260,9 +260,9 @@ def _consensus(labels: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[n
     if len(kept) < 2 or len(names) < 2:
         result[kept] = 1
         return result
-    apart = np.zeros((len(kept), len(kept)), dtype=np.float32)
-    for one in drawn[:, kept]:
-        apart += (one[:, None] != one) | (one < 0)[:, None] | (one < 0)
+    # By layer, in which cluster of which bootstrap it is; noise is in none.
+    member = (drawn[:, kept].T[:, :, None] == np.arange(drawn.max() + 1)).reshape(len(kept), -1).astype(np.float32)
+    apart = len(drawn) - member @ member.T
     np.fill_diagonal(apart, 0)
     found = fcluster(linkage(squareform(apart, checks=False), "average"), len(names), "maxclust")
     common = np.array([[(found[labels[kept] == name] == other).sum() for other in np.unique(found)] for name in names])
