@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
 
 from wstrack.analysis.choice import cluster_layers
 from wstrack.analysis.comparison import match_clusters
@@ -23,6 +24,7 @@ __all__ = ["Phases", "cluster_phases", "find_phases"]
 Matrix = NDArray[np.float64]
 
 _COURSES = 3  # components over time that are looked at
+_EXACT_UP_TO = 1000  # layers or samples; above it ARPACK finds the same courses in a third of the time
 _SHORTEST = 5  # samples: a line and something to tell its noise from
 _FINEST = 200  # samples that are looked at; of more, the means of blocks
 _REACH = 20  # blocks around a break among which its sample is looked for
@@ -115,7 +117,10 @@ def _courses(matrix: Matrix) -> Matrix:
     over_time = centred.shape[1] <= centred.shape[0]
     with one_thread():
         gram = centred.T @ centred if over_time else centred @ centred.T
-        squares, weights = eigh(gram, subset_by_index=(max(0, len(gram) - _COURSES), len(gram) - 1))
+        if len(gram) > _EXACT_UP_TO:
+            squares, weights = eigsh(gram, _COURSES, v0=np.random.default_rng(0).normal(size=len(gram)))
+        else:
+            squares, weights = eigh(gram, subset_by_index=(max(0, len(gram) - _COURSES), len(gram) - 1))
         weights = weights[:, ::-1]
         courses = weights * np.sqrt(np.maximum(squares[::-1], 0)) if over_time else centred.T @ weights
     return calm(courses[:, courses.std(axis=0) > 1e-9].T).T
