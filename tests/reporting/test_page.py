@@ -317,7 +317,7 @@ def test_equal_values_are_drawn_at_one_height(make_run: MakeRun) -> None:
     found = report(run, k=1)
     marks = mark_clusters(found)
     source = layers.layer_source(found, marks, tile(run.series["rwc"].to_numpy(), run.steps))
-    plot = figures.curves(found, source, marks, Range1d(0, 300), logarithmic=True)
+    plot = figures.curves(found, source, marks, Range1d(0, 300), ["log"])["log"]
     assert plot.y_range.start < 0.009 < 0.011 < plot.y_range.end
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from bokeh.models import (
     BasicTicker,
     ColumnDataSource,
     HoverTool,
+    Line,
     Range1d,
+    Scatter,
     Span,
+    VArea,
 )
 from bokeh.plotting import figure
 
 from wstrack.analysis.analysis import Analysis
 from wstrack.reporting.axes import whole_steps, with_powers
+from wstrack.reporting.glyphs import draw
 from wstrack.reporting.labels import shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of
 from wstrack.reporting.thin import thin
@@ -24,27 +29,81 @@ __all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
 
 # Tooltips are lists, never HTML: until 3.8 Bokeh put what it filled into HTML there unescaped.
 ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind @shape"), ("in", "@cluster")]
+_BLUE = "#0072B2"
 _EQUAL = 1e-6  # of a value: as near as float32 can draw it
 FEW = 60  # curves that can still be told apart where they are not divided into clusters
 
 
+@dataclass(frozen=True)
+class _Course:
+    """A cluster's 10th, 50th and 90th percentile over its layers.
+
+    Attributes:
+        mark: the cluster.
+        source: by `step` the percentiles `low`, `middle` and `high`; with several runs also `below` and `above`, one
+            standard deviation over runs away from `middle`.
+        extent: the smallest and the largest of them.
+    """
+
+    mark: Mark
+    source: ColumnDataSource
+    extent: tuple[float, float]
+
+
+def _courses(analysis: Analysis, marks: Sequence[Mark]) -> list[_Course]:
+    frame = analysis.curves
+    steps = frame.columns.to_numpy()
+    found = []
+    for mark in clusters_of(marks):
+        by_step = np.ascontiguousarray(frame.loc[mark.layers].to_numpy().T)
+        low, middle, high = np.quantile(by_step, [0.1, 0.5, 0.9], axis=1)
+        columns = {"low": low, "middle": middle, "high": high}
+        picked = np.unique(thin(np.stack([low, middle, high]), points=200))
+        if analysis.bands is not None and analysis.logarithmic:
+            deviation = analysis.bands.deviation[mark.layers].reindex(steps).median(axis="columns").fillna(0).to_numpy()
+            columns |= {"above": middle * 10**deviation, "below": middle / 10**deviation}
+        drawn = {name: column[picked] for name, column in columns.items()}
+        source = ColumnDataSource({"step": steps[picked].astype(np.float32), **drawn})
+        found.append(_Course(mark, source, (float(low.min()), float(high.max()))))
+    return found
+
+
 def curves(
-    analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d, *, logarithmic: bool
-) -> figure:
-    """Each cluster's median over its layers, with the band from the 10th to the 90th percentile.
+    analysis: Analysis, source: ColumnDataSource, marks: Sequence[Mark], x_range: Range1d, scales: Sequence[str]
+) -> dict[str, figure]:
+    """Each cluster's median over its layers, with the band from the 10th to the 90th percentile; a figure for a scale.
 
     With several runs, a darker band holds one standard deviation over runs on either side, of the median layer.
     The lines and bands of a cluster are tagged with its number and how strong they are when nothing else is chosen.
+
+    Args:
+        analysis, source, marks, x_range: what is drawn.
+        scales: "log" or "linear"; the first is shown. Bokeh does not change the scale of a figure that is drawn.
     """
+    courses = _courses(analysis, marks) if scales else []
+    plots = {scale: _curves(analysis, source, marks, courses, x_range, logarithmic=scale == "log") for scale in scales}
+    for place, plot in enumerate(plots.values()):
+        plot.visible = place == 0
+    return plots
+
+
+def _curves(
+    analysis: Analysis,
+    source: ColumnDataSource,
+    marks: Sequence[Mark],
+    courses: Sequence[_Course],
+    x_range: Range1d,
+    *,
+    logarithmic: bool,
+) -> figure:
     plot = figure(
         height=380, sizing_mode="stretch_width", x_range=x_range, y_axis_type="log" if logarithmic else "linear",
         tools="pan,wheel_zoom,box_zoom,reset,tap",
         active_drag=None, x_axis_label="step", y_axis_label=shorten(analysis.metric, width=40),
     )  # fmt: skip
-    frame = analysis.curves
-    steps = frame.columns.to_numpy()
+    values = analysis.curves.to_numpy()
     whole = len(marks) == 1
-    usual = 0.5 if len(frame) <= (FEW if whole else 12) else 0.0
+    usual = 0.5 if len(values) <= (FEW if whole else 12) else 0.0
     if "band" in source.data:
         plot.patches(
             "band_steps", "band", source=source, fill_color="colour", line_color=None, fill_alpha=0,
@@ -56,25 +115,19 @@ def curves(
         hover_line_color="colour", hover_line_alpha=0.9,
     )  # fmt: skip
     framed = [single] if usual else []
-    extent = (np.inf, -np.inf)
-    for mark in clusters_of(marks):
-        low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
-        picked = np.unique(thin(np.stack([low, middle, high]), points=200))
-        x = steps[picked].astype(np.float32)
-        colour = GREY if whole else mark.colour
-        shades = [plot.varea(x=x, y1=low[picked], y2=high[picked], fill_color=colour, fill_alpha=0.14)]
-        if analysis.bands is not None and analysis.logarithmic:
-            deviation = analysis.bands.deviation[mark.layers].reindex(steps).median(axis="columns").fillna(0).to_numpy()
-            above, below = (middle * 10**deviation)[picked], (middle / 10**deviation)[picked]
-            shades.append(plot.varea(x=x, y1=below, y2=above, fill_color=colour, fill_alpha=0.3))
+    for course in courses:
+        mark, colour = course.mark, GREY if whole else course.mark.colour
+        shades = [("low", "high", 0.14)] + ([("below", "above", 0.3)] if "above" in course.source.data else [])
+        for lower, upper, alpha in shades:
+            area = VArea(x="step", y1=lower, y2=upper, fill_color=colour, fill_alpha=alpha)
+            framed.append(draw(plot, area, course.source))
+            framed[-1].tags = [mark.label, "fill_alpha", alpha]
         dash = "solid" if 0 < mark.label <= 7 else "dashed"
-        line = plot.line(x=x, y=middle[picked], line_color=colour, line_width=2.5, line_dash=dash)
-        for shade in shades:
-            shade.tags = [mark.label, "fill_alpha", shade.glyph.fill_alpha]
-        line.tags = [mark.label, "line_alpha", 1.0]
-        framed += [*shades, line]
-        extent = (min(extent[0], low.min()), max(extent[1], high.max()))
-    low, high = float(frame.to_numpy().min()), float(frame.to_numpy().max())
+        line = Line(x="step", y="middle", line_color=colour, line_width=2.5, line_dash=dash)
+        framed.append(draw(plot, line, course.source))
+        framed[-1].tags = [mark.label, "line_alpha", 1.0]
+    extent = min(course.extent[0] for course in courses), max(course.extent[1] for course in courses)
+    low, high = float(values.min()), float(values.max())
     if high - low <= _EQUAL * abs(high):  # what rounding leaves between equal values is no course
         extent = (low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2)
         plot.y_range = Range1d(*extent)
@@ -147,13 +200,14 @@ def scan(analysis: Analysis) -> dict[str, figure]:
             x_axis_label="k, the number of clusters",
         )  # fmt: skip
         if null:
-            plot.line(x=table.index, y=table[null], line_color=GREY, line_width=1.5, line_dash=[5, 3])
-        plot.line(x=known.index, y=known, line_color="#0072B2", line_width=1.5)
-        plot.scatter(x=known.index, y=known, size=5, color="#0072B2")
+            beside = {"k": table.index, "value": table[null]}
+            draw(plot, Line(x="k", y="value", line_color=GREY, line_width=1.5, line_dash=[5, 3]), beside)
         k = analysis.clustering.k
+        source = ColumnDataSource({"k": known.index, "value": known, "size": np.where(known.index == k, 11, 5)})
+        draw(plot, Line(x="k", y="value", line_color=_BLUE, line_width=1.5), source)
+        draw(plot, Scatter(x="k", y="value", size="size", fill_color=_BLUE, line_color=_BLUE), source)
         if k in known.index:
-            plot.scatter(x=[k], y=[known[k]], size=11, color="#0072B2")
-            plot.add_layout(Span(location=k, dimension="height", line_color="#0072B2", line_dash="dotted"))
+            plot.add_layout(Span(location=k, dimension="height", line_color=_BLUE, line_dash="dotted"))
         plot.xaxis.ticker = BasicTicker(min_interval=1, mantissas=[1, 2, 5])
         plot.xgrid.visible = False
         plots[column] = plot

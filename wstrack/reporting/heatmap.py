@@ -15,7 +15,9 @@ from bokeh.models import (
     ColumnDataSource,
     CustomJSHover,
     FixedTicker,
+    HBar,
     HoverTool,
+    Image,
     LinearColorMapper,
     LogColorMapper,
     Model,
@@ -29,6 +31,7 @@ from bokeh.plotting import figure
 from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting.axes import plain, powers, whole_steps
+from wstrack.reporting.glyphs import draw
 from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.thin import Tiles
@@ -81,7 +84,8 @@ def draw_heatmap(
     image.grid.visible = False
     whole_steps(image)
     end = tiles.start + tiles.image.shape[1] * tiles.width
-    drawn = image.image(image=[tiles.image], x=tiles.start, y=-0.5, dw=end - tiles.start, dh=rows, color_mapper=mapper)
+    tiled = Image(image="image", x=tiles.start, y=-0.5, dw=end - tiles.start, dh=rows, color_mapper=mapper)
+    drawn = draw(image, tiled, {"image": [tiles.image]})
     names = [
         layers[first] if last - first == 1 else f"{layers[first]} … {layers[last - 1]}" for first, last in tiles.rows
     ]
@@ -151,10 +155,12 @@ def _strip(
     colours = layer_colours(marks)
     # One bar a stretch of equal colour: a bar a layer would let the page shine through between a thousand of them.
     stretches = [list(rows) for _, rows in groupby(range(len(firsts)), key=lambda row: colours.get(firsts[row]))]
-    strip.hbar(
-        y=[(rows[0] + rows[-1]) / 2 for rows in stretches], height=[len(rows) for rows in stretches], left=1.1, right=2,
-        fill_color=[colours.get(firsts[rows[0]], "transparent") for rows in stretches], line_color=None,
-    )  # fmt: skip
+    bars = {
+        "row": [(rows[0] + rows[-1]) / 2 for rows in stretches],
+        "height": [len(rows) for rows in stretches],
+        "colour": [colours.get(firsts[rows[0]], "transparent") for rows in stretches],
+    }
+    draw(strip, HBar(y="row", height="height", left=1.1, right=2, fill_color="colour", line_color=None), bars)
     strip.scatter(
         x=0.5, y="row", source=source, marker="triangle", angle=-np.pi / 2, size=7, fill_color="colour",
         line_color=None, fill_alpha=0, nonselection_fill_alpha=0, selection_fill_alpha=1,

@@ -10,7 +10,7 @@ import numpy as np
 from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.events import DocumentReady
-from bokeh.models import Column, ColumnDataSource, CustomJS, Model, Range1d
+from bokeh.models import Column, ColumnDataSource, CustomJS, Model, Range1d, VSpan
 from bokeh.resources import Resources
 from bokeh.themes import Theme
 from jinja2 import Environment, StrictUndefined
@@ -21,6 +21,7 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import captions, comparison, facts, figures, layers, words
 from wstrack.reporting.bars import draw_bars
+from wstrack.reporting.glyphs import draw
 from wstrack.reporting.heatmap import draw_heatmap
 from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
@@ -58,16 +59,11 @@ def render_page(analysis: Analysis) -> str:
     end = tiles.start + tiles.width * tiles.image.shape[1]
     x_range = Range1d(start=tiles.start, end=end, bounds=(tiles.start, end))
     heat = draw_heatmap(analysis, tiles, source, marks, x_range)
-    # A figure for each scale, one of them shown: Bokeh does not change the scale of one that is drawn.
-    scaled = {
-        scale: figures.curves(analysis, source, marks, x_range, logarithmic=scale == "log")
-        for scale in ([] if len(analysis.series) == 1 else _scales(analysis))
-    }
-    for place, curves in enumerate(scaled.values()):
-        curves.visible = place == 0
+    scales = [] if len(analysis.series) == 1 else _scales(analysis)
+    scaled = figures.curves(analysis, source, marks, x_range, scales)
     for plot in (heat.layout.children[1], *scaled.values()):
-        plot.vspan(x="step", source=marked, line_color="black", line_width=5, line_alpha=0.35)
-        plot.vspan(x="step", source=marked, line_color="#ff5a36", line_width=2)
+        draw(plot, VSpan(x="step", line_color="black", line_width=5, line_alpha=0.35), marked)
+        draw(plot, VSpan(x="step", line_color="#ff5a36", line_width=2), marked)
     images = [heat.image]
     models: dict[str, Model] = {"heatmap": heat.layout if scaled else draw_bars(analysis, source, marks)}
     if scaled:

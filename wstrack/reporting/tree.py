@@ -12,7 +12,9 @@ from bokeh.models import (
     CustomJS,
     FixedTicker,
     HoverTool,
+    Image,
     Model,
+    MultiLine,
     Range1d,
     Row,
     TapTool,
@@ -25,6 +27,7 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.cutoffs import HOLDS_FROM
 from wstrack.analysis.findings.words import together
 from wstrack.reporting.axes import whole_steps
+from wstrack.reporting.glyphs import draw
 from wstrack.reporting.labels import chance, labels, number, share
 from wstrack.reporting.marks import GREY, Mark, layer_colours
 from wstrack.reporting.thin import tile
@@ -104,7 +107,8 @@ def draw_tree(
         frame_width=160, width=None, min_border_left=4, min_border_right=0, x_axis_label="← less alike",
         stylesheets=[":host { flex: none !important; }"],
     )  # fmt: skip
-    left.multi_line(heights.round(6).tolist(), places.tolist(), line_color=fork_colours(tree, marks), line_width=1.2)
+    joints = {"heights": heights.round(6).tolist(), "places": places.tolist(), "colour": fork_colours(tree, marks)}
+    draw(left, MultiLine(xs="heights", ys="places", line_color="colour", line_width=1.2), joints)
     dots = left.scatter("height", "place", source=_dots(tree), marker="circle", size="size", fill_color="fill",
                         line_color=APART, fill_alpha="alpha", line_alpha="alpha")  # fmt: skip
     told = [("layers", "@layers"), ("comes back", "@support"), ("gap", "@gap"), ("p", "@p"), ("stands apart", "@apart")]
@@ -127,9 +131,9 @@ def draw_tree(
         **frame, x_range=x_range, tools="xpan,xwheel_zoom,reset", active_drag=None, sizing_mode="stretch_width",
         min_width=280, x_axis_label="step", min_border_left=0, min_border_right=12, y_axis_location="right",
     )  # fmt: skip
-    drawn = right.image(
-        image=[tiles.image], x=tiles.start, y=-0.5, dw=tiles.image.shape[1] * tiles.width, dh=count, color_mapper=mapper
-    )
+    wide = tiles.image.shape[1] * tiles.width
+    tiled = Image(image="image", x=tiles.start, y=-0.5, dw=wide, dh=count, color_mapper=mapper)
+    drawn = draw(right, tiled, {"image": [tiles.image]})
     few = 16 * count <= frame["frame_height"]
     right.yaxis.ticker = (
         FixedTicker(ticks=list(range(count)))
