@@ -32,7 +32,7 @@ _MEMORIES = (20, 12, 8, 5)  # half the widths of the windows in which the memory
 _ATTEMPTS = 5  # at breaks and the noise between them, each learned from the other
 _FAR_BEYOND = 1.15  # times the limit: what is left aside as no noise before the noise is known
 _SIMULATIONS = 399
-_AT_ONCE = 10  # simulations, whose windows fit into a processor's cache
+_AT_ONCE = 40  # simulations, whose windows fit into a processor's cache
 _FORGOTTEN = 50  # samples before those of a simulation, which begins with no memory
 
 
@@ -217,20 +217,21 @@ def _better(courses: Matrix, windows: Sequence[_Window], floor: Matrix | float =
     """
     better: list[Matrix] = []
     noise: Matrix | None = None
-    rows = np.moveaxis(courses, -1, -2)  # (..., courses, samples): their windows, side by side, are one matrix a width
+    # (samples, all courses): each window is a stretch of it, which linear algebra takes as it lies in memory.
+    rows = np.moveaxis(courses, -2, 0)
+    shape, rows = rows.shape[1:], np.ascontiguousarray(rows.reshape(len(rows), -1))
     for window in windows:
-        width, first, many = 2 * window.half, len(window.early), rows.shape[-1] - 2 * window.half + 1
-        shape = (*rows.shape[:-1], many)
-        pieces = np.moveaxis(sliding_window_view(rows, many, axis=-1), -2, 0).reshape(width, -1)
+        width, first = 2 * window.half, len(window.early)
+        pieces = sliding_window_view(rows, width, axis=0).swapaxes(1, 2)
         squares = (np.concatenate([window.lines, window.smooth], axis=1).T @ pieces) ** 2
-        explained, curved = squares[:4].sum(axis=0).reshape(shape), squares[4:].sum(axis=0).reshape(shape)
-        begin = np.ascontiguousarray(pieces.reshape(width, -1, many)[..., :first].transpose(2, 0, 1))
-        early = ((window.early.swapaxes(1, 2) @ begin) ** 2).sum(axis=1).T.reshape(*shape[:-1], first)
-        curved[..., :first] = np.maximum(curved[..., :first], early)
+        explained, curved = squares[:, :4].sum(axis=1), squares[:, 4:].sum(axis=1)
+        early = ((window.early.swapaxes(1, 2) @ pieces[:first]) ** 2).sum(axis=1)
+        curved[:first] = np.maximum(curved[:first], early)
         if noise is None:
-            left = (pieces**2).sum(axis=0).reshape(shape) - np.maximum(explained, curved)
-            noise = np.maximum(np.median(left, axis=-1) / (width - 4), floor)
-        better.append(((explained - curved) / noise[..., None]).sum(axis=-2))
+            left = (pieces**2).sum(axis=1) - np.maximum(explained, curved)
+            noise = np.maximum(np.median(left, axis=0).reshape(shape) / (width - 4), floor)
+        gains = (explained - curved).reshape(-1, *shape) / noise
+        better.append(np.moveaxis(gains.sum(axis=-1), 0, -1))
     return better
 
 
