@@ -40,6 +40,7 @@ __all__ = [
     "check_name",
     "cluster",
     "labels_of",
+    "ordered_labels",
     "own_k",
     "takes_k",
 ]
@@ -140,12 +141,23 @@ def cluster(points: pd.DataFrame, method: Any = "kmeans", *, k: K = "auto", seed
         )
     else:
         wanted, chosen = int(k), "as asked for"
-    labels = fits[wanted] if wanted in fits else labels_of(points, method, k=wanted, seed=seed)
-    found = len(np.unique(labels))
-    if found < wanted:
-        raise ValueError(f"k={k} is more than the {found} distinct layers there are; pass k= (--k) at most {found}")
+    labels = fits[wanted] if wanted in fits else ordered_labels(points, method, k=wanted, seed=seed)
     curve = _curve({count: (within(matrix, labels), silhouettes[count]) for count, labels in fits.items()})
     return _clustering(points, labels, curve, CLUSTERINGS[method], chosen)
+
+
+def ordered_labels(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int = 0) -> NDArray[np.int64]:
+    """The labels of `cluster` with a `k` that is chosen, without the curve over all others.
+
+    Raises:
+        ValueError, TypeError: as `cluster` raises them.
+    """
+    _check_k(k, len(points))
+    labels = labels_of(points, method, k=k, seed=seed)
+    found = len(np.unique(labels))
+    if isinstance(method, str) and k != "auto" and found < k:
+        raise ValueError(f"k={k} is more than the {found} distinct layers there are; pass k= (--k) at most {found}")
+    return by_depth(labels)
 
 
 def labels_of(points: pd.DataFrame, method: Any = "kmeans", *, k: K, seed: int = 0) -> NDArray[np.int64]:

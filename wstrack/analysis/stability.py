@@ -14,7 +14,7 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 
 from wstrack.analysis.choice import choose
-from wstrack.analysis.clustering import K, cluster, labels_of
+from wstrack.analysis.clustering import K, labels_of, ordered_labels
 from wstrack.analysis.cutoffs import CLUSTERS_P, HOLDS_FROM, SHAKY_FROM, STABLE_FROM
 from wstrack.analysis.estimators import one_thread
 from wstrack.analysis.measures import rand_index
@@ -131,8 +131,7 @@ def measure_stability(
     with one_thread():
         at = procedure.points_at(matrix)
         points = pd.DataFrame(at(np.arange(matrix.shape[1])), index=values.index)
-        whole = cluster(points, procedure.cluster, k=k, seed=procedure.seed).labels
-        labels: NDArray[np.int64] = np.asarray(whole, dtype=np.int64)
+        labels = ordered_labels(points, procedure.cluster, k=k, seed=procedure.seed)
         if (labels < 0).all():
             return None
         drawn = procedure.labels([at(block_bootstrap(matrix.shape[1], rng)) for _ in range(bootstraps)], k)
