@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class Analysis:
         published = self.procedure.preset is not None and bool((self.prepared.values > 0).all(axis=None))
         return self.prepared.settings["scale"] == "log10" or published
 
-    @property
+    @cached_property
     def curves(self) -> pd.DataFrame:
         """The prepared values back on the metric's own scale: rows = layers, columns = steps."""
         values = self.prepared.values
