@@ -38,7 +38,14 @@ def middles(lines: Matrix) -> Matrix:
         >>> middles(np.array([[1.0, 4.0, 2.0], [5.0, np.nan, 6.0]])).tolist()
         [2.0, 5.5]
     """
-    lines = np.array(lines, order="C")
+    found = np.empty(len(lines))
+    for rows in in_cache(lines):
+        found[rows] = _middle(np.array(lines[rows], order="C"))
+    return found
+
+
+def _middle(lines: Matrix) -> Matrix:
+    """The median of each row, whose order is lost."""
     holed = np.isnan(lines).any(axis=1)
     half = lines.shape[1] // 2
     if not holed.any():
@@ -59,15 +66,17 @@ def ranks(frame: pd.DataFrame, axis: Literal["index", "columns"] = "index") -> M
         [[1.0, 3.0, 2.0], [1.5, 1.5, nan]]
     """
     table = frame if axis == "index" else frame.T
-    lines = np.ascontiguousarray(table.to_numpy(dtype=np.float64).T)
-    order = lines.argsort(axis=1)
-    ordered = np.take_along_axis(lines, order, axis=1)
-    plain = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)  # without ties
-    found = np.empty(lines.shape)
-    np.put_along_axis(found, order, np.arange(1.0, lines.shape[1] + 1)[None], axis=1)
-    found[np.isnan(lines)] = np.nan
-    if not plain.all():
-        found[~plain] = table.loc[:, ~plain].rank().to_numpy().T
+    lines = table.to_numpy(dtype=np.float64).T
+    found, tied = np.empty(lines.shape), np.zeros(len(lines), dtype=bool)
+    for rows in in_cache(lines):
+        line = np.ascontiguousarray(lines[rows])
+        order = line.argsort(axis=1)
+        ordered = np.take_along_axis(line, order, axis=1)
+        tied[rows] = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        places = np.where(np.isnan(ordered), np.nan, np.arange(1.0, line.shape[1] + 1))
+        np.put_along_axis(found[rows], order, places, axis=1)
+    if tied.any():
+        found[tied] = table.loc[:, tied].rank().to_numpy().T
     return found.T if axis == "index" else found
 
 
@@ -86,10 +95,7 @@ def medians_beside(values: Matrix, size: int, *, away: int = 0, least: int = 1) 
         ([nan, 1.0, 2.0, 2.0], [3.0, 5.5, 9.0, nan])
     """
     beside = away + size
-    found = np.empty((len(values) + beside + away + 1, values.shape[1]))
-    for columns in in_cache(values.T):
-        padded = np.pad(values[:, columns], ((beside, beside), (0, 0)), constant_values=np.nan)
-        found[:, columns] = _running(padded, size, least)
+    found = _running(np.pad(values, ((beside, beside), (0, 0)), constant_values=np.nan), size, least)
     return found[: len(values)], found[beside + away + 1 :]
 
 

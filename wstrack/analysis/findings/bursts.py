@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, Numbers, chance, names, number
-from wstrack.analysis.medians import medians_beside
+from wstrack.analysis.medians import in_cache, medians_beside
 
 __all__ = ["spikes"]
 
@@ -112,16 +112,14 @@ def _rises(logs: Matrix, window: tuple[int, int], *, without_bursts: bool = Fals
 
     Between two bursts calm samples lie below both sides, though nothing falls; so what rises is left out of that.
     """
-    before, after = _beside(logs, window)
-    above = np.minimum(logs - before, logs - after)
+    above, below = _beyond(logs, window)
     many = _reached_by_many(above)
     # What the noise of single layers lends to the top fifth at every sample is no rise.
     usual = _median(many)
     risen = many - usual > max(_JUMP / 2, (float(many.max()) - usual) / _PART)
     if without_bursts and risen.any():
-        logs = np.where(risen[:, None], np.nan, logs)
-        before, after = _beside(logs, window)
-    fall = _reached_by_many(np.minimum(before - logs, after - logs))
+        below = _beyond(np.where(risen[:, None], np.nan, logs), window)[1]
+    fall = _reached_by_many(below)
     known = np.isfinite(fall)
     if not known.any() or (without_bursts and known.sum() < _KNOWN):
         return _Rises(above, usual, many, np.ones(len(logs)))
@@ -141,15 +139,22 @@ def _stretches(rises: _Rises) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in parts if len(part) and rises.shared[part].any()]
 
 
-def _beside(values: Matrix, window: tuple[int, int]) -> tuple[Matrix, Matrix]:
-    """The medians before and after each value; NaN next to the ends."""
+def _beyond(values: Matrix, window: tuple[int, int]) -> tuple[Matrix, Matrix]:
+    """How far a value lies above the medians before and after it, and how far below both; NaN next to the ends."""
     away, side = window
-    return medians_beside(values, side, away=away, least=side // 2 + 1)
+    above, below = np.empty(values.shape), np.empty(values.shape)
+    for columns in in_cache(values.T):
+        here = np.ascontiguousarray(values[:, columns])
+        before, after = medians_beside(here, side, away=away, least=side // 2 + 1)
+        above[:, columns] = np.minimum(here - before, here - after)
+        below[:, columns] = np.minimum(before - here, after - here)
+    return above, below
 
 
 def _reached_by_many(heights: Matrix) -> Matrix:
     """By sample, the height that enough layers for a shared spike reach; -inf where fewer have one."""
     known = np.isfinite(heights).sum(axis=1)
     many = np.maximum(3, np.ceil(_SHARED * known)).astype(int)
-    ordered = np.sort(np.where(np.isfinite(heights), -heights, np.inf), axis=1)
-    return np.asarray(-np.take_along_axis(ordered, many[:, None] - 1, axis=1)[:, 0])
+    ordered = np.where(np.isfinite(heights), heights, -np.inf)
+    ordered.sort(axis=1)
+    return np.asarray(ordered[np.arange(len(ordered)), -many])

@@ -180,8 +180,8 @@ def batches(values: pd.DataFrame) -> pd.DataFrame:
     if values.shape[1] > 2:
         centred -= medians(pd.DataFrame(centred), "columns").to_numpy()[:, None]
     apart = np.nan_to_num(centred, copy=False)
-    size = np.maximum((apart**2).sum(axis=0), 1e-300)
-    memory = float(np.median((apart[1:] * apart[:-1]).sum(axis=0) / size))
+    size = np.maximum(np.einsum("ij,ij->j", apart, apart), 1e-300)
+    memory = float(np.median(np.einsum("ij,ij->j", apart[1:], apart[:-1]) / size))
     memory = min(max(memory + (1 + 4 * memory) / max(steps, 1), 0.0), 0.9)
     length = max(1, min(round(2 * (1 + memory) / (1 - memory)) if memory > 0.15 else 1, steps // 5))
     if length == 1:
