@@ -9,6 +9,7 @@ where the time of one goes.
 from __future__ import annotations
 
 import argparse
+import compileall
 import cProfile
 import datetime
 import os
@@ -86,6 +87,9 @@ def table() -> None:
     import numpy
     import sklearn
 
+    import wstrack
+
+    compileall.compile_dir(Path(wstrack.__file__).parent, quiet=2)  # as pip does to what it installs
     print(
         f"{datetime.date.today()}; {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"numpy {numpy.__version__}, scikit-learn {sklearn.__version__}; load {os.getloadavg()[0]:.1f} at the start\n"
