@@ -13,27 +13,13 @@ from typing import Any
 
 import torch
 
+from wstrack.checkpoints.nested import said_in, weights_in
 from wstrack.checkpoints.stored import Checkpoint, InFile, InMemory, Stored
+from wstrack.checkpoints.zipped import records
 from wstrack.errors import WstrackError
 from wstrack.runs.files import looks_like
 
-__all__ = ["open_torch", "weights_in"]
-
-# Under these a training program keeps the weights beside what else it saves.
-_CONTAINERS = (
-    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights",
-    "model_weights", "app",
-)  # fmt: skip
-# And under these what is no weight, or the weights once more.
-_ASIDE = re.compile(
-    r"opt(im(izer)?)?s?([_.]|$)|.*(optimizer|optim_state|scheduler|scaler|rng|random_state|callback|loops?$|ema([_.]|$))"
-    r"|.*_ema$|hyper_?param|hparams|args$|config|history",
-    re.IGNORECASE,
-)
-_STEPS = {
-    "global_step": ("global_step", "global_steps", "step", "steps", "iteration", "iter", "num_updates", "it"),
-    "epoch": ("epoch", "epochs"),
-}
+__all__ = ["open_torch"]
 
 
 def open_torch(file: Path) -> Checkpoint:
@@ -57,7 +43,7 @@ def open_torch(file: Path) -> Checkpoint:
         with file.open("rb") as damaged:
             because = looks_like(damaged.read(64)) if not zipped else None
         raise WstrackError(f"{file} cannot be read as a checkpoint of torch: {because or line or error!r}") from error
-    weights, said = weights_in(loaded)
+    weights = dict(weights_in(loaded, _measurable))
     if not weights:
         raise WstrackError(f"{file} holds no weights: no tensors by name, as a model's state_dict() has them")
     places = _places(file, loaded) if zipped else {}
@@ -72,60 +58,25 @@ def open_torch(file: Path) -> Checkpoint:
             tensors[name] = InFile(name, shape, tensor.dtype, file, offset, identity=identity)
         else:
             tensors[name] = InMemory(name, shape, tensor.dtype, partial(_itself, tensor), identity=identity)
-    return Checkpoint(file, tensors, ordered=True, said=said)
+    return Checkpoint(file, tensors, ordered=True, said=said_in(loaded, _whole))
 
 
 def _itself(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def weights_in(loaded: object) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """The weights in what a program saved, by name, and what it says of its step.
-
-    Example:
-        >>> saved = {"epoch": 3, "model": {"fc.weight": torch.ones(2, 2)}, "optimizer": {"state": {}}}
-        >>> weights, said = weights_in(saved)
-        >>> list(weights), said
-        (['fc.weight'], {'epoch': 3})
-    """
-    if isinstance(loaded, torch.Tensor):
-        return {}, {}
-    said: dict[str, int] = {}
-    if isinstance(loaded, Mapping):
-        for means, names in _STEPS.items():
-            for name in names:
-                value = loaded.get(name)
-                if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_floating_point():
-                    value = int(value)
-                if isinstance(value, int) and not isinstance(value, bool) and means not in said:
-                    said[means] = value
-    return dict(_weights(loaded)), said
+def _measurable(held: object) -> torch.Tensor | None:
+    """A plain tensor of floating point: not sparse, not quantised, not without values."""
+    if not isinstance(held, torch.Tensor) or held.layout != torch.strided or held.is_quantized or held.is_meta:
+        return None
+    return held if held.is_floating_point() or held.is_complex() else None
 
 
-def _weights(held: object) -> Iterator[tuple[str, torch.Tensor]]:
-    if not isinstance(held, Mapping) or "param_groups" in held:
-        return
-    for container in _CONTAINERS:
-        if isinstance(inside := held.get(container), Mapping) and (found := list(_weights(inside))):
-            yield from found
-            return
-    for key, value in held.items():
-        if isinstance(value, torch.Tensor):
-            if _measurable(value):
-                yield str(key), value
-        elif isinstance(value, Mapping) and not _ASIDE.match(str(key)):
-            for name, tensor in _weights(value):
-                yield f"{key}.{name}", tensor
-
-
-def _measurable(tensor: torch.Tensor) -> bool:
-    """Whether it is a plain one of floating point: not sparse, not quantised, not without values."""
-    return (
-        (tensor.is_floating_point() or tensor.is_complex())
-        and tensor.layout == torch.strided
-        and not tensor.is_quantized
-        and not tensor.is_meta
-    )
+def _whole(held: object) -> int | None:
+    """A whole number, which may be in a tensor."""
+    if isinstance(held, torch.Tensor) and held.numel() == 1 and not held.is_floating_point():
+        held = held.item()
+    return held if isinstance(held, int) and not isinstance(held, bool) else None
 
 
 def _places(file: Path, loaded: object) -> dict[int, int]:
@@ -138,25 +89,15 @@ def _places(file: Path, loaded: object) -> dict[int, int]:
     for tensor in _tensors(loaded):
         if tensor.layout == torch.strided and not tensor.is_meta and tensor.untyped_storage().nbytes():
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-    records: list[tuple[int, int]] = []
     with zipfile.ZipFile(file) as archive, file.open("rb") as raw:
-        for record in archive.infolist():
-            folder, _, name = record.filename.rpartition("/")
-            if name == "byteorder" and archive.read(record) != b"little":
-                return {}
-            if not folder.endswith("/data") or record.compress_type != zipfile.ZIP_STORED or not record.file_size:
-                continue
-            raw.seek(record.header_offset + 26)
-            lengths = struct.unpack("<HH", raw.read(4))
-            records.append((record.header_offset + 30 + sum(lengths), record.file_size))
-    records.sort()
+        found = records(archive, raw)
     addresses = sorted(sizes)
-    if len(records) != len(addresses) or not records:
+    if len(found) != len(addresses) or not found:
         return {}
-    base = addresses[0] - records[0][0]
+    base = addresses[0] - found[0].offset
     fits = all(
-        address - offset == base and sizes[address] == size
-        for address, (offset, size) in zip(addresses, records, strict=True)
+        address - record.offset == base and sizes[address] == record.size
+        for address, record in zip(addresses, found, strict=True)
     )
     return {address: address - base for address in addresses} if fits else {}
 
