@@ -149,17 +149,20 @@ class _Piece:
         ]  # fmt: skip
         name, _ = backend_for(weight, names)
         plan = partial(cpu.plan, threads=1) if name == "cpu" else BACKENDS[name].plan  # a thread a piece is busy enough
-        sample = plan(pairs, names)
-        taken = []
-        for checkpoint in range(len(self.tensors[0])):
+
+        def fill(checkpoint: int) -> None:
             for held, part in zip(self.tensors, parts, strict=True):
                 _read(held[checkpoint], weight[part], self.start)
-            if checkpoint:
-                taken.append(sample().numpy())
-            else:
-                previous.copy_(weight)
-                if start is not None:
-                    start.copy_(weight)
+
+        fill(0)
+        previous.copy_(weight)
+        if start is not None:
+            start.copy_(weight)
+        sample = plan(pairs, names)  # not before: a meter may take a copy of what it finds
+        taken = []
+        for checkpoint in range(1, len(self.tensors[0])):
+            fill(checkpoint)
+            taken.append(sample().numpy())
         return np.array(taken, dtype=np.float64).reshape(len(taken), len(parts), len(names))
 
 
