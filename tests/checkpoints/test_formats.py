@@ -39,6 +39,11 @@ def test_torch_before_its_format_was_a_zip() -> None:
     agree(change(model, saved_by_torch(model, _use_new_zipfile_serialization=False)), ".")
 
 
+def test_channels_last() -> None:
+    model = Zoo().to(memory_format=torch.channels_last)
+    agree(change(model, saved_by_torch(model)), ".")
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

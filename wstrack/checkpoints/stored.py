@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.meters.memory import dense
 
-__all__ = ["Checkpoint", "InFile", "InMemory", "InPieces", "Stored", "bytes_of"]
+__all__ = ["Checkpoint", "InBlocks", "InFile", "InMemory", "InPieces", "Permuted", "Stored", "bytes_of", "stored_at"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Stored:
         name: in the checkpoint.
         shape, dtype: of the tensor.
         identity: equal for tensors of one checkpoint that are the same memory (tied weights).
+        content: equal for tensors of the same values, by a checksum in the file, where memory is not told.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     identity: object = field(default=None, kw_only=True)
+    content: object = field(default=None, kw_only=True)
 
     @property
     def numel(self) -> int:
@@ -84,6 +87,11 @@ class InPieces(Stored):
 
     pieces: tuple[tuple[int, Stored], ...]
 
+    @property
+    def in_stretches(self) -> bool:
+        """If its pieces can."""
+        return all(piece.in_stretches for _, piece in self.pieces)
+
     def read(self, into: torch.Tensor, start: int) -> None:
         """As of any, from the pieces that have a part of it."""
         end = start + into.numel()
@@ -91,6 +99,52 @@ class InPieces(Stored):
             begin, stop = max(start, first), min(end, first + piece.numel)
             if begin < stop:
                 piece.read(into[begin - start : stop - start], begin - first)
+
+
+@dataclass(frozen=True)
+class InBlocks(Stored):
+    """A tensor cut along any dimensions: (first index in each, block), which cover it exactly."""
+
+    blocks: tuple[tuple[tuple[int, ...], Stored], ...]
+
+    @property
+    def in_stretches(self) -> bool:
+        """It cannot: a stretch of it lies in as many places as it has rows."""
+        return False
+
+    def read(self, into: torch.Tensor, start: int) -> None:
+        """As of any, at the cost of the whole."""
+        whole = torch.empty(self.shape, dtype=self.dtype)
+        for offsets, block in self.blocks:
+            values = torch.empty(block.numel, dtype=self.dtype)
+            block.read(values, 0)
+            place = tuple(slice(first, first + size) for first, size in zip(offsets, block.shape, strict=True))
+            whole[place] = values.view(block.shape)
+        into.copy_(whole.view(-1)[start : start + into.numel()])
+
+
+@dataclass(frozen=True)
+class Permuted(Stored):
+    """A tensor without gaps whose dimensions lie in another order, as those of images do in channels_last.
+
+    Attributes:
+        flat: its elements in the order in which they lie.
+        stride: as of a torch tensor.
+    """
+
+    flat: Stored
+    stride: tuple[int, ...]
+
+    @property
+    def in_stretches(self) -> bool:
+        """It cannot: a stretch of it is strewn over the whole."""
+        return False
+
+    def read(self, into: torch.Tensor, start: int) -> None:
+        """As of any, at the cost of the whole."""
+        values = torch.empty(self.numel, dtype=self.dtype)
+        self.flat.read(values, 0)
+        into.copy_(values.as_strided(self.shape, self.stride).reshape(-1)[start : start + into.numel()])
 
 
 @dataclass(frozen=True)
@@ -132,6 +186,23 @@ class Checkpoint:
     adapter: Mapping[str, Any] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def stored_at(like: Stored, file: Path, offset: int, stride: tuple[int, ...]) -> Stored | None:
+    """A tensor in a file whose elements lie from the byte `offset` on, by these strides; None if they leave gaps.
+
+    Args:
+        like: its name, shape, dtype, and what else is known of it.
+        file, offset, stride: where it lies.
+    """
+    about = {"identity": like.identity, "content": like.content}
+    laid = torch.empty_strided(like.shape, stride, device="meta")
+    if laid.is_contiguous():
+        return InFile(like.name, like.shape, like.dtype, file, offset, **about)
+    if not dense(laid):
+        return None
+    flat = InFile(like.name, (like.numel,), like.dtype, file, offset)
+    return Permuted(like.name, like.shape, like.dtype, flat, stride, **about)
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:

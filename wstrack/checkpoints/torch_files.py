@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from wstrack.checkpoints.nested import said_in, weights_in
-from wstrack.checkpoints.stored import Checkpoint, InFile, InMemory, Stored
+from wstrack.checkpoints.stored import Checkpoint, InMemory, Stored, stored_at
 from wstrack.checkpoints.zipped import records
 from wstrack.errors import WstrackError
 from wstrack.runs.files import looks_like
@@ -53,11 +53,11 @@ def open_torch(file: Path) -> Checkpoint:
         shape, storage = tuple(tensor.shape), tensor.untyped_storage().data_ptr()
         where = tensor.data_ptr() if tensor.numel() else name
         identity = (where, shape, tensor.stride())
-        if storage in places and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj():
+        laid = None
+        if storage in places and not tensor.is_neg() and not tensor.is_conj():
             offset = places[storage] + int(tensor.storage_offset()) * tensor.element_size()
-            tensors[name] = InFile(name, shape, tensor.dtype, file, offset, identity=identity)
-        else:
-            tensors[name] = InMemory(name, shape, tensor.dtype, partial(_itself, tensor), identity=identity)
+            laid = stored_at(Stored(name, shape, tensor.dtype, identity=identity), file, offset, tensor.stride())
+        tensors[name] = laid or InMemory(name, shape, tensor.dtype, partial(_itself, tensor), identity=identity)
     return Checkpoint(file, tensors, ordered=True, said=said_in(loaded, _whole))
 
 

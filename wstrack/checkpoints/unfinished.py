@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from wstrack.checkpoints.steps import Order
-from wstrack.checkpoints.stored import InFile, InPieces, Stored
+from wstrack.checkpoints.stored import InBlocks, InFile, InPieces, Permuted, Stored
 from wstrack.checkpoints.walk import Work
 from wstrack.errors import WstrackError
 
@@ -79,8 +79,11 @@ def _of(order: Order, tensors: Sequence[Sequence[Stored | None]], sums: Sequence
     files: dict[str, object] = {}
 
     def look(stored: Stored | None) -> object:
-        if isinstance(stored, InPieces):
-            return [look(piece) for _, piece in stored.pieces]
+        if isinstance(stored, InPieces | InBlocks):
+            pieces = stored.pieces if isinstance(stored, InPieces) else stored.blocks
+            return [look(piece) for _, piece in pieces]
+        if isinstance(stored, Permuted):
+            return [look(stored.flat), *stored.stride]
         if isinstance(stored, InFile):
             about = stored.file.stat()
             files[str(stored.file.absolute())] = [about.st_size, about.st_mtime_ns]

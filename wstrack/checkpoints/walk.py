@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wstrack.checkpoints.stored import Stored
+from wstrack.checkpoints.stored import Permuted, Stored
 from wstrack.measuring.meters import cpu
 from wstrack.measuring.meters.backends import BACKENDS, backend_for
 from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, working_dtype
@@ -57,7 +57,7 @@ def works(tensors: Sequence[Sequence[Stored | None]]) -> list[Work]:
     packs: dict[tuple[object, ...], Work] = {}
     for layer, held in enumerate(tensors):
         for first, end in _stretches(held):
-            own = tuple(tensor for tensor in held[first:end] if tensor is not None)
+            own = _as_they_lie([tensor for tensor in held[first:end] if tensor is not None])
             work = Work((layer,), (own,), first, end)
             numel = own[0].numel
             if numel > PIECE // 4:
@@ -194,6 +194,13 @@ def _stretches(held: Sequence[Stored | None]) -> Iterator[tuple[int, int]]:
             if place - first > 1:
                 yield first, place
             first = place
+
+
+def _as_they_lie(held: Sequence[Stored]) -> tuple[Stored, ...]:
+    """The same, in the order of memory where that is one and the same in all checkpoints: no sum asks for another."""
+    lying = [one for one in held if isinstance(one, Permuted)]
+    alike = len(lying) == len(held) and len({one.stride for one in lying}) == 1
+    return tuple(one.flat for one in lying) if alike else tuple(held)
 
 
 def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
