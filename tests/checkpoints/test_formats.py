@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from same import Zoo, agree, change
+from same import STEPS, Zoo, agree, change
 from torch import nn
 
 import wstrack
+from wstrack.errors import WstrackError
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
 
@@ -97,3 +98,26 @@ def test_deepspeed_keeps_the_weights_in_the_first_file() -> None:
         Path("out/zero_to_fp32.py").touch()
 
     agree(change(model, save), "out")
+
+
+def test_the_shards_of_zero_3_are_refused_with_the_way_out() -> None:
+    for step in (0, STEPS):
+        folder = Path(f"out/global_step{step}")
+        folder.mkdir(parents=True)
+        for rank in (0, 1):
+            shapes = [{"fc.weight": torch.Size([4, 4])}]
+            kept = {"module": {"fc.weight": torch.empty(0)}, "param_shapes": shapes, "global_steps": step}
+            torch.save(kept, folder / f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt")
+            torch.save({}, folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+    with pytest.raises(WstrackError, match=r"zero_to_fp32\.py"):
+        wstrack.pull("checkpoints:out")
+
+
+def test_the_parts_of_a_model_that_deepspeed_split_are_refused_with_the_way_out() -> None:
+    for step in (0, STEPS):
+        folder = Path(f"out/global_step{step}")
+        folder.mkdir(parents=True)
+        for rank in (0, 1):
+            torch.save({"module": {"fc.weight": torch.ones(4, 4)}}, folder / f"mp_rank_{rank:02}_model_states.pt")
+    with pytest.raises(WstrackError, match="mp_rank_01"):
+        wstrack.pull("checkpoints:out")

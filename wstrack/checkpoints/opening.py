@@ -34,6 +34,10 @@ _CANONICAL = (
     "pytorch_model.bin", "pytorch_model.bin.index.json", "diffusion_pytorch_model.bin", "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin", "mp_rank_00_model_states.pt",
 )  # fmt: skip
+# What DeepSpeed writes of a model that it shares out, by ZeRO-3, tensor or pipeline parallelism.
+_OF_DEEPSPEED = re.compile(
+    r"zero_pp_rank_\d+_mp_rank_\d+_model_states|mp_rank_0*[1-9]\d*_model_states|layer_\d+-model_.+"
+)
 _INSIDE = ("", "pytorch_model_fsdp_0", "model", "weights", "checkpoint")  # where trainers put a distributed checkpoint
 
 
@@ -90,12 +94,15 @@ def _in_folder(folder: Path) -> Path | None:
     for inside in _INSIDE:
         if (folder / inside / ".metadata").is_file():
             return folder / inside
-    for name in _CANONICAL:
-        if (folder / name).is_file():
-            return folder / name
     try:
-        indexes = [file for file in folder.iterdir() if _INDEX.fullmatch(file.name)]
         files = weight_files(folder)
+        part = next((file for file in files if _OF_DEEPSPEED.fullmatch(file.stem)), None)
+        if part is not None:
+            return part
+        for name in _CANONICAL:
+            if (folder / name).is_file():
+                return folder / name
+        indexes = [file for file in folder.iterdir() if _INDEX.fullmatch(file.name)]
     except OSError:
         return None
     found = indexes or files
@@ -105,6 +112,12 @@ def _in_folder(folder: Path) -> Path | None:
 def _from_file(file: Path) -> Checkpoint:
     if file.name.endswith(".json"):
         return _sharded(file)
+    if _OF_DEEPSPEED.fullmatch(file.stem):
+        raise WstrackError(
+            f"{file} is a part of a model that DeepSpeed shared out, in a way of its own; of ZeRO, the script that it "
+            "leaves beside its folders puts it together: python zero_to_fp32.py . OUT --safe_serialization --tag "
+            f"{file.parent.name}"
+        )
     try:
         with file.open("rb") as opened:
             start = opened.read(512)
