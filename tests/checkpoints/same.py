@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +11,11 @@ from torch import nn
 
 import wstrack
 from wstrack.metrics import METRICS
-from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
 
-__all__ = ["ALL", "EVERY", "STEPS", "Zoo", "agree", "change", "noisy", "recorded"]
+__all__ = ["ALL", "EVERY", "STEPS", "Zoo", "agree", "change", "noisy"]
 
 ALL = tuple(METRICS)
 EVERY, STEPS = 2, 6
@@ -75,10 +72,3 @@ def agree(run: Run, address: object, *, ordered: bool = True) -> Run:
         ours, theirs = run.series[metric].to_numpy(), pulled.series[metric][run.layers.index].to_numpy()
         np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=0, equal_nan=True, err_msg=metric)
     return pulled
-
-
-def recorded(folder: str = "runs") -> Run:
-    """The one run that was recorded under a folder, away from what trackers wrote beside it."""
-    (recording,) = Path(folder).rglob(FOLDER)
-    shutil.copytree(recording, Path("alone") / FOLDER)
-    return wstrack.pull("alone")
