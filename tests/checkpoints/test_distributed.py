@@ -52,6 +52,33 @@ def test_channels_last() -> None:
     agree(change(model, save(model)), "saved")
 
 
+class Tied(nn.Module):
+    """And a copy that is not tied, but is the same at the start; and two that stay as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(11, 8)
+        self.target = nn.Embedding(11, 8)
+        self.still = nn.ParameterList([nn.Parameter(torch.zeros(3, 3)) for _ in range(2)])
+        self.lm_head = nn.Linear(8, 11, bias=False)
+        self.lm_head.weight = self.wte.weight
+        with torch.no_grad():
+            self.target.weight.copy_(self.wte.weight)
+
+
+def test_tied_weights_are_one_layer_and_copies_are_not() -> None:
+    model = Tied()
+    optimizer = torch.optim.SGD([model.wte.weight], lr=0.1)
+    save(model)(0)
+    for step in (1, 2):
+        model.wte.weight.grad = torch.randn(11, 8)
+        optimizer.step()
+        save(model)(step)
+    layers = wstrack.pull("checkpoints:saved").layers
+    assert list(layers.index) == ["wte.weight", "target.weight", "still.0", "still.1"]
+    assert layers["aliases"]["wte.weight"] == ("lm_head.weight",)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flat", [False, True], ids=["beside an optimizer", "alone"])
 @pytest.mark.parametrize("way", ["DDP", "FSDP2", "tensor parallel", "FSDP1, original parameters"])

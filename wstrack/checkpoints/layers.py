@@ -76,7 +76,8 @@ def layers_in(checkpoints: Sequence[Checkpoint]) -> Series:
                     f"{before.path} and {one.path} are of different models: of {len(others):,} and {len(weights):,} "
                     f"layers {len(common):,} have the same name and shape"
                 )
-    names = dict.fromkeys(name for weights in found for name in weights)
+    copies = _copies(found)
+    names = dict.fromkeys(name for weights in found for name in weights if name not in copies)
     ordered = all(one.ordered for one in checkpoints)
     kinds = {name: _kind(name, next(w[name] for w in found if name in w), checkpoints[0]) for name in names}
     if not ordered:
@@ -86,7 +87,7 @@ def layers_in(checkpoints: Sequence[Checkpoint]) -> Series:
         kinds[first] = "conv"  # of pictures with one channel
     tied: dict[str, list[str]] = {}
     for one in checkpoints:
-        for name, kept in _aliases(one).items():
+        for name, kept in (_aliases(one) | copies).items():
             if name not in tied.setdefault(kept, []):
                 tied[kept].append(name)
     layers, tensors, notes = [], [], []
@@ -137,6 +138,22 @@ def _aliases(checkpoint: Checkpoint) -> dict[str, str]:
         if tensor.identity is not None and kept.setdefault(tensor.identity, name) != name:
             aliases[name] = kept[tensor.identity]
     return aliases
+
+
+def _copies(found: Sequence[dict[str, Stored]]) -> dict[str, str]:
+    """Tied weights that were saved twice, and the name that each is kept under.
+
+    They hold the same in every checkpoint, though it changes: copies of another kind, such as a target network or an
+    average, differ somewhere, and of what is frozen nobody can tell.
+    """
+    first: dict[object, str] = {}
+    copies = {}
+    for name in found[0]:
+        held = [weights[name] for weights in found if name in weights]
+        contents = [(tensor.shape, tensor.dtype, tensor.content) for tensor in held if tensor.content is not None]
+        if len(contents) == len(found) and len(set(contents)) > 1 and first.setdefault((*contents,), name) != name:
+            copies[name] = first[(*contents,)]
+    return copies
 
 
 def _unwrapped(name: str, wrapped: bool) -> str:
