@@ -64,9 +64,12 @@ def agree(run: Run, address: object, *, ordered: bool = True) -> Run:
     Where the files do not keep the order of layers (`ordered`), that alone may be another.
     """
     pulled = wstrack.pull(f"checkpoints:{address}", metrics=ALL)
-    assert pulled.layers[["kind", "shape"]].to_dict("index") == run.layers[["kind", "shape"]].to_dict("index")
-    assert list(pulled.layers.index) == list(run.layers.index) or not ordered
-    assert pulled.steps.tolist() == run.steps.tolist()
+    told, watched = (one.layers[["kind", "shape"]].to_dict("index") for one in (pulled, run))
+    differ = [(name, told.get(name), watched.get(name)) for name in {**watched, **told}]
+    differ = [one for one in differ if one[1] != one[2]]
+    assert not differ, differ
+    assert list(told) == list(watched) or not ordered, f"{list(told)} is {list(watched)}"
+    assert pulled.steps.tolist() == run.steps.tolist(), pulled.completeness.notes
     assert len(run.steps) >= 2
     for metric in ALL:
         ours, theirs = run.series[metric].to_numpy(), pulled.series[metric][run.layers.index].to_numpy()

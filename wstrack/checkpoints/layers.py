@@ -26,19 +26,23 @@ _HEAD = re.compile(
     r"(lm_?head|head|heads|classifier|score|embed_out|output_layer|qa_outputs|cls|pooler|fc|fc_out|proj_out|logits)"
 )
 _FIRST = re.compile(r"(.*embed.*|wte|wpe|shared|stem|patch.*|.*token.*|conv1|conv_?in|conv_?stem|features?)")
-# Where the order of the model is not known: the ways that a block is usually walked through.
+# Where the order of the model is not known: the ways that a model, a block and an attention are usually walked through.
 _RANKS = {
     part: rank
-    for parts in (
-        ("encoder", "decoder"),
-        ("attn", "self_attn", "self_attention", "attention", "crossattention", "encoder_attn", "mlp"),
-        ("q_proj", "k_proj", "v_proj", "o_proj"),
-        ("query", "key", "value", "output"),
-        ("gate_proj", "up_proj", "down_proj"),
-        ("lora_A", "lora_B"),
+    for rank, part in enumerate(
+        part
+        for way in (
+            "shared wte word_embeddings wpe position_embeddings token_type_embeddings encoder",
+            "attn self_attn self_attention attention SelfAttention self qkv query_key_value",
+            "q_proj q query q_lin to_q wq k_proj k key k_lin to_k wk v_proj v value v_lin to_v wv",
+            "wi wi_0 wi_1 o_proj o out_lin to_out wo out_proj crossattention encoder_attn EncDecAttention",
+            "intermediate mlp gate_proj up_proj down_proj dense_h_to_4h output decoder",
+        )
+        for part in way.split()
     )
-    for rank, part in enumerate(parts)
 }
+# A file of peft leaves out the name of the adapter, which is "default" unless it was given another.
+_OF_PEFT = re.compile(r"(base_model\.model\..+\.(?:lora|hada|lokr|b?oft|ia3|hra|vera|vblora)_\w+)(\.weight)?")
 
 
 @dataclass(frozen=True)
@@ -159,11 +163,10 @@ def _copies(found: Sequence[dict[str, Stored]]) -> dict[str, str]:
 def _unwrapped(name: str, wrapped: bool) -> str:
     """A name without the prefixes of wrappers; `module` may also be a module's own name, within."""
     name = name.removeprefix("module.") if wrapped else name
-    return (
-        ".".join(part if part == "module" else unwrapped(part) for part in name.split("."))
-        .replace("..", ".")
-        .strip(".")
-    )
+    name = ".".join(part if part == "module" else unwrapped(part) for part in name.split("."))
+    name = name.replace("..", ".").strip(".")
+    adapter = _OF_PEFT.fullmatch(name)
+    return f"{adapter[1]}.default{adapter[2] or ''}" if adapter else name
 
 
 def _kind(name: str, tensor: Stored, checkpoint: Checkpoint) -> str:
@@ -181,7 +184,7 @@ def _place(name: str, kind: str) -> tuple[int, list[tuple[int, list[tuple[int, s
         role = 2
     elif not numbered and (kind == "embedding" or any(_FIRST.fullmatch(part) for part in modules)):
         role = 0
-    return role, [(_RANKS.get(part, 9), natural(part)) for part in parts]
+    return role, [(_RANKS.get(part, len(_RANKS)), natural(part)) for part in parts]
 
 
 def _came_or_went(name: str, held: Sequence[Stored | None], checkpoints: Sequence[Checkpoint]) -> list[str]:

@@ -111,6 +111,9 @@ def kind_of_name(name: str, shape: Sequence[int], *, vocabulary: int | None = No
         ('depthwise', 'attention')
     """
     path, _, own = name.rpartition(".")
+    path = re.sub(
+        r"\.(lora_(A|B|embedding_A|embedding_B)|base_layer)(\..*)?$", "", path
+    )  # an adapter, or what it adapts
     module = path.rpartition(".")[2]
     if own.startswith("bias") or own.endswith("_bias"):
         return "bias"
@@ -132,7 +135,6 @@ def kind_of_name(name: str, shape: Sequence[int], *, vocabulary: int | None = No
         return "pointwise" if all(size == 1 for size in shape[2:]) else "conv"
     if not _HEAD.fullmatch(module) and (_EMBEDDING.fullmatch(module) or (vocabulary and shape[0] == vocabulary)):
         return "embedding"
-    path = re.sub(r"\.(lora_(A|B|embedding_A|embedding_B)|base_layer)(\..*)?$", "", path)
     parts = path.split(".")
     for part in reversed(parts):  # a module may be named as its class, as in T5
         if not _PART.fullmatch(part) and (words := list(_CLASS.finditer(part))):
