@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,24 +24,30 @@ _BUFFERS = re.compile(
     r"|freqs_cis|(cos|sin)_cached|inv_freq|position_index)"
 )
 _HEAD = re.compile(
-    r"(lm_?head|head|heads|classifier|score|embed_out|output_layer|qa_outputs|cls|pooler|fc|fc_out|proj_out|logits)"
+    r"(lm_?head|head|heads|classifier|score|embed_out|output_layer|qa_outputs|cls|pooler|fc|fc_out|proj_out|logits"
+    r"|conv_?(norm_)?out)"
 )
-_FIRST = re.compile(r"(.*embed.*|wte|wpe|shared|stem|patch.*|.*token.*|conv1|conv_?in|conv_?stem|features?)")
+_STEM = re.compile(r"(stem.*|conv\d*|conv_?(in|stem|layers)|feature_(extractor|projection)|features?|patch.*)")
+_FIRST = re.compile(r"(.*embed.*|wte|wpe|shared|.*token.*)")
 # Where the order of the model is not known: the ways that a model, a block and an attention are usually walked through.
 _RANKS = {
     part: rank
     for rank, part in enumerate(
         part
         for way in (
-            "shared wte word_embeddings wpe position_embeddings token_type_embeddings encoder",
-            "attn self_attn self_attention attention SelfAttention self qkv query_key_value",
-            "q_proj q query q_lin to_q wq k_proj k key k_lin to_k wk v_proj v value v_lin to_v wv",
+            "cls_token class_embedding shared wte embed_tokens word_embeddings wpe position_embeddings",
+            "token_type_embeddings encoder attn self_attn self_attention attention SelfAttention multi_head_attention",
+            "mamba mixer self in_proj conv1d x_proj dt_proj qkv query_key_value",
+            "q_proj q query query_proj q_lin to_q wq Wq q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj",
+            "k_proj k key key_proj k_lin to_k wk Wk v_proj v value value_proj v_lin to_v wv Wv",
             "wi wi_0 wi_1 o_proj o out_lin to_out wo out_proj crossattention encoder_attn EncDecAttention",
-            "intermediate mlp gate_proj up_proj down_proj dense_h_to_4h output decoder",
+            "intermediate mlp router gate experts gate_up_proj gate_proj up_proj down_proj dense_h_to_4h output",
+            "decoder",
         )
         for part in way.split()
     )
 }
+_NUMBERS = re.compile(r"\d+")
 # A file of peft leaves out the name of the adapter, which is "default" unless it was given another.
 _OF_PEFT = re.compile(r"(base_model\.model\..+\.(?:lora|hada|lokr|b?oft|ia3|hra|vera|vblora)_\w+)(\.weight)?")
 
@@ -86,9 +93,10 @@ def layers_in(checkpoints: Sequence[Checkpoint]) -> Series:
     kinds = {name: _kind(name, next(w[name] for w in found if name in w), checkpoints[0]) for name in names}
     if not ordered:
         names = dict.fromkeys(sorted(names, key=lambda name: _place(name, kinds[name])))
+    deep = Counter(_NUMBERS.sub("", name) for name in names if kinds[name] == "depthwise")
     first = next((name for name in names if kinds[name] in ("conv", "depthwise")), "")
-    if kinds.get(first) == "depthwise" and not re.search(r"dw|depth", first):
-        kinds[first] = "conv"  # of pictures with one channel
+    if kinds.get(first) == "depthwise" and deep[_NUMBERS.sub("", first)] == 1 and not re.search(r"dw|depth", first):
+        kinds[first] = "conv"  # of pictures, or of sound, with one channel
     tied: dict[str, list[str]] = {}
     for one in checkpoints:
         for name, kept in (_aliases(one) | copies).items():
@@ -174,17 +182,23 @@ def _kind(name: str, tensor: Stored, checkpoint: Checkpoint) -> str:
     return kind_of_name(name, tensor.shape, vocabulary=vocabulary if isinstance(vocabulary, int) else None)
 
 
-def _place(name: str, kind: str) -> tuple[int, list[tuple[int, list[tuple[int, str]]]]]:
+def _place(name: str, kind: str) -> list[tuple[int, int, list[tuple[int, str]]]]:
     """A key that sorts names from the input to the output."""
-    parts = name.split(".")
-    modules = parts[:-1] or parts
-    numbered = any(part.isdigit() for part in modules)
-    role = 1
-    if not numbered and any(_HEAD.fullmatch(part) for part in modules):
-        role = 2
-    elif not numbered and (kind == "embedding" or any(_FIRST.fullmatch(part) for part in modules)):
-        role = 0
-    return role, [(_RANKS.get(part, len(_RANKS)), natural(part)) for part in parts]
+    *modules, own = name.split(".")
+    numbered = False  # within a block nothing is the model's first or last
+    key = []
+    for part in modules:
+        numbered = numbered or part.isdigit()
+        role = 3
+        if not numbered and _HEAD.fullmatch(part):
+            role = 4
+        elif not numbered and _STEM.fullmatch(part):
+            role = 1
+        elif not numbered and (_FIRST.fullmatch(part) or (kind == "embedding" and part == modules[-1])):
+            role = 2
+        key.append((role, _RANKS.get(part, len(_RANKS)), natural(part)))
+    role = 2 if not modules and kind == "embedding" else 3
+    return [*key, (role, _RANKS.get(own, len(_RANKS)), natural(own))]
 
 
 def _came_or_went(name: str, held: Sequence[Stored | None], checkpoints: Sequence[Checkpoint]) -> list[str]:

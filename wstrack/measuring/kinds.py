@@ -110,6 +110,9 @@ def kind_of_name(name: str, shape: Sequence[int], *, vocabulary: int | None = No
         >>> kind_of_name("blocks.0.dw.weight", (8, 1, 3, 3)), kind_of_name("h.0.attn.c_attn.weight", (8, 24))
         ('depthwise', 'attention')
     """
+    if parametrized := re.fullmatch(r"(.*\.)parametrizations\.(\w+)\.original(\d*)", name):
+        # Of a weight norm the first is the magnitude; what it is of any other its name does not tell.
+        return "norm" if parametrized[3] == "0" else kind_of_name(parametrized[1] + parametrized[2], shape)
     path, _, own = name.rpartition(".")
     path = re.sub(
         r"\.(lora_(A|B|embedding_A|embedding_B)|base_layer)(\..*)?$", "", path
