@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wstrack.checkpoints.stored import Permuted, Stored
+from wstrack.checkpoints.stored import Permuted, Stored, bytes_of
 from wstrack.measuring.meters import cpu
 from wstrack.measuring.meters.backends import BACKENDS, backend_for
 from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, working_dtype
@@ -99,12 +99,16 @@ def take_sums(
     lock = threading.Lock()
     stop = threading.Event()
 
+    own = threading.local()  # a bench a thread
+
     def one(work: Work) -> None:
+        if not hasattr(own, "bench"):
+            own.bench = _Bench(tuple(sums))
         total = np.zeros((work.end - work.first - 1, len(work.layers), len(sums)))
         for piece in _pieces(work):
             if stop.is_set():
                 return
-            total += piece.sums(sums)
+            total += own.bench.take(piece)
             with lock:
                 read(piece.bytes)
         with lock:
@@ -134,36 +138,61 @@ class _Piece:
         return sum(count * one.dtype.itemsize for held, count in zip(self.tensors, self.counts, strict=True)
                    for one in held)  # fmt: skip
 
-    def sums(self, names: Sequence[str]) -> NDArray[np.float64]:
+
+class _Bench:
+    """Where a thread takes sums: memory that is used again for each piece, so that it stays in the processor's cache.
+
+    All that is done here is done by this thread alone: torch's own copies share out even a megabyte among threads,
+    which then wait for each other.
+    """
+
+    def __init__(self, sums: tuple[str, ...]) -> None:
+        self._sums = sums
+        self._room: dict[str, NDArray[np.uint8]] = {}
+        self._laid_out: tuple[Sequence[int], torch.dtype] | None = None
+        self._sample: Callable[[], torch.Tensor] | None = None
+
+    def take(self, piece: _Piece) -> NDArray[np.float64]:
         """Raw sums, (checkpoints - 1, layers, sums)."""
-        dtype = _common([tensor.dtype for held in self.tensors for tensor in held])
-        numel = sum(self.counts)
-        weight, previous = torch.empty(numel, dtype=dtype), torch.empty(numel, dtype=dtype)
-        change = torch.zeros(numel, dtype=working_dtype(dtype)) if needs_change(names) else None
-        start = torch.empty(numel, dtype=dtype) if needs_start(names) else None
-        ends = np.cumsum(self.counts)
-        parts = [slice(int(end) - count, int(end)) for end, count in zip(ends, self.counts, strict=True)]
-        pairs = [
-            Pair(weight[part], previous[part], None if change is None else change[part],
-                 None if start is None else start[part]) for part in parts
-        ]  # fmt: skip
-        name, _ = backend_for(weight, names)
-        plan = partial(cpu.plan, threads=1) if name == "cpu" else BACKENDS[name].plan  # a thread a piece is busy enough
-
-        def fill(checkpoint: int) -> None:
-            for held, part in zip(self.tensors, parts, strict=True):
-                _read(held[checkpoint], weight[part], self.start)
-
-        fill(0)
-        previous.copy_(weight)
-        if start is not None:
-            start.copy_(weight)
-        sample = plan(pairs, names)  # not before: a meter may take a copy of what it finds
+        dtype = _common([tensor.dtype for held in piece.tensors for tensor in held])
+        numel = sum(piece.counts)
+        weight, previous = self._flat("weight", numel, dtype), self._flat("previous", numel, dtype)
+        change = self._flat("change", numel, working_dtype(dtype)) if needs_change(self._sums) else None
+        start = self._flat("start", numel, dtype) if needs_start(self._sums) else None
+        ends = np.cumsum(piece.counts)
+        parts = [slice(int(end) - count, int(end)) for end, count in zip(ends, piece.counts, strict=True)]
+        self._fill(piece, 0, weight, parts)
+        for other in (previous, start):
+            if other is not None:
+                bytes_of(other)[:] = bytes_of(weight)
+        if change is not None:
+            np.frombuffer(bytes_of(change), np.uint8).fill(0)
+        if self._sample is None or self._laid_out != (piece.counts, dtype):
+            pairs = [
+                Pair(weight[part], previous[part], None if change is None else change[part],
+                     None if start is None else start[part]) for part in parts
+            ]  # fmt: skip
+            name, _ = backend_for(weight, self._sums)
+            plan = partial(cpu.plan, threads=1) if name == "cpu" else BACKENDS[name].plan
+            self._sample = plan(pairs, self._sums)
+            # Another meter may have taken a copy of what it found, and knows of no other piece.
+            self._laid_out = (piece.counts, dtype) if name == "cpu" else None
         taken = []
-        for checkpoint in range(1, len(self.tensors[0])):
-            fill(checkpoint)
-            taken.append(sample().numpy())
-        return np.array(taken, dtype=np.float64).reshape(len(taken), len(parts), len(names))
+        for checkpoint in range(1, len(piece.tensors[0])):
+            self._fill(piece, checkpoint, weight, parts)
+            taken.append(self._sample().numpy())
+        return np.array(taken, dtype=np.float64).reshape(len(taken), len(parts), len(self._sums))
+
+    def _flat(self, role: str, numel: int, dtype: torch.dtype) -> torch.Tensor:
+        size = numel * dtype.itemsize
+        if role not in self._room or len(self._room[role]) < size:
+            self._room[role] = np.empty(max(size, 4 * PIECE), np.uint8)
+            self._laid_out = None
+        return torch.from_numpy(self._room[role][:size]).view(dtype)
+
+    def _fill(self, piece: _Piece, checkpoint: int, weight: torch.Tensor, parts: Sequence[slice]) -> None:
+        for held, part in zip(piece.tensors, parts, strict=True):
+            _read(held[checkpoint], weight[part], piece.start)
 
 
 def _pieces(work: Work) -> Iterator[_Piece]:
