@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from same import STEPS, Zoo, agree, change
+from same import EVERY, STEPS, Zoo, agree, change
 from sharded import placements, saved
 from torch import nn
 
@@ -225,6 +225,15 @@ def test_a_file_that_was_cut(sound: Path) -> None:
     assert "ends at byte" in refused(sound)
     file.write_text("version https://git-lfs.github.com/spec/v1\n")
     assert "git lfs pull" in refused(sound)
+
+
+def test_a_saving_that_was_interrupted() -> None:
+    model = Zoo()
+    for step in (0, EVERY, STEPS):
+        save(model)(step)
+    Path("saved", str(STEPS), ".metadata").unlink()  # torch writes it last
+    with pytest.raises(WstrackError, match=rf"saved/{STEPS}/\.metadata is missing, which torch writes last"):
+        wstrack.pull("checkpoints:saved")
 
 
 def test_blocks_of_a_pipeline_are_in_order() -> None:

@@ -149,6 +149,8 @@ def _ascending(names: Sequence[str]) -> bool:
 
 def _unread(file: Path, error: Exception) -> str:
     """Why the metadata cannot be read, and the way out."""
+    if isinstance(error, FileNotFoundError):
+        return f"{file} is missing, which torch writes last: saving was interrupted, or not all was copied"
     if isinstance(error, OSError):
         return f"{file} cannot be read: {error.strerror or error}"
     try:

@@ -92,7 +92,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def _in_folder(folder: Path) -> Path | None:
     """What in a folder is its one set of weights, a folder if distributed; None if there is none, or are several."""
     for inside in _INSIDE:
-        if (folder / inside / ".metadata").is_file():
+        if (folder / inside / ".metadata").is_file() or any((folder / inside).glob("*.distcp")):
             return folder / inside
     try:
         files = weight_files(folder)
