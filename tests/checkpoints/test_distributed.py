@@ -189,6 +189,32 @@ def test_metadata_that_is_wrong(sound: Path, what: str) -> None:
     assert re.search(match, said), said
 
 
+def test_names_are_said_in_one_line(sound: Path) -> None:
+    def rename(metadata: Any) -> None:
+        metadata.state_dict_metadata["a\nb\x1b[2J"] = metadata.state_dict_metadata.pop("model.fc.weight")
+
+    altered(sound, rename)
+    said = refused(sound)
+    assert said.isprintable()
+    assert "lies nowhere" in said
+
+
+def test_any_damage_to_the_files_is_refused_or_harmless(sound: Path) -> None:
+    (file,) = sound.glob("*.distcp")
+    whole = file.read_bytes()
+    generator = np.random.default_rng(0)
+    read = 0
+    for at in generator.integers(len(whole), size=400):
+        file.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        try:
+            tensors = open_distributed(sound).tensors
+        except WstrackError:
+            continue
+        tensors["fc.weight"].read(torch.empty(12), 0)
+        read += 1
+    assert 0 < read < 400
+
+
 def test_an_overlap(sound: Path) -> None:
     both = {"fc.weight": torch.randn(4, 3), "other": torch.randn(2, 3)}
     dcp.save(both, checkpoint_id="both", no_dist=True)

@@ -15,6 +15,7 @@ from wstrack.checkpoints.nested import said_in, weights_in
 from wstrack.checkpoints.saved_alone import saved_alone, value_alone
 from wstrack.checkpoints.stored import Checkpoint, Stored
 from wstrack.errors import WstrackError
+from wstrack.messages import printable
 from wstrack.runs.files import looks_like
 
 __all__ = ["open_distributed"]
@@ -85,10 +86,10 @@ def _nested(file: Path, entries: Sequence[Entry]) -> dict[str, object]:
         for key in above:
             inner = held.setdefault(key, {})
             if not isinstance(inner, dict):
-                raise WstrackError(f"{file} is damaged: {entry.name} lies in what is no mapping")
+                raise _damaged(file, f"{entry.name} lies in what is no mapping")
             held = inner
         if last in held:
-            raise WstrackError(f"{file} is damaged: {entry.name} is there twice")
+            raise _damaged(file, f"{entry.name} is there twice")
         held[last] = entry
     return state
 
@@ -119,7 +120,7 @@ def _tensor(name: str, entry: Entry, metadata: Metadata, files: _Files) -> Store
             chunks[first] = saved_alone(file, path, place.offset, place.length, like)
         return joined(name, entry.shape, entry.dtype, chunks)
     except (ValueError, OSError, RuntimeError) as error:
-        raise WstrackError(f"{files.folder} cannot be read: {entry.name}: {error}") from error
+        raise _damaged(files.folder, f"{entry.name}: {error}") from error
 
 
 def _number(held: object, metadata: Metadata, files: _Files) -> int | None:
@@ -147,6 +148,15 @@ def _ascending(names: Sequence[str]) -> bool:
     return True
 
 
+def _damaged(path: Path, why: str) -> WstrackError:
+    return WstrackError(f"{path} cannot be read: {_line(why)}")
+
+
+def _line(text: str) -> str:
+    """What a file says, in one line, and nothing in it that a terminal would obey."""
+    return printable(" ".join(text.split()))
+
+
 def _unread(file: Path, error: Exception) -> str:
     """Why the metadata cannot be read, and the way out."""
     if isinstance(error, FileNotFoundError):
@@ -159,6 +169,6 @@ def _unread(file: Path, error: Exception) -> str:
     except OSError:
         because = str(error)
     return (
-        f"{file} is no metadata that torch.distributed.checkpoint writes: {because}. Nothing in it is ever run; where "
-        "you trust it, convert the folder with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
+        f"{file} is no metadata that torch.distributed.checkpoint writes: {_line(because)}. Nothing in it is ever "
+        "run; where you trust it, convert the folder with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
     )
