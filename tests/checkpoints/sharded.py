@@ -7,14 +7,14 @@ import warnings
 import torch
 import torch.distributed.checkpoint as dcp
 from same import ALL, EVERY, STEPS
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 import wstrack
 from tests.training.distributed.trainings import WAYS, inputs, plain
 
-__all__ = ["placements", "saved"]
+__all__ = ["placements", "saved", "saved_as_safetensors"]
 
 
 def saved(rank: int, *, way: str, flat: bool = False) -> list[str]:
@@ -44,6 +44,22 @@ def saved(rank: int, *, way: str, flat: bool = False) -> list[str]:
         str(one.placements) if isinstance(one, DTensor) else type(one).__name__
         for one in get_model_state_dict(model).values()
     ]
+
+
+def saved_as_safetensors(rank: int) -> dict[str, list[list[float]]]:
+    """Save a model of two shards by torch's writer of safetensors, without putting it together; its last weights."""
+    warnings.simplefilter("ignore")
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter
+
+    model = WAYS["FSDP2"][0](plain(torch.float64))
+    for step in (0, 2):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.5)
+        writer = HuggingFaceStorageWriter(path=f"saved/step-{step}", save_distributed=True)
+        dcp.save(get_model_state_dict(model), storage_writer=writer)
+    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    return {name: one.tolist() for name, one in whole.items() if one.ndim > 1}
 
 
 def placements(rank: int) -> None:

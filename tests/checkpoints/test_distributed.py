@@ -14,11 +14,12 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from same import EVERY, STEPS, Zoo, agree, change
-from sharded import placements, saved
+from sharded import placements, saved, saved_as_safetensors
 from torch import nn
 
 import wstrack
 from wstrack.checkpoints.distributed import open_distributed
+from wstrack.checkpoints.opening import open_checkpoint
 from wstrack.errors import WstrackError
 
 if TYPE_CHECKING:
@@ -99,6 +100,26 @@ def test_cuts_along_any_dimension(two: Processes, tmp_path: Path) -> None:
         into = torch.empty(9, dtype=torch.float64)
         tensor.read(into, 20)
         np.testing.assert_array_equal(into, (whole + 2).view(-1)[20:29])
+
+
+@pytest.mark.slow
+def test_shards_of_safetensors(two: Processes, tmp_path: Path) -> None:
+    pytest.importorskip("torch.distributed.checkpoint.hf_storage")
+    weights, _ = two(saved_as_safetensors, tmp_path)
+    folder = tmp_path / "saved/step-2"
+    opened = open_checkpoint(folder)
+    for name, weight in weights.items():
+        tensor = opened.tensors[name]
+        into = torch.empty(tensor.numel, dtype=tensor.dtype)
+        tensor.read(into, 0)
+        assert into.view(tensor.shape).tolist() == weight
+        assert tensor.in_stretches
+    run = wstrack.pull(f"checkpoints:{tmp_path / 'saved'}")
+    np.testing.assert_allclose(run.series["rwc"], 0.5)
+    assert list(run.layers.index) == list(weights)
+    (folder / "shard-00001-model-00001-of-00001.safetensors").unlink()
+    with pytest.raises(WstrackError, match=r"its element \(0,.*\) is in no chunk"):
+        open_checkpoint(folder)
 
 
 # What is damaged, refused or hostile.

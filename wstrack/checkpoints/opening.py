@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wstrack.checkpoints.distributed import open_distributed
 from wstrack.checkpoints.safetensors_files import open_safetensors
+from wstrack.checkpoints.sharded_safetensors import PATTERN, open_shards
 from wstrack.checkpoints.stored import Checkpoint, Stored
 from wstrack.checkpoints.torch_files import open_torch
 from wstrack.errors import WstrackError
@@ -79,9 +81,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
         raise WstrackError(f"{path} holds {what}")
     if found.is_dir():
-        from wstrack.checkpoints.distributed import open_distributed
-
-        opened = open_distributed(found)
+        opened = open_shards(found) if any(found.glob(PATTERN)) else open_distributed(found)
     else:
         opened = _from_file(found)
     said = {**_said_by_trainer(path), **opened.said}
@@ -94,6 +94,8 @@ def _in_folder(folder: Path) -> Path | None:
     for inside in _INSIDE:
         if (folder / inside / ".metadata").is_file() or any((folder / inside).glob("*.distcp")):
             return folder / inside
+    if any(folder.glob(PATTERN)):
+        return folder
     try:
         files = weight_files(folder)
         part = next((file for file in files if _OF_DEEPSPEED.fullmatch(file.stem)), None)
