@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 
 import numpy as np
@@ -54,24 +54,40 @@ def works(tensors: Sequence[Sequence[Stored | None]]) -> list[Work]:
         tensors: for each layer, what each checkpoint holds of it.
     """
     found: list[Work] = []
-    packs: dict[tuple[object, ...], Work] = {}
+    packs: dict[tuple[object, ...], _Pack] = {}
     for layer, held in enumerate(tensors):
         for first, end in _stretches(held):
             own = _as_they_lie([tensor for tensor in held[first:end] if tensor is not None])
-            work = Work((layer,), (own,), first, end)
             numel = own[0].numel
             if numel > PIECE // 4:
-                found.append(work)
+                found.append(Work((layer,), (own,), first, end))
                 continue
             key = first, end, _common([tensor.dtype for tensor in own]), all(tensor.in_stretches for tensor in own)
-            pack = packs.get(key)
-            if pack is not None and sum(one[0].numel for one in pack.tensors) + numel <= PIECE:
-                packs[key] = Work((*pack.layers, layer), (*pack.tensors, own), first, end)
-            else:
-                if pack is not None:
-                    found.append(pack)
-                packs[key] = work
-    return sorted([*found, *packs.values()], key=lambda work: work.layers)
+            pack = packs.setdefault(key, _Pack(first, end))
+            if pack.numel + numel > PIECE:
+                found.append(pack.work())
+                pack = packs[key] = _Pack(first, end)
+            pack.add(layer, own, numel)
+    return sorted([*found, *(pack.work() for pack in packs.values())], key=lambda work: work.layers)
+
+
+@dataclass
+class _Pack:
+    """Small layers that are put together, one after another: a model may have a hundred thousand."""
+
+    first: int
+    end: int
+    layers: list[int] = field(default_factory=list)
+    tensors: list[tuple[Stored, ...]] = field(default_factory=list)
+    numel: int = 0
+
+    def add(self, layer: int, own: tuple[Stored, ...], numel: int) -> None:
+        self.layers.append(layer)
+        self.tensors.append(own)
+        self.numel += numel
+
+    def work(self) -> Work:
+        return Work(tuple(self.layers), tuple(self.tensors), self.first, self.end)
 
 
 def size_of(work: Work) -> int:
