@@ -53,12 +53,12 @@ def runs_at(address: str) -> list[Found]:
         ['step_5.pt', 'step_10.pt']
     """
     path = Path(address).expanduser()
-    if path.exists():
+    if _exists(path):
         return _in_folder(path, address)
     if "," in address:
         paths = [Path(part.strip()).expanduser() for part in address.split(",") if part.strip()]
         for each in paths:
-            if not each.exists():
+            if not _exists(each):
                 raise WstrackError(f"{each}: there is no such file or folder")
         return [Found(address, paths[-1].name, _enough(paths, address), as_given=True)]
     matched = sorted((Path(one) for one in glob.glob(str(path), recursive=True)), key=lambda one: natural(str(one)))
@@ -118,6 +118,14 @@ def _series(folder: Path, address: str) -> Found | None:
     return Found(
         address, name or "checkpoints", tuple(sorted(paths, key=lambda one: natural(str(one)))), notes=tuple(notes)
     )
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a long list of paths is longer than a path may be."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _enough(paths: Sequence[Path], address: str) -> tuple[Path, ...]:

@@ -162,8 +162,15 @@ def _run(manifest: Manifest, address: str, order: Order, series: Series, sums: S
     )
 
 
+def _saved_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError as error:
+        raise WstrackError(f"{path} is gone since it was read: {error.strerror or error}") from error
+
+
 def _record(recording: Path, manifest: Manifest, order: Order, sums: Sequence[str], taken: Array) -> None:
-    times = [one.path.stat().st_mtime for one in order.checkpoints[1:]]
+    times = [_saved_at(one.path) for one in order.checkpoints[1:]]
     recorder = Recorder(recording, manifest, sums)
     try:
         recorder.append(order.steps[1:], np.diff(order.steps).tolist(), times, taken)

@@ -21,6 +21,7 @@ _STEP = re.compile(
 _EPOCH = re.compile(r"(?<![a-z])(?:epochs?|ep|e)[-_=:. ]*0*(\d+)()(?![0-9])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<!\d)0*(\d+)(k|m)?(?![0-9])", re.IGNORECASE)
 _COPY = re.compile(r"(?<![a-z])(last|best|latest|final)(?![a-z])", re.IGNORECASE)  # names of copies that trainers keep
+MOST = 10**15  # steps: what says more, or less than none, does not say steps
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ def natural(text: str) -> list[tuple[int, str]]:
         >>> sorted(["layer10", "layer9", "a"], key=natural)
         ['a', 'layer9', 'layer10']
     """
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    # Numbers may be longer than Python turns into one; without zeros before them the longer is the larger.
+    parts = re.split(r"0*([0-9]+)", text)
+    return [(len(part), part) if place % 2 else (-1, part) for place, part in enumerate(parts)]
 
 
 def in_order(checkpoints: Sequence[Checkpoint], *, as_given: bool = False) -> Order:
@@ -75,7 +78,7 @@ def in_order(checkpoints: Sequence[Checkpoint], *, as_given: bool = False) -> Or
     )
     twins: WstrackError | None = None
     for told, steps in ways[:-1] if as_given else ways:  # a number alone may be of anything: of a size, say
-        known = [place for place, step in enumerate(steps) if step is not None]
+        known = [place for place, step in enumerate(steps) if step is not None and 0 <= step < MOST]
         if len(known) < 2 or any(not _COPY.search(names[place]) for place in set(range(len(steps))) - set(known)):
             continue
         try:

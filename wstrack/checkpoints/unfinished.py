@@ -32,7 +32,10 @@ class Unfinished:
     def __init__(
         self, folder: Path, order: Order, tensors: Sequence[Sequence[Stored | None]], sums: Sequence[str]
     ) -> None:
-        key = hashlib.sha256(json.dumps(_of(order, tensors, sums)).encode()).hexdigest()[:16]
+        try:
+            key = hashlib.sha256(json.dumps(_of(order, tensors, sums)).encode()).hexdigest()[:16]
+        except OSError as error:
+            raise WstrackError(f"{error.filename} is gone since it was opened: {error.strerror or error}") from error
         shape = (len(order.steps) - 1, len(tensors), len(sums))
         self._files = folder / f".measuring-{key}.npy", folder / f".measured-{key}.npy"
         self._folder, self._made = folder, not folder.exists()
