@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wstrack.checkpoints.distributed import open_distributed
-from wstrack.checkpoints.safetensors_files import open_safetensors
+from wstrack.checkpoints.safetensors_files import once, open_safetensors
 from wstrack.checkpoints.sharded_safetensors import PATTERN, open_shards
 from wstrack.checkpoints.stored import Checkpoint, Stored
 from wstrack.checkpoints.torch_files import open_torch
@@ -120,6 +120,8 @@ def _from_file(file: Path) -> Checkpoint:
             "leaves beside its folders puts it together: python zero_to_fp32.py . OUT --safe_serialization --tag "
             f"{file.parent.name}"
         )
+    if not file.is_file():
+        raise WstrackError(f"{file} is no file of weights: it is {'missing' if not file.exists() else 'no plain file'}")
     try:
         with file.open("rb") as opened:
             start = opened.read(512)
@@ -144,28 +146,34 @@ def _sharded(index: Path) -> Checkpoint:
         raise WstrackError(f"{index} is no index of shards: it has no weight_map from tensors to files")
     shards: dict[str, Checkpoint] = {}
     for name in dict.fromkeys(weights.values()):
-        if Path(name).name != name or name in (".", ".."):
-            raise WstrackError(f"{index} names the shard {name!r}, which is outside of its folder")
+        # Links are followed: the hub's cache consists of them.
+        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
+            raise WstrackError(f"{index} names the shard {name!r}, which is no name of a file in its folder")
+        if name.endswith(".json"):
+            raise WstrackError(f"{index} names the shard {name!r}, which is no file of weights")
         if not (index.parent / name).is_file():
-            raise WstrackError(f"{index.parent / name} is missing, a shard that {index.name} names")
+            raise WstrackError(f"{index.parent / name} is missing, a shard that {index.name} names; fetch it as well")
         shards[name] = _from_file(index.parent / name)
     tensors: dict[str, Stored] = {}
     for tensor, name in weights.items():
         if tensor in shards[name].tensors:
             tensors[tensor] = shards[name].tensors[tensor]
+        elif tensor not in shards[name].others:
+            raise WstrackError(f"{index} says that {tensor!r} is in {name}, and it is not; fetch both anew")
     kept = sum(len(shard.tensors) for shard in shards.values())
     notes = [note for shard in shards.values() for note in shard.notes]
     if kept > len(tensors):
         notes.append(f"{kept - len(tensors)} tensors in the shards of {index.name} are not in it, and left out")
     tied = {name: of for shard in shards.values() for name, of in shard.tied.items()}
-    return Checkpoint(index, tensors, tied=tied, notes=tuple(notes))
+    others = frozenset().union(*(shard.others for shard in shards.values()))
+    return Checkpoint(index, tensors, tied=tied, notes=tuple(notes), others=others)
 
 
 def _said_by_trainer(folder: Path) -> dict[str, int]:
     """The step in the file that Hugging Face's Trainer leaves beside the weights."""
     state = _json(folder / "trainer_state.json")
     step = state.get("global_step")
-    return {"global_step": step} if isinstance(step, int) else {}
+    return {"global_step": step} if isinstance(step, int) and not isinstance(step, bool) else {}
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -175,11 +183,13 @@ def _json(file: Path) -> dict[str, Any]:
         WstrackError: an index of shards that is none.
     """
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        content = file.read_bytes()
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=once)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         if file.name.endswith(".index.json"):
-            raise WstrackError(f"{file} cannot be read: {error}") from error
+            because = "" if isinstance(error, OSError) else looks_like(content)
+            raise WstrackError(f"{file} cannot be read: {because or error}") from error
         return {}
     return data if isinstance(data, dict) else {}

@@ -13,7 +13,9 @@ import torch
 from wstrack.errors import WstrackError
 from wstrack.measuring.meters.memory import dense
 
-__all__ = ["Checkpoint", "InBlocks", "InFile", "InMemory", "InPieces", "Permuted", "Stored", "bytes_of", "stored_at"]
+__all__ = [
+    "Checkpoint", "InBlocks", "InFile", "InMemory", "InPieces", "Permuted", "Stored", "age_of", "bytes_of", "stored_at",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,16 @@ class Stored:
 
 @dataclass(frozen=True)
 class InFile(Stored):
-    """A tensor whose elements lie in one stretch of a file, from the byte `offset` on."""
+    """A tensor whose elements lie in one stretch of a file.
+
+    Attributes:
+        file, offset: where: from this byte on.
+        age: of the file when this was told, as `age_of` has it; None = it may change meanwhile.
+    """
 
     file: Path
     offset: int
+    age: tuple[int, ...] | None = None
 
     def read(self, into: torch.Tensor, start: int) -> None:
         """As of any."""
@@ -77,6 +85,9 @@ class InFile(Stored):
                     if not got:
                         raise WstrackError(f"{self.file} ends within {self.name}; it has been cut since it was opened")
                     done += got
+                # Asked afterwards, so that what has been read is of that age.
+                if self.age not in (None, age_of(os.fstat(file.fileno()))):
+                    raise WstrackError(f"{self.file} has been changed while it was read; begin anew when it is whole")
         except OSError as error:
             raise WstrackError(f"{self.name} in {self.file} cannot be read: {error.strerror or error}") from error
 
@@ -176,6 +187,7 @@ class Checkpoint:
         adapter: the config of an adapter of peft; empty if it is a model.
         tied: names that the file left out, and the name under which their tensor is kept.
         notes: what people should know of how it was read.
+        others: names of tensors in it that are no weights: whole numbers, sparse, quantised.
     """
 
     path: Path
@@ -186,22 +198,31 @@ class Checkpoint:
     adapter: Mapping[str, Any] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    others: frozenset[str] = frozenset()
 
 
-def stored_at(like: Stored, file: Path, offset: int, stride: tuple[int, ...]) -> Stored | None:
+def age_of(about: os.stat_result) -> tuple[int, ...]:
+    """What of a file changes when it is written to, or another takes its place."""
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def stored_at(
+    like: Stored, file: Path, offset: int, stride: tuple[int, ...], age: tuple[int, ...] | None = None
+) -> Stored | None:
     """A tensor in a file whose elements lie from the byte `offset` on, by these strides; None if they leave gaps.
 
     Args:
         like: its name, shape, dtype, and what else is known of it.
         file, offset, stride: where it lies.
+        age: of the file.
     """
     about = {"identity": like.identity, "content": like.content}
     laid = torch.empty_strided(like.shape, stride, device="meta")
     if laid.is_contiguous():
-        return InFile(like.name, like.shape, like.dtype, file, offset, **about)
+        return InFile(like.name, like.shape, like.dtype, file, offset, age, **about)
     if not dense(laid):
         return None
-    flat = InFile(like.name, (like.numel,), like.dtype, file, offset)
+    flat = InFile(like.name, (like.numel,), like.dtype, file, offset, age)
     return Permuted(like.name, like.shape, like.dtype, flat, stride, **about)
 
 
