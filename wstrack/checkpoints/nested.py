@@ -10,6 +10,8 @@ __all__ = ["is_aside", "said_in", "weights_in"]
 
 T = TypeVar("T")
 
+DEEPEST, LONGEST = 64, 10_000  # mappings within one another, characters of a name: far beyond any program's
+
 # Under these a training program keeps the weights beside what else it saves.
 _CONTAINERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights",
@@ -35,23 +37,39 @@ def weights_in(held: object, as_weight: Callable[[object], T | None]) -> Iterato
         held: what was saved.
         as_weight: a leaf of it as a weight; None if it is none.
 
+    Raises:
+        ValueError: it is nested deeper, or a name is longer, than in any model.
+
     Example:
         >>> saved = {"epoch": 3, "model": {"fc.weight": 1.0}, "optimizer": {"state": {"0": 2.0}}}
         >>> dict(weights_in(saved, lambda leaf: leaf if isinstance(leaf, float) else None))
         {'fc.weight': 1.0}
     """
-    if not isinstance(held, Mapping) or "param_groups" in held:
+    return _weights_in(held, as_weight, set(), 0)
+
+
+def _weights_in(
+    held: object, as_weight: Callable[[object], T | None], seen: set[int], depth: int
+) -> Iterator[tuple[str, T]]:
+    """The same; mappings that were `seen` are not gone through again: one may hold itself, or be in many places."""
+    if not isinstance(held, Mapping) or "param_groups" in held or id(held) in seen:
         return
+    if depth > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    seen.add(id(held))
     for container in _CONTAINERS:
-        if isinstance(inside := held.get(container), Mapping) and (found := list(weights_in(inside, as_weight))):
+        inside = held.get(container)
+        if isinstance(inside, Mapping) and (found := list(_weights_in(inside, as_weight, seen, depth + 1))):
             yield from found
             return
     for key, value in held.items():
+        if len(name := str(key)) > LONGEST:
+            raise ValueError(f"a name in it has {len(name):,} characters")
         if not isinstance(value, Mapping):
             if (weight := as_weight(value)) is not None:
-                yield str(key), weight
-        elif not is_aside(str(key)):
-            yield from ((f"{key}.{name}", inner) for name, inner in weights_in(value, as_weight))
+                yield name, weight
+        elif not is_aside(name):
+            yield from ((f"{name}.{of}", inner) for of, inner in _weights_in(value, as_weight, seen, depth + 1))
 
 
 def is_aside(name: str) -> bool:
