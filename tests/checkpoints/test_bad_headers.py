@@ -109,7 +109,8 @@ def test_a_missing_shard(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["../m-00001-of-00002.safetensors", "/etc/passwd", "..", ".", "", "a/b.safetensors", "nul\0.safetensors",
-     "new\nline.safetensors", "model.safetensors.index.json", "half\ud800.safetensors", 7, None, ["m"], {}],
+     "new\nline.safetensors", "model.safetensors.index.json", "half\ud800.safetensors",
+     "[" * 5000, "ü" * 200, 7, None, ["m"], {}],
 )  # fmt: skip
 def test_a_shard_elsewhere(tmp_path: Path, name: object) -> None:
     index = _sharded(tmp_path)

@@ -40,6 +40,7 @@ _CANONICAL = (
 _OF_DEEPSPEED = re.compile(
     r"zero_pp_rank_\d+_mp_rank_\d+_model_states|mp_rank_0*[1-9]\d*_model_states|layer_\d+-model_.+"
 )
+LONGEST = 255  # bytes of the name of a file
 _INSIDE = ("", "pytorch_model_fsdp_0", "model", "weights", "checkpoint")  # where trainers put a distributed checkpoint
 
 
@@ -147,8 +148,9 @@ def _sharded(index: Path) -> Checkpoint:
     shards: dict[str, Checkpoint] = {}
     for name in dict.fromkeys(weights.values()):
         # Links are followed: the hub's cache consists of them.
-        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
-            raise WstrackError(f"{index} names the shard {name!r}, which is no name of a file in its folder")
+        inside = Path(name).name == name and name not in ("", ".", "..")
+        if not inside or not name.isprintable() or len(name.encode()) > LONGEST:
+            raise WstrackError(f"{index} names the shard {name[:100]!r}, which is no name of a file in its folder")
         if name.endswith(".json"):
             raise WstrackError(f"{index} names the shard {name!r}, which is no file of weights")
         if not (index.parent / name).is_file():
