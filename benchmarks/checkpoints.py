@@ -31,13 +31,11 @@ def shapes() -> dict[str, tuple[int, ...]]:
     """The tensors of GPT-2."""
     found: dict[str, tuple[int, ...]] = {"wte.weight": (50257, 768), "wpe.weight": (1024, 768)}
     for block in range(12):
-        for name, shape in (
-            ("ln_1.weight", (768,)), ("ln_1.bias", (768,)), ("attn.c_attn.weight", (768, 2304)),
-            ("attn.c_attn.bias", (2304,)), ("attn.c_proj.weight", (768, 768)), ("attn.c_proj.bias", (768,)),
-            ("ln_2.weight", (768,)), ("ln_2.bias", (768,)), ("mlp.c_fc.weight", (768, 3072)), ("mlp.c_fc.bias", (3072,)),
-            ("mlp.c_proj.weight", (3072, 768)), ("mlp.c_proj.bias", (768,)),
-        ):  # fmt: skip
-            found[f"h.{block}.{name}"] = shape
+        for part, columns, rows in (("attn.c_attn", 768, 2304), ("attn.c_proj", 768, 768), ("mlp.c_fc", 768, 3072),
+                                    ("mlp.c_proj", 3072, 768)):  # fmt: skip
+            found[f"h.{block}.{part}.weight"], found[f"h.{block}.{part}.bias"] = (columns, rows), (rows,)
+        for part in ("ln_1", "ln_2"):
+            found[f"h.{block}.{part}.weight"], found[f"h.{block}.{part}.bias"] = (768,), (768,)
     return found | {"ln_f.weight": (768,), "ln_f.bias": (768,)}
 
 
@@ -97,7 +95,7 @@ WAYS: dict[str, Callable[[Path], None]] = {"floor": floor, "ours": ours, "script
 
 def timed(way: str, folder: Path) -> tuple[float, float]:
     """Seconds without the imports, and gigabytes at the peak, in a process of its own."""
-    done = subprocess.run(  # noqa: S603  this script
+    done = subprocess.run(
         [sys.executable, __file__, "--do", way, str(folder)], check=True, capture_output=True, text=True
     )
     seconds, peak = json.loads(done.stdout.splitlines()[-1])
@@ -143,6 +141,7 @@ def sparse(folder: Path) -> None:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--do", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -152,8 +151,8 @@ def main() -> None:
     import torch
 
     print(
-        f"{datetime.date.today()}; {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
-        f"load {os.getloadavg()[0]:.1f} at the start; medians of {REPEATS}\n"
+        f"{datetime.date.today()}; {os.cpu_count()} cores, Python {platform.python_version()}, torch "
+        f"{torch.__version__}; load {os.getloadavg()[0]:.1f} at the start; medians of {REPEATS}\n"
     )
     print("| checkpoints | GB | reading them | wstrack | of the floor | script | of wstrack | peak: wstrack, script |")
     print("|---|---|---|---|---|---|---|---|")

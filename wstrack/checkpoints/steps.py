@@ -69,9 +69,12 @@ def in_order(checkpoints: Sequence[Checkpoint], *, as_given: bool = False) -> Or
         WstrackError: two of one step.
     """
     names = _apart([one.path for one in checkpoints])
+    of_names = [_last(_STEP, name) for name in names]
+    mixed = zip(checkpoints, of_names, strict=True)
     ways = (
         ("what the checkpoints say", [one.said.get("global_step") for one in checkpoints]),
-        ("the steps in their names", [_last(_STEP, name) for name in names]),
+        ("the steps in their names", of_names),
+        ("what the checkpoints or their names say", [one.said.get("global_step", step) for one, step in mixed]),
         ("the epochs that the checkpoints say", [one.said.get("epoch") for one in checkpoints]),
         ("the epochs in their names", [_last(_EPOCH, name) for name in names]),
         ("the numbers in their names", [_last(_NUMBER, name) for name in names]),
