@@ -43,6 +43,12 @@ def place(model: nn.Sequential, train: Callable[..., None], tmp_path: Path) -> P
         train(model, torch.optim.SGD(model.parameters(), lr=0.1), 12)
     rows = "".join(f"l{i}.weight,{','.join(map(str, np.geomspace(1, 2 + i, 12)))}\n" for i in range(12))
     (tmp_path / "measured.csv").write_text("layer," + ",".join(f"epoch_{i}" for i in range(12)) + "\n" + rows)
+    for step, folder in enumerate(
+        ("base", "out/checkpoint-1", "out/checkpoint-2", "pythia/step0", "pythia/step8", "tuned")
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        weights = {f"h.{i}.mlp.weight": torch.full((8, 8), 1.0 + step * 0.1 * i) for i in range(12)}
+        torch.save(weights, tmp_path / folder / "pytorch_model.bin")
     return tmp_path
 
 
@@ -53,6 +59,17 @@ def test_each_command(place: Path, command: str) -> None:
     assert end.value.code == 0
     for output in re.findall(r"-o (\S+)", command):
         assert (place / output).stat().st_size > 0
+
+
+def test_the_page_on_checkpoints(place: Path) -> None:
+    page = (ROOT / "docs" / "checkpoints.md").read_text()
+    for command in commands(page):
+        with pytest.raises(SystemExit) as end:
+            main(shlex.split(command)[1:])
+        assert end.value.code == 0, command
+    for code in blocks("python", page):
+        exec(code, {"wstrack": wstrack})
+    assert (place / "diff.html").exists()
 
 
 def test_the_two_set_up_commands_are_those_that_ci_runs() -> None:

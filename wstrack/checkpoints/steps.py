@@ -73,8 +73,12 @@ def in_order(checkpoints: Sequence[Checkpoint], *, as_given: bool = False) -> Or
     mixed = zip(checkpoints, of_names, strict=True)
     ways = (
         ("what the checkpoints say", [one.said.get("global_step") for one in checkpoints]),
+        *(
+            [("what the checkpoints or their names say", [one.said.get("global_step", step) for one, step in mixed])]
+            if any("global_step" in one.said for one in checkpoints)
+            else []
+        ),
         ("the steps in their names", of_names),
-        ("what the checkpoints or their names say", [one.said.get("global_step", step) for one, step in mixed]),
         ("the epochs that the checkpoints say", [one.said.get("epoch") for one in checkpoints]),
         ("the epochs in their names", [_last(_EPOCH, name) for name in names]),
         ("the numbers in their names", [_last(_NUMBER, name) for name in names]),

@@ -78,16 +78,19 @@ class InFile(Stored):
         at = self.offset + start * self.dtype.itemsize
         try:
             # Opened anew each time, which takes a microsecond: a series has more files than a process may hold open.
-            with self.file.open("rb", buffering=0) as file:
-                done = 0
+            handle = os.open(self.file, os.O_RDONLY)
+            try:
+                done = os.preadv(handle, [room], at)
                 while done < len(room):
-                    got = os.preadv(file.fileno(), [room[done:]], at + done)
+                    got = os.preadv(handle, [room[done:]], at + done)
                     if not got:
                         raise WstrackError(f"{self.file} ends within {self.name}; it has been cut since it was opened")
                     done += got
                 # Asked afterwards, so that what has been read is of that age.
-                if self.age not in (None, age_of(os.fstat(file.fileno()))):
+                if self.age not in (None, age_of(os.fstat(handle))):
                     raise WstrackError(f"{self.file} has been changed while it was read; begin anew when it is whole")
+            finally:
+                os.close(handle)
         except OSError as error:
             raise WstrackError(f"{self.name} in {self.file} cannot be read: {error.strerror or error}") from error
 

@@ -24,7 +24,7 @@ from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, wor
 
 __all__ = ["PIECE", "Work", "size_of", "take_sums", "works"]
 
-PIECE = 1 << 18  # elements
+PIECE = 1 << 19  # elements
 MOST_THREADS = 16  # more do not read faster
 
 
