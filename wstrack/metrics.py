@@ -30,6 +30,10 @@ class Sum:
     watching began. A meter adds up blocks in float32, none as long as the 2^24 to which that counts exactly, and their
     sums in float64: so a count of elements is exact.
 
+    Whether w and p differ is told by their values: 0 is -0, NaN is NaN (a weight that is lost does not move), denormals
+    count as any other number, and a complex number is NaN where either part is. bf16(w) is what PyTorch makes of w: the
+    nearest bfloat16, of two as near the even one; float64 by way of float32, complex numbers part by part.
+
     Attributes:
         of: what is added up, for people.
         memory: what it compares w with, and a meter must keep: "previous" is p, "change" u as well, "start" s as well.
@@ -47,6 +51,8 @@ SUMS: dict[str, Sum] = {
     "ratio": Sum("abs(w - p) / abs(p), where p != 0"),
     "nonzero": Sum("1, where p != 0"),
     "abs_current": Sum("abs(w)"),
+    "changed": Sum("1, where w != p"),
+    "changed_bf16": Sum("1, where bf16(w) != bf16(p)"),
     "dot": Sum("(w - p) * u", memory="change"),
     "sq_last_change": Sum("abs(u)^2", memory="change"),
     "abs_from_start": Sum("abs(w - s)", memory="start"),
@@ -133,6 +139,18 @@ METRICS: dict[str, Metric] = {
         "distance from the start: the sum of |new − first| over a layer's weights, by the sum of |first|",
         ("abs_from_start", "abs_start"),
         lambda sums, numel: _share(sums["abs_from_start"], sums["abs_start"]),
+    ),
+    "changed": Metric(
+        "number of elements with w != p / numel",
+        "share that changed: of a layer's weights, how many are another number than before",
+        ("changed",),
+        lambda sums, numel: np.divide(sums["changed"], np.maximum(numel, 1.0)),
+    ),
+    "changed_bf16": Metric(
+        "number of elements with bf16(w) != bf16(p) / numel",
+        "share that changed in bfloat16: of a layer's weights, how many are another number than before once rounded",
+        ("changed_bf16",),
+        lambda sums, numel: np.divide(sums["changed_bf16"], np.maximum(numel, 1.0)),
     ),
 }
 

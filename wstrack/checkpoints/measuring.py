@@ -30,8 +30,9 @@ from wstrack.runs.run import Completeness, Run
 __all__ = ["DEFAULT", "measure", "measure_opened"]
 
 DEFAULT = ("rwc", "distance")
-# Each costs little beside the reading, but for the elementwise ratio, which divides by every weight.
-_TAKEN = tuple(name for name in SUMS if name not in METRICS["rwc_elementwise"].sums or name == "abs_change")
+# Each costs little beside the reading, but for the elementwise ratio, which divides by every weight, and the counts.
+_ASKED_FOR = {*METRICS["rwc_elementwise"].sums, "changed", "changed_bf16"} - {"abs_change"}
+_TAKEN = tuple(name for name in SUMS if name not in _ASKED_FOR)
 
 Array = NDArray[np.float64]
 
@@ -47,7 +48,8 @@ def measure(
 
     Args:
         found: the checkpoints. Adapters of peft after a model are taken as what they make of it.
-        metrics: which; None = `rwc` and `distance`. The sums of the others, but for `rwc_elementwise`, are taken too.
+        metrics: which; None = `rwc` and `distance`. The sums of the others are taken too, but for `rwc_elementwise` and
+            the shares that changed.
         to: the folder in which the recording is to be; what was measured there so far is gone on with. None = nothing
             is written.
         progress: is told now and then how many bytes were read, and of how many.

@@ -6,7 +6,7 @@ import json
 
 
 def everything() -> dict[str, str]:
-    """By "<compute capability> <dtype> <aligned> <with change and start>", or "<compute capability> layers"."""
+    """By "<compute capability> <dtype> <aligned> <with change, start and counts>", or "<compute capability> layers"."""
     import triton
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
@@ -28,7 +28,7 @@ def everything() -> dict[str, str]:
                 for extra in (True, False):
                     found[f"{capability} {name} {aligned} {extra}"] = ptx(
                         kernels.chunk_sums, capability, {"table": "*i64", "partial": "*fp64", "first": "i32"}, WARPS,
-                        DTYPE=dtype, ALIGNED=aligned, CHANGE=extra, START=extra, BLOCK=block,
+                        DTYPE=dtype, ALIGNED=aligned, CHANGE=extra, START=extra, COUNTS=extra, BLOCK=block,
                         BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS,
                     )  # fmt: skip
         found[f"{capability} layers"] = ptx(

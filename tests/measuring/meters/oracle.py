@@ -25,11 +25,30 @@ def sums(w: np.ndarray, p: np.ndarray, last: np.ndarray, start: np.ndarray) -> d
         "ratio": (np.abs(d)[size > 0] / size[size > 0]).sum(),
         "nonzero": float((size > 0).sum()),
         "abs_current": np.abs(w).sum(),
+        "changed": float(differ(w, p).sum()),
+        "changed_bf16": float(differ(bfloat16(w), bfloat16(p)).sum()),
         "dot": (d * last.conj()).real.sum(),
         "sq_last_change": (np.abs(last) ** 2).sum(),
         "abs_from_start": np.abs(w - start).sum(),
         "abs_start": np.abs(start).sum(),
     }
+
+
+def differ(w: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return ~((w == p) | (np.isnan(w) & np.isnan(p)))
+
+
+def bfloat16(values: np.ndarray) -> np.ndarray:
+    """To eight binary digits, of two as near the even one; by arithmetic alone, where the meters look at bits."""
+    if np.iscomplexobj(values):
+        return bfloat16(values.real) + 1j * bfloat16(values.imag)
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32).astype(np.float64)
+    finite = np.where(np.isfinite(single), single, 0.0)
+    digit = np.ldexp(1.0, np.maximum(np.frexp(finite)[1], -125) - 8)  # the last that there is; of denormals 2^-133
+    rounded = np.rint(finite / digit) * digit
+    rounded = np.where(np.abs(rounded) < 2.0**128, rounded, np.copysign(np.inf, rounded))
+    return np.where(np.isfinite(single), rounded, single)
 
 
 def rwc(w: np.ndarray, p: np.ndarray) -> float:

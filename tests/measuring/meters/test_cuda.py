@@ -56,6 +56,12 @@ def test_layers_that_are_not_aligned_are_read_element_by_element(ptx: dict[str, 
 
 
 @needs_triton
+def test_denormals_are_numbers_as_any_other(ptx: dict[str, str]) -> None:
+    for name, text in ptx.items():
+        assert ".ftz" not in text, name
+
+
+@needs_triton
 def test_no_atomics(ptx: dict[str, str]) -> None:
     for name, text in ptx.items():
         assert "atom." not in text, name

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 DTYPES = [
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.complex64, torch.complex128
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.float8_e4m3fn,
+    torch.complex64, torch.complex128,
 ]  # fmt: skip
 SHAPES = {
     "matrix of several blocks": lambda: torch.randn(300, 701),
@@ -76,9 +77,11 @@ def test_every_sum_against_numpy_float64(make_meter: Callable, dtype: torch.dtyp
 
 def test_counts_are_exact_beyond_what_float32_can_count(make_meter: Callable, request: pytest.FixtureRequest) -> None:
     count = 40_001 if "cuda" in request.node.name else 2**24 + 3  # the interpreter is slow
-    meter = make_meter([torch.ones(count)], ("nonzero",))
+    w = torch.ones(count)
+    meter = make_meter([w], ("nonzero", "changed", "changed_bf16"))
     meter.snapshot()
-    assert meter.sample().item() == count
+    w.neg_()
+    assert meter.sample().tolist() == [[count, count, count]]
     assert DEVICE_BLOCK < 2**24  # on accelerators the portable meter's blocks are as long as this
 
 
@@ -224,6 +227,8 @@ def test_any_numbers_against_numpy(
         want = oracle.sums(wide(w), p, np.zeros_like(p), p)
     for name in ("abs_change", "abs_previous", "abs_current", "nonzero", "abs_from_start", "abs_start"):
         assert found[name] == pytest.approx(want[name], rel=1e-6, nan_ok=True), name
+    for name in ("changed", "changed_bf16"):
+        assert found[name] == want[name], name
 
 
 PEAK = """

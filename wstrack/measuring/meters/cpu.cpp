@@ -21,7 +21,8 @@ constexpr int64_t REGISTER = 16;
 #endif
 constexpr int64_t BLOCK = 512;
 // SUMS, and the column of each sum (ABS_CHANGE, ...), are defined where this is compiled: wstrack/metrics.py has them.
-constexpr int64_t CHANGE = 1, START = 2, RATIOS = 4;
+// What few ask for and takes time. RATIOS has counts too: every mode is a kernel, and each takes its time to compile.
+constexpr int64_t CHANGE = 1, START = 2, COUNTS = 4, RATIOS = 8;
 
 struct Chunk {
     const void* weight;
@@ -86,6 +87,22 @@ inline Lanes<Wide> size_of(const Lanes<Wide>& value) {
     return where<Wide>(Lanes<Bits<Wide>>{} + all_but_sign, value);
 }
 
+template <class Wide>
+inline Lanes<Bits<Wide>> differ(const Lanes<Wide>& w, const Lanes<Wide>& p) {  // NaN is NaN
+    return (w != p) & ((w == w) | (p == p));
+}
+
+// What bfloat16 holds of it: the nearest, of two as near the even one; NaN stays, which rounding could carry over to 0.
+template <class Wide>
+inline Lanes<Wide> in_bfloat16(const Lanes<Wide>& value) {
+    using Single = Lanes<float, Wide>;  // PyTorch rounds float64 by way of float32
+    using Whole = Lanes<uint32_t, Wide>;
+    const Single single = __builtin_convertvector(value, Single);
+    const Whole bits = bitwise<Whole>(single), nan = bitwise<Whole>(single != single);
+    const Whole nearest = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    return __builtin_convertvector(bitwise<Single>((nearest & ~nan) | (bits & nan)), Lanes<Wide>);
+}
+
 template <class Type, int64_t MODE>
 inline __attribute__((always_inline)) void add(
     Lanes<typename Type::Wide>* sums, const typename Type::Stored* weight, typename Type::Stored* previous,
@@ -108,6 +125,14 @@ inline __attribute__((always_inline)) void add(
         sums[NONZERO] += where<Wide>(nonzero, one);
     }
     sums[ABS_CURRENT] += size_of<Wide>(w);
+    if constexpr (MODE & (COUNTS | RATIOS)) {
+        const Lanes<Wide> one = Lanes<Wide>{} + Wide{1}, changed = where<Wide>(differ<Wide>(w, p), one);
+        sums[CHANGED] += changed;
+        if constexpr (std::is_same_v<Type, Bfloat16>)
+            sums[CHANGED_BF16] += changed;
+        else
+            sums[CHANGED_BF16] += where<Wide>(differ<Wide>(in_bfloat16<Wide>(w), in_bfloat16<Wide>(p)), one);
+    }
     if constexpr (MODE & CHANGE) {
         Lanes<Wide> last;
         std::memcpy(&last, change, sizeof last);
@@ -249,6 +274,7 @@ void wstrack_sums(
 ) {
     constexpr void (*KERNELS[])(const Chunk&, const Chunk&, double*) = {
         sums_of<0>, sums_of<CHANGE>, sums_of<START>, sums_of<CHANGE | START>,
+        sums_of<COUNTS>, sums_of<CHANGE | COUNTS>, sums_of<START | COUNTS>, sums_of<CHANGE | START | COUNTS>,
         sums_of<RATIOS>, sums_of<CHANGE | RATIOS>, sums_of<START | RATIOS>, sums_of<CHANGE | START | RATIOS>
     };
     const auto kernel = KERNELS[mode];

@@ -31,7 +31,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # number
 SOURCE = Path(__file__).with_name("cpu.cpp")
 COLUMNS = {name.upper(): column for column, name in enumerate(SUMS)}  # what the kernel calls them; compiled into it
 TAKES = frozenset(name for name in SUMS if f"sums[{name.upper()}]" in SOURCE.read_text("utf-8"))
-CHANGE, START, RATIOS = 1, 2, 4  # modes, as in cpu.cpp
+CHANGE, START, COUNTS, RATIOS = 1, 2, 4, 8  # modes, as in cpu.cpp
 SHIMS = ("get_data_ptr", "get_storage_size", "get_device_type", "get_dtype", "get_dim", "get_sizes", "get_strides")
 IMPLEMENTATION = operator.attrgetter("_cdata")  # its address; another one once two tensors have been swapped
 
@@ -107,7 +107,11 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
     shares = np.cumsum(chunks.count) // CHUNK
     tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(shares)), [len(table)])).astype(np.int64)
     partial = np.empty((len(table), len(SUMS)))
-    mode = CHANGE * needs_change(sums) + START * needs_start(sums) + RATIOS * ("ratio" in sums or "nonzero" in sums)
+    mode = CHANGE * needs_change(sums) + START * needs_start(sums)
+    if not {"ratio", "nonzero"}.isdisjoint(sums):
+        mode += RATIOS
+    elif not {"changed", "changed_bf16"}.isdisjoint(sums):
+        mode += COUNTS
     columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     memory = tuple((pair.previous, pair.change, pair.start) for pair in pairs)  # what the table points to
 

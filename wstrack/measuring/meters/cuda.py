@@ -98,7 +98,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
         first, end = int(chunks.first[members[0]]), int(chunks.first[members[-1] + 1])
         if end > first:
             launches.append((first, end - first, names[DTYPES[kind[0]]], kind[1]))
-    change, start = needs_change(sums), needs_start(sums)
+    change, start, counts = needs_change(sums), needs_start(sums), "changed" in sums or "changed_bf16" in sums
     memory = fields[1:]  # what the table points to
 
     def sample() -> torch.Tensor:
@@ -107,7 +107,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
                 block = 1024 if dtype is tl.float32 else 2048  # 16 bytes for each thread
                 kernels.chunk_sums[(count,)](
                     table, partial, first,
-                    DTYPE=dtype, ALIGNED=aligned, CHANGE=change, START=start, BLOCK=block,
+                    DTYPE=dtype, ALIGNED=aligned, CHANGE=change, START=start, COUNTS=counts, BLOCK=block,
                     BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS, num_warps=WARPS,
                 )  # fmt: skip
             result = torch.empty(len(memory[0]), kernels.COLUMNS, dtype=torch.float64, device=device)

@@ -25,6 +25,8 @@ SQ_PREVIOUS = tl.constexpr(list(SUMS).index("sq_previous"))
 RATIO = tl.constexpr(list(SUMS).index("ratio"))
 NONZERO = tl.constexpr(list(SUMS).index("nonzero"))
 ABS_CURRENT = tl.constexpr(list(SUMS).index("abs_current"))
+CHANGED = tl.constexpr(list(SUMS).index("changed"))
+CHANGED_BF16 = tl.constexpr(list(SUMS).index("changed_bf16"))
 DOT = tl.constexpr(list(SUMS).index("dot"))
 SQ_LAST_CHANGE = tl.constexpr(list(SUMS).index("sq_last_change"))
 ABS_FROM_START = tl.constexpr(list(SUMS).index("abs_from_start"))
@@ -32,9 +34,24 @@ ABS_START = tl.constexpr(list(SUMS).index("abs_start"))
 
 
 @triton.jit
+def _differ(w, p):
+    """1 where they are another number, else 0; NaN is NaN."""
+    return tl.where((w != p) & ((w == w) | (p == p)), 1.0, 0.0)
+
+
+@triton.jit
+def _in_bfloat16(value):
+    """What bfloat16 holds of float32, by its bits, alike on all devices; NaN stays, which rounding could make 0."""
+    bits = value.to(tl.uint32, bitcast=True)
+    nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return tl.where(value == value, nearest.to(tl.float32, bitcast=True), value)
+
+
+@triton.jit
 def _walk(
     weight, previous, change, start, count, out,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr, MASKED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
+    COUNTS: tl.constexpr,
 ):  # fmt: skip
     zero = tl.zeros((BLOCK,), dtype=tl.float32)
     abs_change = zero
@@ -44,6 +61,8 @@ def _walk(
     ratio = zero
     nonzero = zero
     abs_current = zero
+    changed = zero
+    changed_bf16 = zero
     dot = zero
     sq_last_change = zero
     abs_from_start = zero
@@ -66,6 +85,9 @@ def _walk(
         ratio += tl.where(size_p != 0.0, tl.abs(d) / tl.where(size_p != 0.0, size_p, 1.0), 0.0)
         nonzero += tl.where(size_p != 0.0, 1.0, 0.0)
         abs_current += tl.abs(w)
+        if COUNTS:
+            changed += _differ(w, p)
+            changed_bf16 += _differ(_in_bfloat16(w), _in_bfloat16(p))
         if CHANGE:
             if MASKED:
                 last = tl.load(change + at, mask=at < count, other=0.0)
@@ -94,6 +116,9 @@ def _walk(
     tl.store(out + RATIO, tl.sum(ratio.to(tl.float64)))
     tl.store(out + NONZERO, tl.sum(nonzero.to(tl.float64)))
     tl.store(out + ABS_CURRENT, tl.sum(abs_current.to(tl.float64)))
+    if COUNTS:
+        tl.store(out + CHANGED, tl.sum(changed.to(tl.float64)))
+        tl.store(out + CHANGED_BF16, tl.sum(changed_bf16.to(tl.float64)))
     if CHANGE:
         tl.store(out + DOT, tl.sum(dot.to(tl.float64)))
         tl.store(out + SQ_LAST_CHANGE, tl.sum(sq_last_change.to(tl.float64)))
@@ -105,7 +130,7 @@ def _walk(
 @triton.jit(do_not_specialize=["first"])
 def chunk_sums(
     table, partial, first,
-    DTYPE: tl.constexpr, ALIGNED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
+    DTYPE: tl.constexpr, ALIGNED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr, COUNTS: tl.constexpr,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr, FIELDS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Raw sums of chunk `first` + program id; the snapshot moves on."""
@@ -123,9 +148,9 @@ def chunk_sums(
         start = tl.multiple_of(start, 16)
     out = partial + chunk * COLUMNS
     if count == BLOCK * BLOCKS:  # a mask, even one that is true everywhere, would make the loads narrow
-        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, False, CHANGE, START)
+        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, False, CHANGE, START, COUNTS)
     else:
-        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, True, CHANGE, START)
+        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, True, CHANGE, START, COUNTS)
 
 
 @triton.jit

@@ -166,6 +166,10 @@ def _block_sums(scratch: _Scratch, sums: Sequence[str], block: Pair, total: Tota
             taken["nonzero"] = total((~zero).to(real))
     if "abs_current" in sums:
         taken["abs_current"] = total(size(w))
+    if "changed" in sums:
+        taken["changed"] = total(_differ(w, p).to(real))
+    if "changed_bf16" in sums:
+        taken["changed_bf16"] = total(_differ(_bfloat16(w), _bfloat16(p)).to(real))
     if block.change is not None and needs_change(sums):
         taken["sq_last_change"] = square(size(block.change))
         product = torch.mul(delta, block.change.conj(), out=scratch.like("product", w, w.dtype))
@@ -177,6 +181,19 @@ def _block_sums(scratch: _Scratch, sums: Sequence[str], block: Pair, total: Tota
         taken["abs_from_start"] = total(size(torch.sub(w, s, out=scratch.like("delta", w, w.dtype))))
     block.previous.copy_(block.weight)
     return [taken[name] for name in sums]
+
+
+def _differ(w: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Where two tensors hold another number; NaN is NaN."""
+    return torch.ne(w, p).logical_and_(torch.isnan(w).logical_and_(torch.isnan(p)).logical_not_())
+
+
+def _bfloat16(tensor: torch.Tensor) -> torch.Tensor:
+    """Its values as bfloat16 holds them; of a complex tensor, both parts."""
+    if not tensor.is_complex():
+        return tensor.to(torch.bfloat16)
+    parts = torch.view_as_real(tensor.resolve_conj())
+    return torch.view_as_complex(parts.to(torch.bfloat16).to(parts.dtype))
 
 
 def _layer_sums(weight: torch.Tensor, blocks: Sequence[Pair], scratch: _Scratch, sums: Sequence[str]) -> torch.Tensor:
