@@ -39,7 +39,8 @@ from wstrack.measuring.meters import choose
 
 RWC = ("abs_change", "abs_previous")
 DISTANCE = (*RWC, "abs_from_start", "abs_start")
-ALL = (*RWC, "sq_change", "sq_previous", "ratio", "nonzero", "abs_current")
+COUNTS = (*RWC, "changed", "changed_bf16")
+ALL = (*COUNTS, "sq_change", "sq_previous", "ratio", "nonzero", "abs_current")
 MODELS = ("ResNet-18", "ResNet-50", "GPT-2 small", "5000 tensors of 1024")
 
 
@@ -92,6 +93,7 @@ def makers(fast: str) -> dict[str, Callable[[list[nn.Parameter]], Job]]:
     ways: dict[str, Callable[[list[nn.Parameter]], Job]] = {
         f"**wstrack**, `{fast}`, `rwc`": partial(measured, sums=RWC, meter=fast),
         f"wstrack, `{fast}`, all metrics of one snapshot": partial(measured, sums=ALL, meter=fast),
+        f"wstrack, `{fast}`, `rwc`, `changed`, `changed_bf16`": partial(measured, sums=COUNTS, meter=fast),
         f"wstrack, `{fast}`, `rwc` and `distance`": partial(measured, sums=DISTANCE, meter=fast),
         "wstrack, `portable`, `rwc`": partial(measured, sums=RWC, meter="portable"),
         "NumPy, tensor by tensor": numpy_way,
