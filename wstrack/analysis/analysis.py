@@ -22,6 +22,7 @@ from wstrack.analysis.cutoffs import SMALLEST_RATIO
 from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.findings.health import incomplete
 from wstrack.analysis.findings.saved import of_checkpoints
+from wstrack.analysis.findings.swallowed import swallowed
 from wstrack.analysis.groups import Groups, group_layers, grouped, kinds
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.layers import describe_layers
@@ -229,7 +230,7 @@ def analyse(
             chosen[0].layers, finite, thirds["ratio"], clustered, cut, stability, groups, prepared.dropped
         ),
         findings=[
-            *filter(None, [incomplete(chosen), *of_checkpoints(chosen)]),
+            *filter(None, [incomplete(chosen), *of_checkpoints(chosen), swallowed(chosen)]),
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
                 groups=groups, comparison=comparison, cut=cut, tree=tree,
