@@ -39,7 +39,8 @@ def refusal(address: object) -> str:
     with pytest.raises((WstrackError, ValueError)) as again:
         wstrack.pull(f"checkpoints:{address}")
     said = str(caught.value)
-    assert said == str(again.value)
+    # The library may name another of two tensors that contradict each other.
+    assert said.partition(": ")[0] == str(again.value).partition(": ")[0]
     assert "\n" not in said
     assert len(said) < 1000
     return said

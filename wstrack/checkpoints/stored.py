@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,23 +77,40 @@ class InFile(Stored):
         """As of any."""
         room = bytes_of(into)
         at = self.offset + start * self.dtype.itemsize
+        with self.opened() as handle:
+            done = os.preadv(handle, [room], at)
+            while done < len(room):
+                got = os.preadv(handle, [room[done:]], at + done)
+                if not got:
+                    raise self.unreadable(None)
+                done += got
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """A handle of the file, to read from.
+
+        Opened anew each time, which takes a microsecond: a series has more files than a process may hold open.
+
+        Raises:
+            WstrackError: the file cannot be opened or read, or was changed before it was closed.
+        """
         try:
-            # Opened anew each time, which takes a microsecond: a series has more files than a process may hold open.
             handle = os.open(self.file, os.O_RDONLY)
             try:
-                done = os.preadv(handle, [room], at)
-                while done < len(room):
-                    got = os.preadv(handle, [room[done:]], at + done)
-                    if not got:
-                        raise WstrackError(f"{self.file} ends within {self.name}; it has been cut since it was opened")
-                    done += got
+                yield handle
                 # Asked afterwards, so that what has been read is of that age.
                 if self.age not in (None, age_of(os.fstat(handle))):
                     raise WstrackError(f"{self.file} has been changed while it was read; begin anew when it is whole")
             finally:
                 os.close(handle)
         except OSError as error:
-            raise WstrackError(f"{self.name} in {self.file} cannot be read: {error.strerror or error}") from error
+            raise self.unreadable(error) from error
+
+    def unreadable(self, error: OSError | None) -> WstrackError:
+        """What to raise when the file cannot be read, or ends too early."""
+        if error is None:
+            return WstrackError(f"{self.file} ends within {self.name}; it has been cut since it was opened")
+        return WstrackError(f"{self.name} in {self.file} cannot be read: {error.strerror or error}")
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import partial, reduce
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wstrack.checkpoints.stored import Permuted, Stored, bytes_of
-from wstrack.measuring.meters import cpu
-from wstrack.measuring.meters.backends import BACKENDS, backend_for
-from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, working_dtype
+from wstrack.checkpoints.bench import PIECE, Bench, Piece, common
+from wstrack.checkpoints.stored import Permuted, Stored
 
-__all__ = ["PIECE", "Work", "size_of", "take_sums", "works"]
+__all__ = ["Work", "size_of", "take_sums", "works"]
 
-PIECE = 1 << 19  # elements
 MOST_THREADS = 16  # more do not read faster
 
 
@@ -62,7 +58,7 @@ def works(tensors: Sequence[Sequence[Stored | None]]) -> list[Work]:
             if numel > PIECE // 4:
                 found.append(Work((layer,), (own,), first, end))
                 continue
-            key = first, end, _common([tensor.dtype for tensor in own]), all(tensor.in_stretches for tensor in own)
+            key = first, end, common([tensor.dtype for tensor in own]), all(tensor.in_stretches for tensor in own)
             pack = packs.setdefault(key, _Pack(first, end))
             if pack.numel + numel > PIECE:
                 found.append(pack.work())
@@ -119,7 +115,7 @@ def take_sums(
 
     def one(work: Work) -> None:
         if not hasattr(own, "bench"):
-            own.bench = _Bench(tuple(sums))
+            own.bench = Bench(tuple(sums))
         total = np.zeros((work.end - work.first - 1, len(work.layers), len(sums)))
         for piece in _pieces(work):
             if stop.is_set():
@@ -141,93 +137,13 @@ def take_sums(
             raise
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """The elements from `start` on, `count` of each layer, of all checkpoints."""
-
-    tensors: Sequence[Sequence[Stored]]
-    start: int
-    counts: Sequence[int]
-
-    @property
-    def bytes(self) -> int:
-        return sum(count * one.dtype.itemsize for held, count in zip(self.tensors, self.counts, strict=True)
-                   for one in held)  # fmt: skip
-
-
-class _Bench:
-    """Where a thread takes sums: memory that is used again for each piece, so that it stays in the processor's cache.
-
-    All that is done here is done by this thread alone: torch's own copies share out even a megabyte among threads,
-    which then wait for each other.
-    """
-
-    def __init__(self, sums: tuple[str, ...]) -> None:
-        self._sums = sums
-        self._room: dict[str, NDArray[np.uint8]] = {}
-        self._laid_out: tuple[Sequence[int], torch.dtype] | None = None
-        self._sample: Callable[[], torch.Tensor] | None = None
-
-    def take(self, piece: _Piece) -> NDArray[np.float64]:
-        """Raw sums, (checkpoints - 1, layers, sums)."""
-        dtype = _common([tensor.dtype for held in piece.tensors for tensor in held])
-        numel = sum(piece.counts)
-        weight, previous = self._flat("weight", numel, dtype), self._flat("previous", numel, dtype)
-        change = self._flat("change", numel, working_dtype(dtype)) if needs_change(self._sums) else None
-        start = self._flat("start", numel, dtype) if needs_start(self._sums) else None
-        ends = np.cumsum(piece.counts)
-        parts = [slice(int(end) - count, int(end)) for end, count in zip(ends, piece.counts, strict=True)]
-        self._fill(piece, 0, weight, parts)
-        for other in (previous, start):
-            if other is not None:
-                bytes_of(other)[:] = bytes_of(weight)
-        if change is not None:
-            np.frombuffer(bytes_of(change), np.uint8).fill(0)
-        if self._sample is None or self._laid_out != (piece.counts, dtype):
-            pairs = [
-                Pair(weight[part], previous[part], None if change is None else change[part],
-                     None if start is None else start[part]) for part in parts
-            ]  # fmt: skip
-            name, _ = backend_for(weight, self._sums)
-            plan = partial(cpu.plan, threads=1) if name == "cpu" else BACKENDS[name].plan
-            self._sample = plan(pairs, self._sums)
-            # Another meter may have taken a copy of what it found, and knows of no other piece.
-            self._laid_out = (piece.counts, dtype) if name == "cpu" else None
-        taken = []
-        for checkpoint in range(1, len(piece.tensors[0])):
-            self._fill(piece, checkpoint, weight, parts)
-            taken.append(self._sample().numpy())
-        return np.array(taken, dtype=np.float64).reshape(len(taken), len(parts), len(self._sums))
-
-    def _flat(self, role: str, numel: int, dtype: torch.dtype) -> torch.Tensor:
-        size = numel * dtype.itemsize
-        if role not in self._room or len(self._room[role]) < size:
-            self._room[role] = np.empty(max(size, 4 * PIECE), np.uint8)
-            self._laid_out = None
-        return torch.from_numpy(self._room[role][:size]).view(dtype)
-
-    def _fill(self, piece: _Piece, checkpoint: int, weight: torch.Tensor, parts: Sequence[slice]) -> None:
-        for held, part in zip(piece.tensors, parts, strict=True):
-            _read(held[checkpoint], weight[part], piece.start)
-
-
-def _pieces(work: Work) -> Iterator[_Piece]:
+def _pieces(work: Work) -> Iterator[Piece]:
     numels = [held[0].numel for held in work.tensors]
     if len(numels) > 1 or not all(tensor.in_stretches for tensor in work.tensors[0]):
-        yield _Piece(work.tensors, 0, numels)
+        yield Piece(work.tensors, 0, numels)
         return
     for start in range(0, numels[0], PIECE):
-        yield _Piece(work.tensors, start, [min(PIECE, numels[0] - start)])
-
-
-def _read(stored: Stored, into: torch.Tensor, start: int) -> None:
-    """Fill `into`, of whatever dtype, with elements of a stored tensor."""
-    if stored.dtype == into.dtype:
-        stored.read(into, start)
-        return
-    raw = torch.empty(into.numel(), dtype=stored.dtype)
-    stored.read(raw, start)
-    into.copy_(raw)
+        yield Piece(work.tensors, start, [min(PIECE, numels[0] - start)])
 
 
 def _stretches(held: Sequence[Stored | None]) -> Iterator[tuple[int, int]]:
@@ -246,10 +162,3 @@ def _as_they_lie(held: Sequence[Stored]) -> tuple[Stored, ...]:
     lying = [one for one in held if isinstance(one, Permuted)]
     alike = len(lying) == len(held) and len({one.stride for one in lying}) == 1
     return tuple(one.flat for one in lying) if alike else tuple(held)
-
-
-def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
-    """One that holds the values of all: the same, or the next wider than those of few bits."""
-    if len(set(dtypes)) == 1:
-        return dtypes[0]
-    return reduce(torch.promote_types, [working_dtype(dtype) for dtype in dtypes])

@@ -5,7 +5,10 @@
 // is written out (lanes, blocks, chunks), so that neither the compiler nor the number of threads has a say in it, and
 // NaN and inf survive. Nothing here needs -ffast-math, which would also switch denormals off in the whole process.
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -205,6 +208,24 @@ void sums_of(const Chunk& chunk, const Chunk& next, double* result) {
     }
 }
 
+constexpr void (*KERNELS[])(const Chunk&, const Chunk&, double*) = {  // by mode
+    sums_of<0>, sums_of<CHANGE>, sums_of<START>, sums_of<CHANGE | START>,
+    sums_of<COUNTS>, sums_of<CHANGE | COUNTS>, sums_of<START | COUNTS>, sums_of<CHANGE | START | COUNTS>,
+    sums_of<RATIOS>, sums_of<CHANGE | RATIOS>, sums_of<START | RATIOS>, sums_of<CHANGE | START | RATIOS>
+};
+
+// Whether all of `bytes` could be read.
+bool read_all(int file, void* into, int64_t bytes, int64_t offset) {
+    char* at = static_cast<char*>(into);
+    while (bytes > 0) {
+        const int64_t got = pread(file, at, bytes, offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        at += got, offset += got, bytes -= got;
+    }
+    return true;
+}
+
 }  // namespace
 
 extern "C" {
@@ -272,11 +293,6 @@ void wstrack_sums(
     int64_t column_count,
     double* sums            // (layers, columns), the result
 ) {
-    constexpr void (*KERNELS[])(const Chunk&, const Chunk&, double*) = {
-        sums_of<0>, sums_of<CHANGE>, sums_of<START>, sums_of<CHANGE | START>,
-        sums_of<COUNTS>, sums_of<CHANGE | COUNTS>, sums_of<START | COUNTS>, sums_of<CHANGE | START | COUNTS>,
-        sums_of<RATIOS>, sums_of<CHANGE | RATIOS>, sums_of<START | RATIOS>, sums_of<CHANGE | START | RATIOS>
-    };
     const auto kernel = KERNELS[mode];
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t task = 0; task < task_count; ++task)
@@ -287,6 +303,50 @@ void wstrack_sums(
         for (int64_t chunk = layers[layer]; chunk < layers[layer + 1]; ++chunk)
             for (int64_t column = 0; column < column_count; ++column)
                 sums[column] += partial[chunk * SUMS + columns[column]];
+}
+
+// Sums of the change from each checkpoint of a tensor to the next, read from files a chunk at a time: a chunk is taken
+// through all of them while it and what it is compared with are in the cache. Of each checkpoint there is the file, and
+// where in it the first element is. Returns 0, or the number from 1 of the checkpoint that could not be read; the error
+// is 0 if its file ends too early.
+int64_t wstrack_series(
+    const int32_t* files,     // (checkpoints,)
+    const int64_t* offsets,   // (checkpoints,), in bytes
+    int64_t checkpoints,
+    int64_t count,            // of elements
+    int64_t chunk_size,       // of elements
+    int64_t dtype,
+    int64_t mode,
+    char* room,               // 4 chunks of 8 bytes an element
+    const int64_t* columns,   // (columns,): which sums are wanted
+    int64_t column_count,
+    double* sums,             // (checkpoints - 1, columns), which are added to
+    int32_t* error
+) {
+    constexpr int64_t WIDTHS[] = {4, 2, 2, 8};  // in the order of DTYPES in cpu.py
+    const int64_t width = WIDTHS[dtype], apart = chunk_size * 8;
+    for (int64_t first = 0; first < count; first += chunk_size) {
+        const int64_t size = std::min(chunk_size, count - first);
+        const Chunk chunk{room, room + apart, room + 2 * apart, room + 3 * apart, size, dtype};
+        for (int64_t checkpoint = 0; checkpoint < checkpoints; ++checkpoint) {
+            errno = 0;
+            if (!read_all(files[checkpoint], room, size * width, offsets[checkpoint] + first * width)) {
+                *error = errno;
+                return checkpoint + 1;
+            }
+            if (!checkpoint) {
+                std::memcpy(chunk.previous, room, size * width);
+                std::memcpy(room + 3 * apart, room, size * width);
+                std::memset(chunk.change, 0, size * 8);
+                continue;
+            }
+            double taken[SUMS];
+            KERNELS[mode](chunk, chunk, taken);
+            for (int64_t column = 0; column < column_count; ++column)
+                sums[(checkpoint - 1) * column_count + column] += taken[columns[column]];
+        }
+    }
+    return 0;
 }
 
 }

@@ -16,16 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wstrack.measuring.meters.build import CannotBuildError, build
 from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut
 from wstrack.metrics import SUMS
 
-__all__ = ["TAKES", "Places", "plan", "refuses", "unavailable"]
+__all__ = ["DTYPES", "TAKES", "Places", "plan", "refuses", "series", "unavailable"]
 
 log = logging.getLogger("wstrack")
 
+SERIES_CHUNK = 65_536  # elements: what four tensors have room for in a cache of the second level
 CHUNK = 65_536  # elements; also about what a thread takes at a time
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # numbered as in cpu.cpp
 SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -43,12 +45,18 @@ class _Library:
         # Other Python threads may run while sums are taken, but not while tensors are looked at.
         kernel, locked = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
         self.sums: Callable[..., None] = kernel.wstrack_sums
+        self.series: Callable[..., int] = kernel.wstrack_series
         self.moved: Callable[..., int] = locked.wstrack_moved
         kernel.wstrack_sums.argtypes = [
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
             ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p,
         ]  # fmt: skip
         kernel.wstrack_sums.restype = None
+        kernel.wstrack_series.argtypes = [
+            ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64,
+            ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+        kernel.wstrack_series.restype = ctypes.c_int64
         locked.wstrack_moved.argtypes = [
             ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
         ]  # fmt: skip
@@ -107,11 +115,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
     shares = np.cumsum(chunks.count) // CHUNK
     tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(shares)), [len(table)])).astype(np.int64)
     partial = np.empty((len(table), len(SUMS)))
-    mode = CHANGE * needs_change(sums) + START * needs_start(sums)
-    if not {"ratio", "nonzero"}.isdisjoint(sums):
-        mode += RATIOS
-    elif not {"changed", "changed_bf16"}.isdisjoint(sums):
-        mode += COUNTS
+    mode = _mode(sums)
     columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     memory = tuple((pair.previous, pair.change, pair.start) for pair in pairs)  # what the table points to
 
@@ -125,6 +129,43 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
         return torch.from_numpy(taken)
 
     return sample
+
+
+def series(
+    files: Sequence[int], offsets: Sequence[int], count: int, dtype: torch.dtype, sums: Sequence[str]
+) -> tuple[NDArray[np.float64], tuple[int, int] | None]:
+    """Raw sums of the change from each checkpoint of a tensor to the next, read and taken by this thread alone.
+
+    Args:
+        files: a handle of each checkpoint's file.
+        offsets: where in it the first element is, in bytes.
+        count: of elements, which lie one after another.
+        dtype: one of `DTYPES`.
+        sums: their names, of those that this meter takes.
+
+    Returns:
+        The sums, (checkpoints - 1, sums), and what could not be read: which checkpoint, and the error of the system,
+        0 if its file ends too early; None = all was read.
+    """
+    library = _load()
+    assert isinstance(library, _Library)
+    handles, places = np.array(files, dtype=np.int32), np.array(offsets, dtype=np.int64)
+    columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
+    taken = np.zeros((len(files) - 1, len(sums)))
+    room, error = np.empty(4 * SERIES_CHUNK), np.zeros(1, np.int32)
+    failed = library.series(
+        handles.ctypes.data, places.ctypes.data, len(handles), count, SERIES_CHUNK, DTYPES.index(dtype), _mode(sums),
+        room.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data, error.ctypes.data,
+    )  # fmt: skip
+    return taken, (failed - 1, int(error[0])) if failed else None
+
+
+def _mode(sums: Sequence[str]) -> int:
+    """Which of its kernels takes them."""
+    mode = CHANGE * needs_change(sums) + START * needs_start(sums)
+    if not {"ratio", "nonzero"}.isdisjoint(sums):
+        return mode + RATIOS
+    return mode + COUNTS * (not {"changed", "changed_bf16"}.isdisjoint(sums))
 
 
 class Places:
