@@ -151,7 +151,9 @@ class Silent(torch.optim.Optimizer):
         """Nothing."""
 
 
-def watched(model: nn.Module, every: int, threads: int, repeats: int) -> tuple[float, float, float]:
+def watched(
+    model: nn.Module, every: int, threads: int, repeats: int, metrics: tuple[str, ...] = ("rwc",)
+) -> tuple[float, float, float]:
     """Seconds that `watch` adds to a step, of a fused AdamW step, and of the floor; with the default choice of layers.
 
     What is added is the step of a silent optimizer with and without the watch. A real step goes before each, and moves
@@ -173,7 +175,7 @@ def watched(model: nn.Module, every: int, threads: int, repeats: int) -> tuple[f
         for repeat in range(repeats):
             timed("real", real)
             timed("without", silent.step)
-            with wstrack.watch(model, silent, every=every, to=f"{folder}/{repeat}") as watcher:
+            with wstrack.watch(model, silent, every=every, metrics=metrics, to=f"{folder}/{repeat}") as watcher:
                 timed("real", real)
                 silent.step()
                 for _ in range(5):
@@ -238,6 +240,10 @@ def watch_table(repeats: int) -> None:
     for threads in (1, 2):
         added, real, least = watched(large, 1, threads, repeats)
         rows.setdefault("ResNet-50: added to a sampled step", []).append(
+            f"{added * 1e3:.2f} ms, {added / least:.2f}x the floor"
+        )
+        added, *_ = watched(large, 1, threads, repeats, ("rwc", "lr", "weight_decay"))
+        rows.setdefault("- the same with `lr` and `weight_decay`", []).append(
             f"{added * 1e3:.2f} ms, {added / least:.2f}x the floor"
         )
         rows.setdefault("ResNet-50: a fused AdamW step alone", []).append(f"{real * 1e3:.2f} ms")

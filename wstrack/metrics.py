@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "SUMS", "Metric", "Sum", "compute", "memories_needed", "suited_scale", "sums_needed"]
+__all__ = ["METRICS", "RATES", "SUMS", "Metric", "Sum", "compute", "memories_needed", "suited_scale", "sums_needed"]
 
 Array = NDArray[np.float64]
 Sums = Mapping[str, Array]
@@ -58,6 +58,13 @@ SUMS: dict[str, Sum] = {
     "abs_from_start": Sum("abs(w - s)", memory="start"),
     "abs_start": Sum("abs(s)", memory="start"),
 }
+
+RATES: dict[str, str] = {
+    "lr": "the learning rate that the layer's parameter group had at the step",
+    "weight_decay": "the weight decay that it had",
+    "told": "1",
+}
+"""What no meter takes: it is read from the optimizer. Added up over the processes that hold a layer, as sums are."""
 
 
 def _share(part: Array, whole: Array) -> Array:
@@ -152,11 +159,23 @@ METRICS: dict[str, Metric] = {
         ("changed_bf16",),
         lambda sums, numel: np.divide(sums["changed_bf16"], np.maximum(numel, 1.0)),
     ),
+    "lr": Metric(
+        "the learning rate of the layer's parameter group",
+        "learning rate: that of the layer's parameter group at the sampled step",
+        ("lr", "told"),
+        lambda sums, numel: np.divide(sums["lr"], sums["told"]),
+    ),
+    "weight_decay": Metric(
+        "the weight decay of the layer's parameter group",
+        "weight decay: that of the layer's parameter group at the sampled step",
+        ("weight_decay", "told"),
+        lambda sums, numel: np.divide(sums["weight_decay"], sums["told"]),
+    ),
 }
 
 
 def sums_needed(metrics: Iterable[str]) -> tuple[str, ...]:
-    """The raw sums that these metrics need, each once.
+    """The raw sums that these metrics need, each once: of `SUMS`, and of `RATES`.
 
     Raises:
         ValueError: a metric that there is not.

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 import wstrack
-from wstrack.metrics import METRICS
+from wstrack.metrics import METRICS, RATES
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
 
 __all__ = ["ALL", "EVERY", "STEPS", "Zoo", "agree", "change", "noisy"]
 
-ALL = tuple(METRICS)
+ALL = tuple(name for name, metric in METRICS.items() if not set(metric.sums) & set(RATES))
 EVERY, STEPS = 2, 6
 
 

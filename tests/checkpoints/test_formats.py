@@ -121,3 +121,12 @@ def test_the_parts_of_a_model_that_deepspeed_split_are_refused_with_the_way_out(
             torch.save({"module": {"fc.weight": torch.ones(4, 4)}}, folder / f"mp_rank_{rank:02}_model_states.pt")
     with pytest.raises(WstrackError, match="mp_rank_01"):
         wstrack.pull("checkpoints:out")
+
+
+def test_rates_are_not_in_weights() -> None:
+    model = Zoo()
+    change(model, saved_by_torch(model))
+    with pytest.raises(
+        ValueError, match="metrics: 'lr' is the optimizer's, and checkpoints are read for their weights"
+    ):
+        wstrack.pull("checkpoints:.", metrics=["rwc", "lr"])

@@ -21,7 +21,7 @@ from wstrack.checkpoints.stored import Checkpoint
 from wstrack.checkpoints.unfinished import Unfinished
 from wstrack.checkpoints.walk import Work, size_of, take_sums, works
 from wstrack.errors import WstrackError
-from wstrack.metrics import METRICS, SUMS, compute, sums_needed
+from wstrack.metrics import METRICS, RATES, SUMS, compute, sums_needed
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, parts_in, read_recording
@@ -55,7 +55,7 @@ def measure(
         progress: is told now and then how many bytes were read, and of how many.
 
     Raises:
-        ValueError: a metric that there is not.
+        ValueError: a metric that there is not, or that is no weights'.
         WstrackError: a checkpoint cannot be read, they are not of one model, or two are of one step; or the recording
             cannot be written, or is there already.
     """
@@ -79,6 +79,10 @@ def measure_opened(
 ) -> Run:
     """What `measure` does with the checkpoints that it has opened; `notes` are what is known of how they were found."""
     sums = tuple(dict.fromkeys((*_TAKEN, *sums_needed(metrics))))
+    if of_optimizers := [metric for metric in metrics if set(METRICS[metric].sums) & set(RATES)]:
+        raise ValueError(
+            f"metrics: {of_optimizers[0]!r} is the optimizer's, and checkpoints are read for their weights"
+        )
     recording = None if to is None else to if to.name == FOLDER else to / FOLDER
     if recording is not None and recording.is_dir() and parts_in(recording):
         raise WstrackError(f"{recording} holds a recording already; report on it, or give another folder")

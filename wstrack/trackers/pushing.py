@@ -73,6 +73,8 @@ def lacking(recorded: Recorded, logged: Run | None) -> list[Sample]:
     import numpy as np
     import pandas as pd
 
+    from wstrack.trackers.shared import by_layer
+
     if logged is None:
         return recorded.samples
     missing = []
@@ -82,7 +84,8 @@ def lacking(recorded: Recorded, logged: Run | None) -> list[Sample]:
     with np.errstate(over="ignore"):
         tables = {metric: frame.reindex(columns=names).to_numpy(np.float32) for metric, frame in logged.series.items()}
     for number, sample in enumerate(recorded.samples):
-        for metric, values in sample.values.items():
+        for metric in by_layer(sample.values):
+            values = sample.values[metric]
             row = places[metric][number] if metric in places else -1
             with np.errstate(over="ignore"):
                 here = values.astype(np.float32)

@@ -27,6 +27,7 @@ from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.training.host import OnHost
+from wstrack.training.rates import GroupRates, table_of
 
 __all__ = ["Adder", "Delivery", "Reading"]
 
@@ -57,6 +58,7 @@ class Reading:
         step, since: optimizer calls counted at the sample and at the snapshot that it is compared with.
         skipped, skipped_since: how many of those calls loss scaling turned into nothing, as scalars on the device;
             None if no call can have been.
+        rates: what the optimizers say of their layers, those that count last.
         time: seconds since the epoch.
         moment: the same by a clock that nobody sets.
     """
@@ -66,6 +68,7 @@ class Reading:
     since: int
     skipped: torch.Tensor | None = None
     skipped_since: torch.Tensor | None = None
+    rates: Sequence[GroupRates] = ()
     time: float = field(default_factory=time.time)
     moment: float = field(default_factory=monotonic)
 
@@ -154,7 +157,7 @@ class Delivery:
 
     Args:
         manifest: what the sinks and the recorder were opened with.
-        sums: names of the columns of each reading's `sums`.
+        sums: names of the columns of each reading's `sums`, then of what the optimizers say.
         recorder: gets everything; None on a rank that only adds its sums.
         sinks: get the manifest's metrics.
         ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
@@ -201,6 +204,8 @@ class Delivery:
     def _arrived(self, arriving: _Arriving) -> _Taken | None:
         """A sample with the sums of all layers; None if there is none to tell of."""
         reading, sums = arriving.reading, arriving.sums.numpy()
+        if told := self._sums[sums.shape[1] :]:
+            sums = np.hstack([sums, table_of(reading.rates, told, len(sums))])
         skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
         if self._ranks is not None:

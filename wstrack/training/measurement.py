@@ -21,10 +21,13 @@ from wstrack.training.delivery import Reading
 from wstrack.training.processes import announced
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from wstrack.measuring.meters.meter import Meter
     from wstrack.runs.manifest import Layer
     from wstrack.runs.run import Run
     from wstrack.training.opening import Opened
+    from wstrack.training.rates import GroupRates, Rates
     from wstrack.training.steps import Steps
 
 __all__ = ["CLOSE_TIMEOUT", "Measured", "MeasuredByRank0", "Measurement"]
@@ -59,6 +62,9 @@ class Measured(Protocol):
     def before_step(self, steps: Steps, look_up: Callable[[], None]) -> None:
         """Take the snapshot that the step which begins now is compared with; `look_up` finds the layers again."""
 
+    def stepping(self, steps: Steps, optimizer: Optimizer) -> None:
+        """Note what an optimizer says of its layers, that is about to step with the sample."""
+
     def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
         """Take a sample at the step that has just been counted, and hand it over. Never raises."""
 
@@ -84,18 +90,21 @@ class Measurement:
     Args:
         meter: has the snapshot from which the first sample is taken.
         opened: what samples are delivered to.
-        shape: of the sums, (layers, sums).
+        rates: notes what the optimizers say.
+        shape: of the meter's sums, (layers, sums).
         single_step: whether the change of the sampled step alone is measured.
         sharded: whether other ranks wait for this one's sums.
     """
 
     def __init__(
-        self, meter: Meter, opened: Opened, *, shape: tuple[int, int], single_step: bool, sharded: bool
+        self, meter: Meter, opened: Opened, rates: Rates, *, shape: tuple[int, int], single_step: bool, sharded: bool
     ) -> None:
         self.name, self.last_step, self.where = opened.name, opened.last, str(opened.folder)
         self.folder: Path = opened.folder
         self.delivery = opened.delivery
         self._meter: Meter | None = meter
+        self._rates = rates
+        self._unknown = False  # whether it was said that no optimizer is known
         self._shape = shape
         self._single_step = single_step
         self._sharded = sharded
@@ -125,6 +134,13 @@ class Measurement:
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
             self._fail(steps, error)
 
+    def stepping(self, steps: Steps, optimizer: Optimizer) -> None:
+        """Note what an optimizer says of its layers, that is about to step with the sample."""
+        try:
+            self._rates.note(optimizer)
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(steps, error)
+
     def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
         """Take a sample at the step that has just been counted, and hand it over. Never raises."""
         step, skipped = steps.count, steps.skipped
@@ -145,7 +161,9 @@ class Measurement:
             # The other ranks have theirs, and must not be left waiting.
             sums = torch.full(self._shape, torch.nan, device="cpu")
         try:
-            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since))
+            rates = self._rates.take(steps.optimizers)
+            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since, rates))
+            self._say_if_unknown(rates)
         except Exception as error:  # noqa: BLE001  as above
             self._fail(steps, error)
         self._since, self._skipped_since = step, skipped
@@ -179,6 +197,15 @@ class Measurement:
         thread.start()
         return thread
 
+    def _say_if_unknown(self, rates: Sequence[GroupRates]) -> None:
+        if rates or self._unknown or not self._rates.names:
+            return
+        self._unknown = True
+        log.warning(
+            "%s: no torch optimizer holds one of the layers: their learning rates are not known, and NaN (said once)",
+            self.name,
+        )
+
     def _fail(self, steps: Steps, error: Exception) -> None:
         if not self._failed:
             log.warning("sample at step %d: %s: %s (said once)", steps.count, type(error).__name__, error)
@@ -208,6 +235,9 @@ class MeasuredByRank0:
         """Nothing."""
 
     def before_step(self, steps: Steps, look_up: Callable[[], None]) -> None:
+        """Nothing."""
+
+    def stepping(self, steps: Steps, optimizer: Optimizer) -> None:
         """Nothing."""
 
     def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:

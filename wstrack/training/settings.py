@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from wstrack.measuring.layers import Selection
-from wstrack.metrics import sums_needed
+from wstrack.metrics import RATES, SUMS, sums_needed
 
 __all__ = ["Fact", "MeterName", "Place", "Settings", "Window"]
 
@@ -78,7 +78,11 @@ class Settings:
         names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
         if not names:
             raise ValueError("metrics is empty; name at least one, as in metrics=('rwc',)")
-        sums_needed(names)
+        if not set(sums_needed(names)) & set(SUMS):
+            raise ValueError(
+                f"metrics={names!r} are of the optimizer alone; add one of the weights, as in "
+                f"metrics={('rwc', *names)!r}"
+            )
         return cls(
             every=_steps("every", every, least=1),
             window=window,
@@ -93,8 +97,13 @@ class Settings:
 
     @property
     def sums(self) -> tuple[str, ...]:
-        """The raw sums that the metrics need."""
-        return sums_needed(self.metrics)
+        """The raw sums that the metrics need of the weights."""
+        return tuple(name for name in sums_needed(self.metrics) if name in SUMS)
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """What they need of the optimizers."""
+        return tuple(name for name in sums_needed(self.metrics) if name in RATES)
 
     @property
     def single_step(self) -> bool:

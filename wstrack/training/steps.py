@@ -48,6 +48,7 @@ class Steps:
         unheld: called once, when optimizers of nobody's layers have stepped for a while and no step was counted.
         begins: called before the first optimizer steps in the round with which a sample is due; None = not.
         ended: called when a step has been counted with which a sample is due.
+        stepping: called with each optimizer before it steps in that round, those within others too; None = not.
 
     Attributes:
         count: the steps so far; settable.
@@ -66,6 +67,7 @@ class Steps:
         unheld: Callable[[], None],
         begins: Callable[[], None] | None,
         ended: Callable[[], None],
+        stepping: Callable[[Optimizer], None] | None = None,
     ) -> None:
         self.count = 0
         self.due = sys.maxsize
@@ -81,6 +83,7 @@ class Steps:
             torch.compiler.disable, (look_up, newcomers, unheld, ended)
         )
         self._begins = None if begins is None else torch.compiler.disable(begins)  # type: ignore[no-untyped-call]
+        self._stepping = None if stepping is None else torch.compiler.disable(stepping)  # type: ignore[no-untyped-call]
         self._looked_up = 0
         self._others_stepped = self._began = 0
         self._turns: weakref.WeakKeyDictionary[Optimizer, _Turn] = weakref.WeakKeyDictionary()
@@ -90,6 +93,11 @@ class Steps:
         self._found: torch.Tensor | None = None
         self._outermost: tuple[Optimizer, FrameType] | None = None  # the step that goes on, and its frame
         self._waits: Literal["for the outermost", "for the next"] | None = None  # a sample that is due
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Those that are known to hold layers."""
+        return [one for one, turn in self._turns.items() if turn.bits] or ([self._only] if self._only else [])
 
     def look_up_again(self) -> None:
         """Look up what each optimizer holds before its next step: parameter groups may have been added."""
@@ -207,6 +215,7 @@ class Steps:
         if self._outermost is not None:
             if self._outermost[0] is not optimizer and _is_running(self._outermost[1]):
                 turn.began = self.count
+                self._tell(optimizer)
                 return  # inside the step of another, which began before it
             self._outermost = None  # its step raised
         if self._waits is not None and turn.bits & self.seen:  # or else it is its first step, and belongs to the last
@@ -220,6 +229,12 @@ class Steps:
         self._outermost = optimizer, sys._getframe(2)
         if self._begins is not None and self.count + 1 == self.due and not self._round:
             self._begins()
+        self._tell(optimizer)
+
+    def _tell(self, optimizer: Optimizer) -> None:
+        """Tell of an optimizer that is about to step, if a sample is due with it, or waits for it."""
+        if self._stepping is not None and self.count + 1 >= self.due:
+            self._stepping(optimizer)
 
     def _after(self, optimizer: Optimizer) -> None:
         turn = self._turn_of(optimizer)

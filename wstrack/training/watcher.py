@@ -52,6 +52,7 @@ class Watcher:
         self._steps = Steps(
             followed.parameters, optimizer, look_up=self._look_up, newcomers=self._meet, unheld=self._warn_of_no_step,
             begins=self._before_step if settings.single_step else None, ended=self._sample,
+            stepping=self._stepping if settings.rates else None,
         )  # fmt: skip
         begin = measured.last_step if settings.start is None else settings.start
         measured.begin(begin)
@@ -170,6 +171,10 @@ class Watcher:
     def _before_step(self) -> None:
         if not self._closed:
             self._measured.before_step(self._steps, self._look_up)
+
+    def _stepping(self, optimizer: Optimizer) -> None:
+        if not self._closed:
+            self._measured.stepping(self._steps, optimizer)
 
     def _sample(self) -> None:
         self._steps.due = (self._steps.count // self._every + 1) * self._every

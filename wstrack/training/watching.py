@@ -23,6 +23,7 @@ from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
 from wstrack.training.opening import open_delivery
 from wstrack.training.processes import measured_by_rank_0
 from wstrack.training.ranks import find_ranks
+from wstrack.training.rates import Rates
 from wstrack.training.settings import Fact, MeterName, Place, Settings, Window
 from wstrack.training.watcher import Watcher
 
@@ -69,7 +70,7 @@ def watch(
         every: steps between samples. A sample reads the weights once; a step in between costs a few comparisons.
         window: "interval" = the change since the previous sample, as in the paper; "step" = the change of the sampled
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
-        metrics: one or several of `wstrack.metrics.METRICS`.
+        metrics: one or several of `wstrack.metrics.METRICS`; "lr" and "weight_decay" beside one of the weights.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
@@ -171,7 +172,7 @@ def _begin(
         opened = open_delivery(
             to,
             manifest,
-            settings.sums,
+            (*settings.sums, *settings.rates),
             ranks=ranks,
             shards=shards,
             settings=settings.alike_on_all_ranks(),
@@ -180,6 +181,7 @@ def _begin(
         measured = Measurement(
             meter,
             opened,
+            Rates(settings.rates, followed),
             shape=(len(layers), len(settings.sums)),
             single_step=settings.single_step,
             sharded=ranks is not None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from wstrack.errors import WstrackError
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import numbers_of, series_keys
 from wstrack_integrations.mlflow.address import SCHEME, local_path, redacted, required, tracking_uri
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, manifest_tags
 from wstrack_integrations.mlflow.server import Server
@@ -150,8 +151,9 @@ class MlflowSink:
         when = round(sample.time * 1000)
         yield INTERVAL, float(sample.interval), when, sample.step
         for metric in self._manifest.metrics:
-            for key, value in zip(self._keys, sample.values[metric].tolist(), strict=True):
-                yield f"{metric}/{key}", value, when, sample.step
+            numbers = numbers_of(metric, sample.values[metric])
+            for key, value in zip(series_keys(metric, self._keys), numbers, strict=True):
+                yield key, value, when, sample.step
 
     def _log(self, *, metrics: Sequence[tuple[str, float, int, int]] = (), tags: dict[str, str] | None = None) -> None:
         if self._server:

@@ -19,6 +19,7 @@ from wstrack.runs.run import Completeness, Run
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import by_layer, left_to_recording, series_keys
 from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest, tagged_manifest
 from wstrack_integrations.mlflow.database import Database
@@ -196,7 +197,7 @@ def _not_recorded(recorded: Run, store: Store, stored: StoredRun) -> str | None:
 def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metrics: Sequence[str] | None) -> Run:
     names = [layer.name for layer in manifest.layers]
     keys = layer_keys(names)
-    chosen = wanted(metrics, manifest.metrics)
+    chosen = wanted(metrics, by_layer(manifest.metrics))
     logged = len(history.steps_of(INTERVAL))
     history = history.standing(_resumptions(stored.tags))
     given_up = logged - len(history.steps_of(INTERVAL))
@@ -204,8 +205,8 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
     # Where there is an interval, every layer was logged.
     expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
-    notes = left_out(given_up)
-    ours = {INTERVAL, *(f"{metric}/{key}" for metric, key in product(manifest.metrics, keys))}
+    notes = [*left_out(given_up), *left_to_recording(manifest.metrics)]
+    ours = {INTERVAL, *(key for metric in manifest.metrics for key in series_keys(metric, keys))}
     starts = tuple(f"{metric}/" for metric in manifest.metrics)
     others = sum(key not in ours and key.startswith(starts) for key in history.keys)
     if others:

@@ -14,6 +14,7 @@ from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Manifest, block_of
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import by_layer, numbers_of, series_keys
 from wstrack_integrations.tensorboard.files import SCHEME
 from wstrack_integrations.tensorboard.records import record
 from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
@@ -63,7 +64,7 @@ class TensorBoardSink:
         self._manifest = manifest
         keys = layer_keys([layer.name for layer in manifest.layers])
         # Made once and filled anew for each sample: building thousands of messages costs more than their numbers.
-        tags = [INTERVAL, *(f"{metric}/{key}" for metric in manifest.metrics for key in keys)]
+        tags = [INTERVAL, *(tag for metric in manifest.metrics for tag in series_keys(metric, keys))]
         self._event = self._Event(summary=self._Summary(value=[self._Summary.Value(tag=tag) for tag in tags]))
         # By a name that no SummaryWriter gives, or one of the user's would take its place that begins in this second.
         place = f"{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
@@ -91,7 +92,7 @@ class TensorBoardSink:
         for sample in samples:
             numbers = [float(sample.interval)]
             for metric in self._manifest.metrics:
-                numbers.extend(sample.values[metric].tolist())
+                numbers.extend(numbers_of(metric, sample.values[metric]))
             self._event.wall_time, self._event.step = sample.time, sample.step
             for value, number in zip(self._event.summary.value, numbers, strict=True):
                 value.simple_value = number
@@ -130,7 +131,8 @@ def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:
     categories = []
     for metric in manifest.metrics:
         charts = []
-        for block, tags in blocks.items():
+        drawn = blocks if by_layer([metric]) else {"": ["least", "largest"]}
+        for block, tags in drawn.items():
             # The page asks for a pattern's lines by URL, which must not become too long.
             some = ("|".join(tags[first : first + 100]) for first in range(0, len(tags), 100))
             lines = MultilineChartContent(tag=[f"{re.escape(metric)}/(?:{any_tag})$" for any_tag in some])

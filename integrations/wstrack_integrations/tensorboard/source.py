@@ -18,6 +18,7 @@ from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import by_layer, left_to_recording
 from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, holds, load, only, places_at
 from wstrack_integrations.tensorboard.points import Points, Table, joined
 
@@ -178,12 +179,13 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
     layers: dict[str, Layer] = {}
     for session in reversed(sessions):
         layers = {layer.name: layer for layer in session.manifest.layers} | layers
-    chosen = wanted(metrics, dict.fromkeys(metric for session in sessions for metric in session.manifest.metrics))
+    logged = dict.fromkeys(metric for session in sessions for metric in session.manifest.metrics)
+    chosen = wanted(metrics, by_layer(logged))
     columns = {column: number for number, column in enumerate(product(chosen, layers))}
     pieces: list[list[Points]] = [[] for _ in columns]
     due: list[tuple[NDArray[np.int64], NDArray[np.intp]]] = []
     kept: list[Points] = []
-    notes = list(files.notes)
+    notes = [*files.notes, *left_to_recording(logged)]
     lost = 0
     given_up = 0
     for number, session in enumerate(sessions):

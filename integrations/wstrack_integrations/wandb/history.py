@@ -14,6 +14,7 @@ from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, wanted
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import by_layer, left_to_recording
 from wstrack_integrations.wandb.about import Session, about_in, sessions_in
 from wstrack_integrations.wandb.sink import INTERVAL, STEP
 
@@ -107,9 +108,10 @@ def run_of(history: History, metrics: Sequence[str] | None, match: str | None, p
 
 def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | None) -> Run:
     """The run that sinks wrote, whatever rows of others lie in between."""
-    chosen = wanted(metrics, manifest.metrics)
+    logged = by_layer(manifest.metrics)
+    chosen = wanted(metrics, logged)
     keys = layer_keys([layer.name for layer in manifest.layers])
-    notes = list(history.notes)
+    notes = [*history.notes, *left_to_recording(manifest.metrics)]
     try:
         sessions = sessions_in(about_in(history.config) or {})
     except ValueError as error:
@@ -126,7 +128,7 @@ def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | 
         received, again = received + count, again + twice
     notes += _logged_again(again)
     width = len(keys) * len(chosen)
-    expected, said = _expected(sessions, len(samples.rows), width, len(chosen) / len(manifest.metrics))
+    expected, said = _expected(sessions, len(samples.rows), width, len(chosen) / len(logged))
     expected -= again + width * int((~stands).sum())
     intervals, *_ = history.by_step([INTERVAL], rows, steps)
     index = pd.Index(np.unique(steps), name="step")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wstrack.trackers.pushing import lacking
+from wstrack.trackers.shared import by_layer
 from wstrack_integrations.wandb.online import logged_run
 from wstrack_integrations.wandb.pace import Pace
 from wstrack_integrations.wandb.reopen import reopened
@@ -31,7 +32,7 @@ def push(address: str, recorded: Recorded) -> int:
     with reopened(address) as run:
         logged = logged_run(address)
         missing = {sample.step for sample in lacking(recorded, logged)}
-        width = len(recorded.manifest.layers) * len(recorded.manifest.metrics)
+        width = len(recorded.manifest.layers) * len(by_layer(recorded.manifest.metrics))
         pace = Pace.of(width)
         sent = [
             sample

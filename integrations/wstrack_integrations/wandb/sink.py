@@ -13,6 +13,7 @@ from wstrack.runs.files import write_whole
 from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import by_layer, numbers_of, series_keys
 from wstrack_integrations.wandb.about import About
 from wstrack_integrations.wandb.pace import ROWS_PER_MINUTE, VALUES_PER_MINUTE, Pace
 from wstrack_integrations.wandb.rows import Rows
@@ -80,8 +81,8 @@ class WandbSink:
         merged, self._number = self._about.begin(run, manifest, alone=self._session is not None)
         self._keys = _keys(merged, manifest)
         self._metrics = manifest.metrics
-        self._width = len(manifest.metrics) * len(manifest.layers)
-        self._pace = Pace.of(self._width) if self._thin and not run.offline else None
+        self._width = len(by_layer(manifest.metrics)) * len(manifest.layers)
+        self._pace = Pace.of(sum(map(len, self._keys.values()))) if self._thin and not run.offline else None
         write_whole(self._files / MANIFEST_FILE, merged.to_json())
         run.save(str(self._files / MANIFEST_FILE), base_path=str(self._files), policy="now", glob=False)
         run.define_metric(STEP, summary="none", hidden=True)
@@ -132,7 +133,7 @@ class WandbSink:
     def _row(self, sample: Sample) -> dict[str, float]:
         row: dict[str, float] = {STEP: sample.step, INTERVAL: sample.interval}
         for metric in self._metrics:
-            row.update(zip(self._keys[metric], sample.values[metric].tolist(), strict=True))
+            row.update(zip(self._keys[metric], numbers_of(metric, sample.values[metric]), strict=True))
         return row
 
     def drain(self) -> None:
@@ -157,7 +158,8 @@ def _keys(merged: Manifest, manifest: Manifest) -> dict[str, list[str]]:
     """By metric, the keys of this session's layers among those of all sessions."""
     names = [layer.name for layer in merged.layers]
     key = dict(zip(names, layer_keys(names), strict=True))
-    return {metric: [f"{metric}/{key[layer.name]}" for layer in manifest.layers] for metric in manifest.metrics}
+    ours = [key[layer.name] for layer in manifest.layers]
+    return {metric: series_keys(metric, ours) for metric in manifest.metrics}
 
 
 def _fetch_recording(run: Any, files: Path) -> None:

@@ -26,6 +26,7 @@ from wstrack.training.measurement import Measurement
 LAYERS = ["0.weight", "2.weight", "4.weight"]
 STEPS, EVERY = 6, 2
 LR = 0.05
+METRICS = ("rwc", "rwc_l2", "rwc_elementwise", "norm", "lr")
 
 
 @dataclass
@@ -77,6 +78,7 @@ def alone(dtype: torch.dtype = torch.float64) -> dict[str, NDArray[np.float64]]:
         "rwc_l2": np.array([[np.linalg.norm(w - p) / np.linalg.norm(p) for p, w in sample] for sample in pairs]),
         "rwc_elementwise": np.array([[np.mean(np.abs(w - p) / np.abs(p)) for p, w in sample] for sample in pairs]),
         "norm": np.array([[np.abs(w).mean() for _, w in sample] for sample in pairs]),
+        "lr": np.full((len(pairs), len(LAYERS)), LR),
     }
 
 
@@ -148,9 +150,7 @@ def together(
         with torch.no_grad():
             model(inputs(part, share, dtype))
     watched = model.module if way == "DDP, inner module" else model
-    watcher = wstrack.watch(
-        watched, to="runs/it", every=EVERY, window=window, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm")
-    )
+    watcher = wstrack.watch(watched, to="runs/it", every=EVERY, window=window, metrics=METRICS)
     totals, collectives = spied(watcher)
     held = [0 if tensor is None else tensor.numel() for tensor in watcher._followed._tensors]
     for _ in range(STEPS):
@@ -169,7 +169,7 @@ def pipelined(rank: int) -> Seen:
     schedule = ScheduleGPipe(stage, n_microbatches=2, loss_fn=lambda output, target: output.square().mean())
     optimizer = torch.optim.AdamW(stage_module.parameters(), lr=LR)
     watcher = wstrack.watch(
-        stage_module, to="runs/it", every=EVERY, metrics=("rwc", "rwc_l2", "rwc_elementwise", "norm"),
+        stage_module, to="runs/it", every=EVERY, metrics=METRICS,
         process_group=dist.group.WORLD,
     )  # fmt: skip
     totals, collectives = spied(watcher)

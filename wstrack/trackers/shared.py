@@ -1,0 +1,60 @@
+"""Metrics that layers share (`lr`): a tracker gets the least and the largest of them, the recording each layer's.
+
+Layers of one parameter group have one learning rate. A series a layer would double a tracker's keys and say the same
+again and again; which layers share one may change while training, so there are no keys for groups either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wstrack.metrics import METRICS, RATES
+
+__all__ = ["by_layer", "left_to_recording", "numbers_of", "series_keys"]
+
+_ENDS = ("least", "largest")
+
+
+def series_keys(metric: str, keys: Sequence[str]) -> list[str]:
+    """The keys of a metric's series in a tracker, given those of the layers (`layer_keys`).
+
+    Example:
+        >>> series_keys("rwc", ["0/weight", "2/weight"]), series_keys("lr", ["0/weight", "2/weight"])
+        (['rwc/0/weight', 'rwc/2/weight'], ['lr/least', 'lr/largest'])
+    """
+    return [f"{metric}/{key}" for key in (_ENDS if _is_shared(metric) else keys)]
+
+
+def numbers_of(metric: str, values: NDArray[np.float64]) -> list[float]:
+    """The numbers under these keys, given each layer's; of a layer without one nothing is told.
+
+    Example:
+        >>> numbers_of("lr", np.array([0.1, np.nan, 0.01, 0.1]))
+        [0.01, 0.1]
+    """
+    told = np.array([np.fmin.reduce(values), np.fmax.reduce(values)]) if _is_shared(metric) else values
+    numbers: list[float] = told.tolist()
+    return numbers
+
+
+def by_layer(metrics: Iterable[str]) -> list[str]:
+    """Those of some metrics that a tracker has layer by layer, each once."""
+    return [metric for metric in dict.fromkeys(metrics) if not _is_shared(metric)]
+
+
+def left_to_recording(metrics: Iterable[str]) -> list[str]:
+    """What to say of a run that was read from a tracker's own series; nothing if none of its metrics are shared.
+
+    Example:
+        >>> left_to_recording(["rwc", "lr"])
+        ['lr of each layer is in the recording only; the tracker has the least and the largest']
+    """
+    names = " and ".join(metric for metric in dict.fromkeys(metrics) if _is_shared(metric))
+    return [f"{names} of each layer is in the recording only; the tracker has the least and the largest"] * bool(names)
+
+
+def _is_shared(metric: str) -> bool:
+    return metric in METRICS and not set(METRICS[metric].sums).isdisjoint(RATES)
