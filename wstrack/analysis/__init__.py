@@ -21,6 +21,7 @@ from wstrack.analysis.preparation import Prepared, prepare
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction, reduce
 from wstrack.analysis.repeats import Repeat, find_epochs, find_repeat
+from wstrack.analysis.schedule import Schedule, schedule_of
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
 from wstrack.analysis.tree import Tree, grow
@@ -42,6 +43,7 @@ __all__ = [
     "Procedure",
     "Reduction",
     "Repeat",
+    "Schedule",
     "Stability",
     "Tree",
     "aggregate",
@@ -71,5 +73,6 @@ __all__ = [
     "measure_stability",
     "prepare",
     "reduce",
+    "schedule_of",
     "takes_k",
 ]

@@ -31,6 +31,7 @@ from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction
+from wstrack.analysis.schedule import Schedule, schedule_of
 from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, settings_of
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
@@ -57,6 +58,7 @@ class Analysis:
         choice: why there are so many clusters; None where their number was given, or found by the method itself.
         stability: how far the clusters hold; None with one cluster or fewer than four steps.
         components: what each of the two components means, in words.
+        schedule: the learning rates of the runs; None where they are not known, or not alike.
         phases: where the courses break off; None where no samples can be held against each other.
         phase_clusters: by layer, a column a phase: its cluster there, numbered as those of the whole; no column with
             one phase or one cluster.
@@ -87,6 +89,7 @@ class Analysis:
     choice: Choice | None
     stability: Stability | None
     components: list[Component]
+    schedule: Schedule | None
     phases: Phases | None
     phase_clusters: pd.DataFrame
     phase_agreement: pd.Series[float]
@@ -197,6 +200,7 @@ def analyse(
     elif group is not None:
         labels = group_layers(chosen[0].layers, group)
         groups = grouped(prepared.values, labels, procedure, by=group, series=series, comparable=comparable)
+    schedule = schedule_of(chosen, series.index) if metric != "lr" else None
     comparison = None
     if compare is not None:
         comparison = compared(settings_of(chosen, frames, compare), fixed if clusters_parts else None)
@@ -219,6 +223,7 @@ def analyse(
         components=describe_components(
             prepared.values, clustered.reduction.points, explained=clustered.reduction.explained
         ),
+        schedule=schedule,
         phases=phases,
         phase_clusters=phase_clusters,
         phase_agreement=pd.Series(phase_agreement, dtype=np.float64),
@@ -234,7 +239,7 @@ def analyse(
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
                 groups=groups, comparison=comparison, cut=cut, tree=tree,
-                runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)],
+                runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)], schedule=schedule,
             ),
         ],
         settings={

@@ -56,7 +56,9 @@ def aggregated(run: Run, by: str, metric: str) -> Run:
             "none; pull the run's recording, or leave out aggregate= (--aggregate); group= (--group) takes any run"
         )
     blocks = group_layers(run.layers, by)
-    frame = aggregate(run.sums, blocks, metric=metric, numel=run.layers["numel"])
+    kept = [metric, *(["lr"] if set(METRICS["lr"].sums) <= set(run.sums) and metric != "lr" else [])]
+    series = {one: aggregate(run.sums, blocks, metric=one, numel=run.layers["numel"]) for one in kept}
+    frame = series[metric]
     if frame.shape[1] < 2:
         raise ValueError(
             f"aggregate={by!r} puts all {len(blocks)} layers of {run.name!r} into one; pass aggregate= (--aggregate) "
@@ -73,7 +75,8 @@ def aggregated(run: Run, by: str, metric: str) -> Run:
             "aliases": [()] * frame.shape[1],
         }
     ).rename_axis("layer")
-    return replace(run, series={metric: frame.reindex(run.series[metric].index)}, layers=table, sums={})
+    series = {one: frame.reindex(run.series[one].index) for one, frame in series.items()}
+    return replace(run, series=series, layers=table, sums={})
 
 
 def matched(runs: Sequence[Run], metric: str, *, common: bool = False) -> tuple[list[pd.DataFrame], list[str]]:

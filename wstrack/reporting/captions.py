@@ -11,6 +11,7 @@ from wstrack.analysis.findings.words import at_steps
 from wstrack.reporting.bars import base
 from wstrack.reporting.figures import FEW
 from wstrack.reporting.labels import chance, concise, number
+from wstrack.reporting.rates import MOST
 from wstrack.reporting.thin import Tiles
 from wstrack.reporting.words import CHANGES, evidence, two
 
@@ -75,6 +76,11 @@ def about_curves(analysis: Analysis) -> str:
         )
     else:
         text.append("A layer's own curve shows under the pointer, or once it is chosen.")
+    if analysis.schedule is not None:
+        courses = len(analysis.schedule.layers)
+        most = f", those of the most layers are {MOST} of {courses}" if courses > MOST else ""
+        each = "a line for each course that layers have" if courses > 1 else "all layers have the same"
+        text.append(f"Below them the learning rate: {each}{most}.")
     return " ".join(text)
 
 

@@ -25,6 +25,7 @@ from wstrack.reporting.glyphs import draw
 from wstrack.reporting.heatmap import draw_heatmap
 from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
+from wstrack.reporting.rates import draw_rates
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
@@ -61,13 +62,14 @@ def render_page(analysis: Analysis) -> str:
     heat = draw_heatmap(analysis, tiles, source, marks, x_range)
     scales = [] if len(analysis.series) == 1 else _scales(analysis)
     scaled = figures.curves(analysis, source, marks, x_range, scales)
-    for plot in (heat.layout.children[1], *scaled.values()):
+    rates = [draw_rates(analysis.schedule, x_range, list(scaled.values()))] if scaled and analysis.schedule else []
+    for plot in (heat.layout.children[1], *scaled.values(), *rates):
         draw(plot, VSpan(x="step", line_color="black", line_width=5, line_alpha=0.35), marked)
         draw(plot, VSpan(x="step", line_color="#ff5a36", line_width=2), marked)
     images = [heat.image]
     models: dict[str, Model] = {"heatmap": heat.layout if scaled else draw_bars(analysis, source, marks)}
     if scaled:
-        models["curves"] = Column(children=list(scaled.values()), sizing_mode="stretch_width", spacing=0)
+        models["curves"] = Column(children=[*scaled.values(), *rates], sizing_mode="stretch_width", spacing=0)
         models["plane"] = figures.plane(analysis, source)
         models |= {f"k_{name}": plot for name, plot in figures.scan(analysis).items()}
     if analysis.groups is not None:

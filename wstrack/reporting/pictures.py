@@ -18,11 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.analysis.schedule import Schedule
 from wstrack.reporting.axes import ticks
 from wstrack.reporting.bars import base
 from wstrack.reporting.figures import FEW, axis_of
 from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of, layer_colours, mark_clusters
+from wstrack.reporting.rates import courses_of, on_a_log_scale
 from wstrack.reporting.thin import thin, tile
 from wstrack.reporting.tree import APART, fork_colours, forks
 from wstrack.reporting.words import heading, verdict
@@ -143,7 +145,8 @@ def _heatmap(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigur
 
 
 def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:
-    axes = place.subplots()
+    ratios = [4, 1] if analysis.schedule is not None else [1]
+    axes, *below = place.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
     frame = analysis.curves
     steps = frame.columns.to_numpy()
     whole, colours = len(marks) == 1, layer_colours(marks)
@@ -163,6 +166,9 @@ def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure
         _powers(axes, *axes.get_ylim())
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     _steps(axes)
+    if analysis.schedule is not None:
+        axes.set_xlabel("")
+        _rates(analysis.schedule, *below)
     axes.set_ylabel(shorten(analysis.metric, width=40))
     axes.set_title(
         "Median and middle 80 % of the layers"
@@ -170,6 +176,16 @@ def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure
         else f"Each {analysis.cut.noun}: median and middle 80 % of its layers"
     )
     _legend(axes, marks)
+
+
+def _rates(schedule: Schedule, axes: Axes) -> None:
+    for _, dash, steps, rates in courses_of(schedule):
+        axes.plot(steps, rates, color=GREY, linestyle=(0, dash) if dash else "solid", linewidth=1.4)
+    if on_a_log_scale(schedule):
+        axes.set_yscale("log")
+        _powers(axes, *axes.get_ylim())
+    axes.set_ylabel("learning rate")
+    _steps(axes)
 
 
 def _plane(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure) -> None:

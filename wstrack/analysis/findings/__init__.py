@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities, saved
+from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities, rates, saved
 from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wstrack.analysis.cut import Cut
     from wstrack.analysis.groups import Groups
     from wstrack.analysis.phases import Phases
+    from wstrack.analysis.schedule import Schedule
     from wstrack.analysis.stability import Stability
     from wstrack.analysis.tree import Tree
 
@@ -41,13 +42,14 @@ def collect_findings(
     cut: Cut | None = None,
     tree: Tree | None = None,
     runs: Sequence[tuple[str, pd.DataFrame]] = (),
+    schedule: Schedule | None = None,
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
     In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
     layers that stopped or only decay, layers beyond the 1e-3 rule); the clusters and how far to trust them, branches
-    that stand apart or share a name; differences between settings; phases, periods, course, layers against it; depth,
-    spread, groups; unsteady layers, shared spikes, gaps.
+    that stand apart or share a name; differences between settings; phases, what follows the learning rate, periods,
+    course, layers against it; depth, spread, groups; unsteady layers, shared spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
@@ -64,6 +66,7 @@ def collect_findings(
         phases: of `comparable_steps` too.
         groups, comparison, cut, tree: what those functions gave, where they were asked.
         runs: the name and the series of each of several runs, of which `series` is the mean.
+        schedule: the learning rates (`schedule_of`): what of changes follows them is told as such.
 
     Example:
         >>> from wstrack.analysis import cluster, prepare
@@ -83,8 +86,10 @@ def collect_findings(
     over_time = values.loc[comparable_steps(values.index, metric, intervals)] if positive else values[:0]
     known = early_and_late(over_time) if thirds is None else thirds.loc[values.columns]
     thirds = known if len(over_time) // 3 >= course.SHORTEST_THIRD else None
-    general = course.course(over_time, thirds, noun) if thirds is not None else None
-    period = course.period(over_time, phases, noun)
+    schedule = schedule if noun == "change" else None
+    general = course.course(over_time, thirds, noun, schedule) if thirds is not None else None
+    period = course.period(over_time, phases, noun, schedule)
+    turns = rates.turns(over_time, phases, schedule)
     found = [
         health.not_finite(runs or [("", series)]),
         saved.changes(values, noun) or health.still(values, noun),
@@ -95,7 +100,8 @@ def collect_findings(
         apart.apart(values, tree, cut, noun) if tree and cut else None,
         kin.kin(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
-        course.phases(phases, noun) if phases and len(over_time) else None,
+        course.phases(phases, noun, [turn.step for turn in turns]) if phases and len(over_time) else None,
+        rates.followed(turns, noun),
         period,
         general,
         course.against(over_time, thirds, general, noun) if thirds is not None else None,

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
+from wstrack.analysis.findings.rates import per_rate, restarts
 from wstrack.analysis.findings.words import (
     Finding,
     at_steps,
@@ -25,7 +26,10 @@ from wstrack.analysis.medians import medians
 from wstrack.analysis.repeats import Repeat, find_epochs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from wstrack.analysis.phases import Phases
+    from wstrack.analysis.schedule import Schedule
 
 __all__ = ["SHORTEST_THIRD", "against", "course", "period", "phases", "stopped"]
 
@@ -33,8 +37,8 @@ SHORTEST_THIRD = 4  # samples; with fewer a layer seems to have stopped by chanc
 _STOPPED = 0.01
 
 
-def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
-    """Whether the layers on the whole slow down or speed up."""
+def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str, schedule: Schedule | None = None) -> Finding | None:
+    """Whether the layers on the whole slow down or speed up, and what of it is the learning rate's."""
     early, late = thirds["early"], thirds["late"]
     ratio = float(thirds["ratio"].dropna().median())
     if not 0 < ratio < np.inf or max(ratio, 1 / ratio) < SMALLEST_RATIO:
@@ -49,7 +53,7 @@ def course(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | N
         "course",
         f"The {noun} {'falls' if falls else 'grows'} in the course of training: in the last third of the samples it is "
         f"{times(ratio)} than in the first (median over layers); {count} of {layers} layers went "
-        f"{'down' if falls else 'up'} (Wilcoxon signed-rank test, {chance(p)}).",
+        f"{'down' if falls else 'up'} (Wilcoxon signed-rank test, {chance(p)}).{per_rate(values, schedule, ratio)}",
         "curves",
         {"late_to_early": ratio, "layers_with_it": count, "layers": layers, "p": p},
     )
@@ -106,24 +110,25 @@ def against(values: pd.DataFrame, thirds: pd.DataFrame, general: Finding | None,
     )
 
 
-def phases(found: Phases, noun: str) -> Finding | None:
-    """Where the courses of the layers break off."""
-    p = found.table["p"].dropna()
+def phases(found: Phases, noun: str, told: Collection[int] = ()) -> Finding | None:
+    """Where the courses of the layers break off; steps that were told as the learning rate's are no news."""
+    p = found.table["p"][~found.table["first"].isin(list(told))].dropna()
     if not len(p) or p.min() > FINDING_P:
         return None
+    breaks = tuple(step for step in found.breaks if step not in told)
     return Finding(
         "phases",
-        f"The courses of the layers break off at {at_steps(found.breaks)}: what the {noun} does before and after is "
+        f"The courses of the layers break off at {at_steps(breaks)}: what the {noun} does before and after is "
         "not one smooth course (two lines against one smooth curve, on simulated noise that remembers as much, "
         f"p = {number(float(p.max()))}{' at most' if len(p) > 1 else ''}). {len(found.table)} phases of "
         f"{', '.join(str(n) for n in found.table['samples'])} samples.",
         "heatmap",
-        {"phases": len(found.table), "p": float(p.max()), "first_break": found.breaks[0]},
-        steps=found.breaks,
+        {"phases": len(found.table), "p": float(p.max()), "first_break": breaks[0]},
+        steps=breaks,
     )
 
 
-def period(values: pd.DataFrame, known: Phases | None, noun: str) -> Finding | None:
+def period(values: pd.DataFrame, known: Phases | None, noun: str, schedule: Schedule | None = None) -> Finding | None:
     """Whether the layers jump up, or their course repeats, at one distance; what phases have told is no news."""
     found = find_epochs(values, told=known.breaks if known else ())
     if found is None or isinstance(found, Repeat):
@@ -136,9 +141,12 @@ def period(values: pd.DataFrame, known: Phases | None, noun: str) -> Finding | N
     whose = ""
     if len(those) < values.shape[1]:
         whose = f"; {SMALLEST_RATIO:g} times or more in {together(those, [str(name) for name in values.columns])}"
+    where = "as where epochs begin"
+    if restarts([int(step) for step in steps[found.jumps]], schedule):
+        where = "where the learning rate does"
     return Finding(
         "period",
-        f"The {noun} jumps up every {number(length)} steps ({number(found.length)} samples), as where epochs begin: it "
+        f"The {noun} jumps up every {number(length)} steps ({number(found.length)} samples), {where}: it "
         f"is {number(found.ratio)} times as large there as just before (median layer{whose}). {jumps} of {due} times, "
         f"first at step {first:,} (how many of the largest rises are equally distant, against drawing them from all "
         f"samples; Bonferroni over all distances, {chance(found.p)}).",

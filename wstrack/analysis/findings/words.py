@@ -44,7 +44,7 @@ Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
 Kind = Literal[
     "clusters", "apart", "kin", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped",
     "rule", "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay", "period",
-    "same", "off_path", "unrelated", "changes", "swallowed",
+    "same", "off_path", "unrelated", "changes", "swallowed", "schedule",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 
