@@ -53,6 +53,7 @@ class WeightChangeHandler:
     def attach(self, engine: Engine, model: nn.Module) -> None:
         """Watch `model` whenever the engine runs."""
         engine.add_event_handler(Events.STARTED, self._begin, model)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._mark)
         engine.add_event_handler(Events.COMPLETED, self._end)  # with a handler for exceptions they would not be raised
 
     def state_dict(self) -> dict[str, int]:
@@ -66,6 +67,10 @@ class WeightChangeHandler:
     def _begin(self, engine: Engine, model: nn.Module) -> None:
         start = engine.state.iteration if self._start is None else self._start
         self.watcher = watch(model, **{"to": _behind(engine), "start": start, **self._options})
+
+    def _mark(self, engine: Engine) -> None:
+        assert self.watcher is not None
+        self.watcher.mark(f"epoch {engine.state.epoch}")
 
     def _end(self, engine: Engine) -> None:
         assert self.watcher is not None

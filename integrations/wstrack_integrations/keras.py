@@ -56,6 +56,7 @@ class WeightChangeCallback(keras.callbacks.Callback):
         if self.watcher is None:
             self._weights = _as_module(self.model)  # kept: a watch ends with its model
             self.watcher = watch(self._weights, **{"start": self._iterations(), **self._options})
+        self.watcher.mark(f"epoch {epoch}")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Count the optimizer's step, if this batch ended in one."""

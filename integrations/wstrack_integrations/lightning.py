@@ -57,6 +57,11 @@ class WeightChangeCallback(Callback):
         model = trainer.strategy.model or pl_module  # with the outermost wrapper: FSDP's holds weights of its own
         self.watcher = watch(model, **{"to": _behind(trainer), "start": start, **self._options})
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the epoch."""
+        if self.watcher is not None:
+            self.watcher.mark(f"epoch {trainer.current_epoch}")
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish what was logged, while the loggers are open."""
         if self.watcher is not None:

@@ -62,6 +62,7 @@ class WeightChangeCallback(Callback):
         if self.watcher_ is None:
             start = sum(epoch.get("train_batch_count", 0) for epoch in net.history)
             self.watcher_ = watch(net.module_, **{"to": _behind(net), "start": start, **self.options})
+        self.watcher_.mark(f"epoch {len(net.history)}")
 
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:  # noqa: N803
         """Finish what was logged."""

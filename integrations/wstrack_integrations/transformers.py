@@ -56,10 +56,11 @@ class WeightChangeCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Watch the model: by now each callback has begun, in whatever order, and opened what it reports to."""
+        """Watch the model, and mark the epoch: by now each callback has begun, and opened what it reports to."""
         if self.watcher is None:
             given = _behind(args) if state.is_world_process_zero else {}
             self.watcher = watch(kwargs["model"], **{"start": state.global_step, **given, **self._options})
+        self.watcher.mark(f"epoch {int((state.epoch or 0) + 1e-3)}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

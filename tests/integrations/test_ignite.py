@@ -85,3 +85,12 @@ def test_the_line_alone_works_inside_in_mixed_precision() -> None:
     with wstrack.watch(model, to="./plain", every=EVERY), torch.autocast("cpu", torch.bfloat16):
         trainer.run(data(), max_epochs=1)
     agree(tracked("tensorboard:plain"), steps.changes(EVERY))
+
+
+def test_epochs_are_marked() -> None:
+    trainer, model, _ = engine(gradient_accumulation_steps=4)
+    handler = WeightChangeHandler(every=EVERY, to="runs/it")
+    handler.attach(trainer, model)
+    trainer.run(data(), max_epochs=3)
+    assert handler.watcher is not None
+    assert handler.watcher.run().marks == ((0, "epoch 1"), (4, "epoch 2"), (8, "epoch 3"))

@@ -97,3 +97,10 @@ def test_the_line_alone_works_with_steps_of_ones_own() -> None:
         fit(made, step, follow, epochs=1)
     found = tracked("tensorboard:plain").series["rwc"]
     np.testing.assert_allclose(found.to_numpy(), follow.changes().to_numpy(), rtol=1e-6)
+
+
+def test_epochs_are_marked() -> None:
+    callback = WeightChangeCallback(every=EVERY, to="./runs/it")
+    fit(model(gradient_accumulation_steps=4), callback, epochs=3)
+    assert callback.watcher is not None
+    assert callback.watcher.run().marks == ((0, "epoch 0"), (4, "epoch 1"), (8, "epoch 2"))

@@ -182,3 +182,10 @@ def test_the_package_under_its_older_name() -> None:
         Older(), data()
     )
     assert wstrack.pull("logs/older/wstrack").steps.tolist() == [4, 8, 12, 16]
+
+
+def test_epochs_are_marked() -> None:
+    watching = WeightChangeCallback(every=EVERY, to="runs/it")
+    trainer(watching, max_epochs=3, logger=False, accumulate_grad_batches=ACCUMULATE).fit(Net(), data())
+    assert watching.watcher is not None
+    assert watching.watcher.run().marks == ((0, "epoch 0"), (4, "epoch 1"), (8, "epoch 2"))

@@ -81,3 +81,8 @@ def test_the_line_alone_works_inside() -> None:
     with wstrack.watch(one.module_, to="./plain", every=EVERY):
         one.partial_fit(X, Y)
     agree(tracked("tensorboard:plain"), follow.found_[0].changes(EVERY))
+
+
+def test_epochs_are_marked() -> None:
+    net(WeightChangeCallback(every=EVERY, to="./runs/it"), max_epochs=3).fit(X, Y)
+    assert wstrack.pull("runs/it").marks == ((0, "epoch 1"), (16, "epoch 2"), (32, "epoch 3"))

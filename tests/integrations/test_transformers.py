@@ -120,3 +120,10 @@ def test_each_training_of_one_trainer_begins_anew() -> None:
         watchers.append(callback.watcher)
     assert watchers[0] is not watchers[1]
     assert [watcher.run().steps.tolist() for watcher in watchers if watcher] == [[4], [4]]
+
+
+def test_epochs_are_marked() -> None:
+    watching = WeightChangeCallback(every=EVERY, to="runs/it")
+    trainer(watching, num_train_epochs=3).train()
+    assert watching.watcher is not None
+    assert watching.watcher.run().marks == ((0, "epoch 0"), (4, "epoch 1"), (8, "epoch 2"))

@@ -113,6 +113,16 @@ class Analysis:
         published = self.procedure.preset is not None and bool((self.prepared.values > 0).all(axis=None))
         return self.prepared.settings["scale"] == "log10" or published
 
+    @property
+    def marks(self) -> tuple[tuple[int, str], ...]:
+        """The named steps that all runs have, among those of the samples; none where runs are stretched."""
+        if self.settings["align"] != "step":
+            return ()
+        shared = set.intersection(*(set(run.marks) for run in self.runs))
+        first, last = int(self.series.index[0]), int(self.series.index[-1])
+        # One before the first sample is where training begins, or what went before it.
+        return tuple(sorted(mark for mark in shared if first <= mark[0] <= last))
+
     @cached_property
     def curves(self) -> pd.DataFrame:
         """The prepared values back on the metric's own scale: rows = layers, columns = steps."""
@@ -240,6 +250,7 @@ def analyse(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
                 groups=groups, comparison=comparison, cut=cut, tree=tree,
                 runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)], schedule=schedule,
+                marks=chosen[0].marks if len(chosen) == 1 else (),
             ),
         ],
         settings={

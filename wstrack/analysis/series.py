@@ -164,4 +164,5 @@ def encodable(run: Run) -> Run:
         origin=dict(zip(run.origin, escaped(run.origin.values()), strict=True)),
         series={metric: renamed(frame, "columns") for metric, frame in run.series.items()},
         sums={name: renamed(frame, "columns") for name, frame in run.sums.items()},
+        marks=tuple(zip([step for step, _ in run.marks], escaped(name for _, name in run.marks), strict=True)),
     )

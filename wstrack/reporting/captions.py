@@ -11,6 +11,7 @@ from wstrack.analysis.findings.words import at_steps
 from wstrack.reporting.bars import base
 from wstrack.reporting.figures import FEW
 from wstrack.reporting.labels import chance, concise, number
+from wstrack.reporting.named import about_named
 from wstrack.reporting.rates import MOST
 from wstrack.reporting.thin import Tiles
 from wstrack.reporting.words import CHANGES, evidence, two
@@ -44,6 +45,7 @@ def about_heatmap(analysis: Analysis, tiles: Tiles) -> str:
         text.append("The strip on the left gives each layer the colour that it has in the figures below.")
     if analysis.phases and analysis.phases.breaks:
         text.append(f"Dashed lines: the courses of the layers break off at {at_steps(analysis.phases.breaks)}.")
+    text += filter(None, [about_named(analysis)])
     missing = int(analysis.series.isna().to_numpy().sum())
     infinite = int(np.isinf(analysis.series.to_numpy()).sum())
     if missing:

@@ -13,6 +13,7 @@ from wstrack.reporting.figures import ABOUT_LAYER
 from wstrack.reporting.labels import number, shorten
 from wstrack.reporting.layers import group_names
 from wstrack.reporting.marks import GREY
+from wstrack.reporting.named import named_steps
 from wstrack.reporting.thin import thin
 
 __all__ = ["COLOURS", "groups", "ratios", "setting_curves"]
@@ -107,6 +108,8 @@ def setting_curves(analysis: Analysis, x_range: Range1d) -> figure | None:
         plot.varea(x=x, y1=y / away, y2=y * away, fill_color=colour, fill_alpha=0.18)
         plot.line(x=x, y=y, line_color=colour, line_width=2.5, line_dash="solid" if place < len(COLOURS) else "dashed")
         low, high = min(low, (y / away).min()), max(high, (y * away).max())
+    for at in named_steps(analysis):
+        plot.vspan(x=[at], line_color=GREY, line_width=1, line_dash="dotted")
     with_powers(plot, low, high)
     plot.xgrid.visible = False
     whole_steps(plot)

@@ -23,6 +23,7 @@ from wstrack.reporting.axes import whole_steps, with_powers
 from wstrack.reporting.glyphs import draw
 from wstrack.reporting.labels import shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of
+from wstrack.reporting.named import named_steps
 from wstrack.reporting.thin import thin
 
 __all__ = ["ABOUT_LAYER", "FEW", "axis_of", "curves", "plane", "scan"]
@@ -135,6 +136,8 @@ def _curves(
         plot.y_range.renderers = framed  # a lone spike of one layer among hundreds would squeeze everything else
     if logarithmic:
         with_powers(plot, *extent)
+    for at in named_steps(analysis):
+        plot.vspan(x=[at], line_color=GREY, line_width=1, line_dash="dotted")
     for at in analysis.phases.breaks if analysis.phases else ():
         plot.vspan(x=[at], line_color=GREY, line_width=1, line_dash=[5, 3])
     plot.add_tools(HoverTool(renderers=[single], tooltips=ABOUT_LAYER))

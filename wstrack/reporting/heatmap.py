@@ -34,6 +34,7 @@ from wstrack.reporting.axes import plain, powers, whole_steps
 from wstrack.reporting.glyphs import draw
 from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, layer_colours
+from wstrack.reporting.named import edges
 from wstrack.reporting.thin import Tiles
 
 __all__ = ["HeatMap", "draw_heatmap"]
@@ -105,6 +106,9 @@ def draw_heatmap(
         fill_alpha=0, selection_fill_alpha=0, nonselection_fill_alpha=0.72,
     )  # fmt: skip
     image.add_tools(TapTool(renderers=[veil]))
+    for edge in edges(analysis, tiles.width):
+        for width, colour, pattern in ((2, "black", []), (1, "white", [1, 3])):
+            image.vspan(x=[edge], line_color=colour, line_width=width, line_dash=pattern, line_alpha=0.5)
     for at in analysis.phases.breaks if analysis.phases else ():
         # White on black is seen on every colour of the map.
         for width, colour, dash in ((2, "black", "solid"), (1, "white", [6, 4])):

@@ -24,6 +24,7 @@ from wstrack.reporting.bars import base
 from wstrack.reporting.figures import FEW, axis_of
 from wstrack.reporting.labels import labels, shorten
 from wstrack.reporting.marks import GREY, Mark, clusters_of, layer_colours, mark_clusters
+from wstrack.reporting.named import edges, named_steps
 from wstrack.reporting.rates import courses_of, on_a_log_scale
 from wstrack.reporting.thin import thin, tile
 from wstrack.reporting.tree import APART, fork_colours, forks
@@ -123,6 +124,9 @@ def _heatmap(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigur
         norm=Normalize(low, high),
         extent=(tiles.start, tiles.start + tiles.width * tiles.image.shape[1], rows - 0.5, -0.5),
     )  # fmt: skip
+    for edge in edges(analysis, tiles.width):
+        axes.axvline(edge, color="black", linewidth=1.6, alpha=0.5)
+        axes.axvline(edge, color="white", linewidth=0.8, linestyle=(0, (1, 3)))
     for at in analysis.phases.breaks if analysis.phases else ():
         axes.axvline(at - tiles.width / 2, color="black", linewidth=1.6, alpha=0.8)
         axes.axvline(at - tiles.width / 2, color="white", linewidth=0.8, linestyle=(0, (5, 3)))
@@ -159,6 +163,8 @@ def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure
         colour = GREY if whole else mark.colour
         axes.fill_between(steps[picked], low[picked], high[picked], color=colour, alpha=0.16, linewidth=0)
         axes.plot(steps[picked], middle[picked], color=colour)
+    for at in named_steps(analysis):
+        axes.axvline(at, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     for at in analysis.phases.breaks if analysis.phases else ():
         axes.axvline(at, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)))
     if analysis.logarithmic:

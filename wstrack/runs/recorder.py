@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wstrack.errors import WstrackError
 from wstrack.runs.locks import hold, holder
 from wstrack.runs.manifest import Manifest
+from wstrack.runs.marks import SUFFIX, append_mark
 from wstrack.runs.part import Header, Walk, check, schema
 from wstrack.runs.recording import number_of, parts_in
 
@@ -60,6 +61,7 @@ class Recorder:
             self._begin_part()
         except OSError as error:
             raise WstrackError(f"cannot record in {folder}: {error.strerror or error}") from error
+        self._marks = next(iter(self._parts)).with_suffix(SUFFIX)
 
     def _begin_part(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +133,14 @@ class Recorder:
             self._failed += len(steps)
             raise
         self._parts[next(reversed(self._parts))] += len(steps)
+
+    def mark(self, step: int, name: str, *, reset: bool) -> None:
+        """Write down a named step, safe from the end of this process when it returns.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        append_mark(self._marks, step, name, reset=reset)
 
     def _deleted(self) -> None:
         """Note that the file of the last part is gone."""

@@ -23,6 +23,7 @@ from wstrack.metrics import METRICS, compute
 from wstrack.runs.gaps import last_standing, left_out
 from wstrack.runs.locks import holder
 from wstrack.runs.manifest import Manifest
+from wstrack.runs.marks import SUFFIX, read_marks
 from wstrack.runs.part import Contents, read_contents, read_header
 from wstrack.runs.run import Completeness, Run
 
@@ -135,8 +136,11 @@ def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run
     parts, notes = _read_parts(folder, metrics)
     runs = [_part_run(part) for part in parts]
     run = Run.joined(runs) if len(runs) > 1 else runs[0]
-    said = (*notes, *(note for part in parts for note in part.notes), *run.origin.get("notes", ()))
-    return run.with_notes(*said).with_origin(reference=str(folder), source="recording")
+    marks, unread = _marks(folder)
+    said = (*notes, *(note for part in parts for note in part.notes), *unread, *run.origin.get("notes", ()))
+    resets = {"resets": sorted({step for step, _, reset in marks if reset})} if any(mark[2] for mark in marks) else {}
+    run = replace(run, marks=tuple(sorted({(step, name) for step, name, _ in marks})))
+    return run.with_notes(*said).with_origin(reference=str(folder), source="recording", **resets)
 
 
 def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part], list[str]]:
@@ -150,6 +154,35 @@ def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part]
         _part(path, contents, lack, metrics) for (path, _), contents, lack in zip(found, kept, lacking, strict=True)
     ]
     return parts, [*notes, *given_up]
+
+
+def _marks(folder: Path) -> tuple[list[tuple[int, str, bool]], list[str]]:
+    """The marks of a recording that stand: those after the step at which a later watch of these layers began do not."""
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    headers = {}
+    for part in parts_in(folder) if files else ():
+        with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+            headers[part.stem] = read_header(part)
+    found: list[tuple[int, str, bool]] = []
+    notes = []
+    for path in files:
+        try:
+            marks, damaged = read_marks(path)
+        except OSError as error:
+            notes.append(f"{path.name} cannot be read: {error}")
+            continue
+        notes += [f"{damaged} marks in {path.name} are not what was written"] if damaged else []
+        until = 2**63 - 1
+        if path.stem in headers:
+            mine = headers[path.stem]
+            later = (
+                (other.after, {layer.name for layer in other.manifest.layers})
+                for stem, other in headers.items()
+                if stem > path.stem and other.session != mine.session
+            )
+            until = last_standing({layer.name for layer in mine.manifest.layers}, later)
+        found += [mark for mark in marks if mark[0] <= until]
+    return found, notes
 
 
 def _whole(folder: Path) -> tuple[list[tuple[Path, Contents]], list[str]]:

@@ -54,6 +54,8 @@ class Run:
         origin: where the run is from and how it was trained, by names of wstrack's own: `name`, `reference`, `source`
             ("recording", "tensorboard", "table", ...), `every`, `window`, `model`, `started`, `versions`, ..., and what
             its tracker calls it by (`id`, `project`, `tags`, ...).
+        marks: named steps (`Watcher.mark`), each a step and a name, in their order; only a recording has them. From the
+            steps `origin["resets"]` on, `distance` counts anew.
         sums: by name (`wstrack.metrics`), the raw sums of each layer in frames like those of `series`; only a recording
             has them.
     """
@@ -65,6 +67,7 @@ class Run:
     intervals: pd.Series[int] = field(default_factory=lambda: pd.Series(dtype="int64"))
     origin: dict[str, Any] = field(default_factory=dict)
     sums: dict[str, pd.DataFrame] = field(default_factory=dict)
+    marks: tuple[tuple[int, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -217,6 +220,7 @@ class Run:
             ),
             intervals=intervals[~intervals.index.duplicated(keep="last")].sort_index(),
             sums=sums,
+            marks=tuple(sorted({mark for part in parts for mark in part.marks})),
         )
 
 

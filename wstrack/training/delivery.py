@@ -179,6 +179,7 @@ class Delivery:
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
         self._feeds = [_Feed[Sample](sink.name, sink.write, sink.close) for sink in sinks]
         self._recording = _Feed[_Arriving]("recording", self._record)
+        self._marks: _Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
         self.delivered = 0
         self.skipped = 0
         self._unchanged: int | None = 0  # samples so far in which nothing had changed; None once something has
@@ -191,6 +192,21 @@ class Delivery:
             base = torch.zeros_like(reading.skipped) if since is None else since.to(reading.skipped.device)
             skipped = OnHost(torch.stack([reading.skipped, base]))
         self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped))
+
+    def mark(self, step: int, name: str, skipped: torch.Tensor | None, *, reset: bool) -> None:
+        """Have a named step written down, like samples by a thread of its own; called on the training thread."""
+        if self._recorder is None:
+            return
+        recorder = self._recorder
+
+        def write(marks: Sequence[tuple[int, str, OnHost | None, bool]]) -> None:
+            for count, named, without, anew in marks:
+                recorder.mark(count - round(float(without.numpy())) if without else count, named, reset=anew)
+
+        if self._marks is None:
+            self._marks = _Feed("marks", write)
+        # A step that loss scaling turned into nothing is counted on the device alone.
+        self._marks.put((step, name, None if skipped is None else OnHost(skipped.clone()), reset))
 
     def _record(self, batch: Sequence[_Arriving]) -> None:
         if self._ranks is None:
@@ -262,12 +278,16 @@ class Delivery:
         recorded = self._recording.flush(timeout) and not self._recording.failed  # first: it is what feeds the sinks
         if self._recorder is not None:
             recorded = recorded and self._recorder.is_there()
+        if self._marks is not None:
+            recorded = self._marks.flush(max(0.0, deadline - time.monotonic())) and not self._marks.failed and recorded
         return all([recorded, *(feed.flush(max(0.0, deadline - time.monotonic())) for feed in self._feeds)])
 
     def close(self, timeout: float) -> None:
         """Deliver what is waiting, close the recording and the sinks, and say what did not arrive."""
         deadline = time.monotonic() + timeout
         drained = self._recording.close(timeout)
+        if self._marks is not None:
+            self._marks.close(max(1.0, deadline - time.monotonic()))
         lost = self._recording.lost + self._parted
         if self._ranks is not None and drained:
             self._ranks.close()

@@ -68,6 +68,9 @@ class Measured(Protocol):
     def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
         """Take a sample at the step that has just been counted, and hand it over. Never raises."""
 
+    def mark(self, steps: Steps, name: str, *, reset: bool) -> None:
+        """Write down a named step, the last one that was counted; `reset`: the distance counts from the weights now."""
+
     def flush(self, timeout: float) -> bool:
         """Wait until every sample so far has arrived; False if that takes longer."""
 
@@ -168,6 +171,15 @@ class Measurement:
             self._fail(steps, error)
         self._since, self._skipped_since = step, skipped
 
+    def mark(self, steps: Steps, name: str, *, reset: bool) -> None:
+        """Write down a named step, the last one that was counted; `reset`: the distance counts from the weights now."""
+        try:
+            if reset and self._meter is not None:
+                self._meter.restart()
+            self.delivery.mark(steps.count, name, steps.skipped, reset=reset)
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(steps, error)
+
     def flush(self, timeout: float) -> bool:
         """Wait until every sample so far has arrived; False if that takes longer."""
         return self.delivery.flush(timeout)
@@ -250,6 +262,9 @@ class MeasuredByRank0:
                 "each trains its own, a group of its own",
                 self.name,
             )
+
+    def mark(self, steps: Steps, name: str, *, reset: bool) -> None:
+        """Nothing."""
 
     def flush(self, timeout: float) -> bool:
         """Nothing is waiting here."""

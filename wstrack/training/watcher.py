@@ -98,6 +98,38 @@ class Watcher:
         if not self._closed:
             self._steps.one()
 
+    def mark(self, name: str, *, reset: bool = False) -> None:
+        """Name the step that the run is at: the begin of an epoch or a task, a change of the data.
+
+        It is kept in the recording, read back as `Run.marks`, and drawn in reports. Call it between two steps; where
+        several processes measure one model, in each. Marking the same step twice by one name is marking it once.
+
+        Args:
+            name: of what begins here, as in "epoch 3".
+            reset: whether `distance` counts from the weights as they are now, and no more from the start of training.
+
+        Raises:
+            ValueError: an empty name.
+            TypeError: a name that is no text.
+
+        Example:
+            >>> import tempfile, torch, wstrack
+            >>> model = torch.nn.Linear(4, 4)
+            >>> with wstrack.watch(model, to=tempfile.mkdtemp(), every=1) as watcher:
+            ...     for task in (1, 2):
+            ...         watcher.mark(f"task {task}")
+            ...         watcher.step()
+            >>> watcher.run().marks
+            ((0, 'task 1'), (1, 'task 2'))
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        if not name.strip():
+            raise ValueError("name is empty; say what begins here, as in watcher.mark('epoch 3')")
+        if not self._closed:
+            self._steps.end_round()  # a sample that is due is of before
+            self._measured.mark(self._steps, name, reset=reset)
+
     def flush(self, timeout: float = CLOSE_TIMEOUT) -> bool:
         """Wait until every sample so far is recorded and with the trackers, between two steps.
 

@@ -186,11 +186,11 @@ def _any_fits(run: Any, pattern: re.Pattern[str]) -> bool:
 def _recording(run: Any, metrics: Sequence[str] | None, open_parts: list[str]) -> Run | None:
     """The recording among a run's files; the parts of it that nobody closed are added to `open_parts`."""
     files = {Path(file.name): file for file in run.files() if Path(file.name).parent == Path(FOLDER)}
-    parts = [name for name in files if name.suffix == ".arrow" or name.with_suffix(".arrow") not in files]
+    parts = [name for name in files if name.suffix != ".arrows" or name.with_suffix(".arrow") not in files]
     with tempfile.TemporaryDirectory() as folder:
         for name in progress(parts, f"files of the recording of {run.id}", len(parts)):
             _download(files[name], Path(folder))
-        open_parts += [name.name for name in parts if name.suffix != ".arrow"]
+        open_parts += [name.name for name in parts if name.suffix == ".arrows"]
         return read_recording(Path(folder) / FOLDER, metrics=metrics) if parts else None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
 from wstrack.runs.files import write_whole
+from wstrack.runs.marks import SUFFIX as MARKS
 from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
@@ -126,6 +127,7 @@ class WandbSink:
             return
         self._upload("*.arrow", "now")
         self._upload("*.arrows", "now")  # parts that nobody finished; `watch` leaves none
+        self._upload(f"*{MARKS}", "now")
         self._rows.leave(self)
         self._drained = True
         self.complete()

@@ -43,6 +43,7 @@ def collect_findings(
     tree: Tree | None = None,
     runs: Sequence[tuple[str, pd.DataFrame]] = (),
     schedule: Schedule | None = None,
+    marks: Sequence[tuple[int, str]] = (),
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
@@ -66,6 +67,7 @@ def collect_findings(
         phases: of `comparable_steps` too.
         groups, comparison, cut, tree: what those functions gave, where they were asked.
         runs: the name and the series of each of several runs, of which `series` is the mean.
+        marks: named steps (`Run.marks`): jumps at one distance that fall on them are told as such.
         schedule: the learning rates (`schedule_of`): what of changes follows them is told as such.
 
     Example:
@@ -88,7 +90,7 @@ def collect_findings(
     thirds = known if len(over_time) // 3 >= course.SHORTEST_THIRD else None
     schedule = schedule if noun == "change" else None
     general = course.course(over_time, thirds, noun, schedule) if thirds is not None else None
-    period = course.period(over_time, phases, noun, schedule)
+    period = course.period(over_time, phases, noun, schedule, marks)
     turns = rates.turns(over_time, phases, schedule)
     found = [
         health.not_finite(runs or [("", series)]),

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
+from wstrack.analysis.findings.marked import on_marks
 from wstrack.analysis.findings.rates import per_rate, restarts
 from wstrack.analysis.findings.words import (
     Finding,
@@ -26,7 +27,7 @@ from wstrack.analysis.medians import medians
 from wstrack.analysis.repeats import Repeat, find_epochs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from wstrack.analysis.phases import Phases
     from wstrack.analysis.schedule import Schedule
@@ -128,7 +129,13 @@ def phases(found: Phases, noun: str, told: Collection[int] = ()) -> Finding | No
     )
 
 
-def period(values: pd.DataFrame, known: Phases | None, noun: str, schedule: Schedule | None = None) -> Finding | None:
+def period(
+    values: pd.DataFrame,
+    known: Phases | None,
+    noun: str,
+    schedule: Schedule | None = None,
+    marks: Sequence[tuple[int, str]] = (),
+) -> Finding | None:
     """Whether the layers jump up, or their course repeats, at one distance; what phases have told is no news."""
     found = find_epochs(values, told=known.breaks if known else ())
     if found is None or isinstance(found, Repeat):
@@ -141,8 +148,9 @@ def period(values: pd.DataFrame, known: Phases | None, noun: str, schedule: Sche
     whose = ""
     if len(those) < values.shape[1]:
         whose = f"; {SMALLEST_RATIO:g} times or more in {together(those, [str(name) for name in values.columns])}"
-    where = "as where epochs begin"
-    if restarts([int(step) for step in steps[found.jumps]], schedule):
+    jumped = [int(step) for step in steps[found.jumps]]
+    where = on_marks(jumped, values.index, marks) or "as where epochs begin"
+    if restarts(jumped, schedule):
         where = "where the learning rate does"
     return Finding(
         "period",

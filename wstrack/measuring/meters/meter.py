@@ -72,6 +72,15 @@ class Meter:
         for parameter, kept in zip(self._parameters, self._kept, strict=True):
             self._remember(kept, parameter)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Take every layer as it is now to be the start, from which a distance counts."""
+        self._look()
+        self._plans = None
+        for parameter, kept in zip(self._parameters, self._kept, strict=True):
+            if kept.start is not None:
+                kept.start.copy_(parameter.detach(), non_blocking=True)
+
     def release(self) -> None:
         """Give the memory of the snapshot back until the next one; what reaches further back is kept."""
         self._plans = None
