@@ -12,7 +12,8 @@ from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, read_recording
 from wstrack.trackers.contract import Sample, Sink
-from wstrack.training.delivery import WAITING, Delivery, Reading
+from wstrack.training.delivery import Delivery, Reading
+from wstrack.training.feed import WAITING
 
 MANIFEST = Manifest("one", (Layer("a.weight", numel=2), Layer("b.weight", numel=2)), ("rwc",), every=1)
 SUMS = ("abs_change", "abs_previous")
@@ -151,7 +152,7 @@ def test_of_a_queue_that_is_full_every_other_entry_stays_and_the_newest_enters(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recording's own too, and then the recording says how much it lacks."""
-    monkeypatch.setattr("wstrack.training.delivery.WAITING", 4)
+    monkeypatch.setattr("wstrack.training.feed.WAITING", 4)
     line = delivery(tmp_path)
     began, go, recorder = threading.Event(), threading.Event(), line._recorder
     assert recorder is not None

@@ -9,13 +9,11 @@ what a sink missed is in the recording.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,13 +24,13 @@ from wstrack.metrics import compute
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.trackers.contract import Sample, Sink
+from wstrack.training.feed import Feed
 from wstrack.training.host import OnHost
 from wstrack.training.rates import GroupRates, table_of
 
 __all__ = ["Adder", "Delivery", "Reading"]
 
 log = logging.getLogger("wstrack")
-Item = TypeVar("Item")
 
 
 class Adder(Protocol):
@@ -46,7 +44,6 @@ class Adder(Protocol):
 
 
 STILL = 3  # samples without any change after which it is said
-WAITING = 1024  # entries of a queue; a reading of 1000 layers is 16 kB
 
 
 @dataclass
@@ -83,75 +80,6 @@ class _Arriving:
 _Taken = tuple[int, int, float, NDArray[np.float64]]  # step, interval, time, sums
 
 
-class _Feed(Generic[Item]):
-    """A bounded queue and the thread that empties it."""
-
-    def __init__(
-        self, name: str, take: Callable[[Sequence[Item]], None], close: Callable[[], None] = lambda: None
-    ) -> None:
-        self.name = name
-        self.thinned = 0
-        self.failed = 0
-        self._take = take
-        self._end = close
-        self._waiting: deque[Item] = deque()
-        self._busy = False
-        self._closing = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"wstrack {name}", daemon=True)
-        self._thread.start()
-
-    @property
-    def lost(self) -> int:
-        """How many entries did not get through."""
-        return self.thinned + self.failed
-
-    def put(self, item: Item) -> None:
-        """Hand over an entry; returns at once."""
-        with self._changed:
-            if len(self._waiting) >= WAITING:
-                kept = list(self._waiting)[::2]
-                self.thinned += len(self._waiting) - len(kept)
-                self._waiting = deque(kept)
-            self._waiting.append(item)
-            self._changed.notify_all()
-
-    def flush(self, timeout: float) -> bool:
-        """Wait until everything handed over so far was taken; False if that takes longer."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
-
-    def close(self, timeout: float) -> bool:
-        """Take what is waiting, close, then end the thread; False if that takes longer."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: bool(self._waiting) or self._closing)
-                batch = list(self._waiting)
-                self._waiting.clear()
-                self._busy = True
-            if not batch:
-                break
-            try:
-                self._take(batch)
-            except Exception as error:  # noqa: BLE001  whatever a tracker raises must not end the next delivery
-                if not self.failed:
-                    log.warning("%s: %s: %s (said once; training goes on)", self.name, type(error).__name__, error)
-                self.failed += len(batch)
-        try:
-            self._end()
-        except Exception as error:  # noqa: BLE001  as above: a tracker's failure ends nothing but itself
-            log.warning("%s: cannot be closed: %s: %s", self.name, type(error).__name__, error)
-
-
 class Delivery:
     """Takes readings from the training thread to the recording and the sinks.
 
@@ -177,9 +105,9 @@ class Delivery:
         self._ranks = ranks
         self._parted = 0  # samples since the ranks have fallen apart
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
-        self._feeds = [_Feed[Sample](sink.name, sink.write, sink.close) for sink in sinks]
-        self._recording = _Feed[_Arriving]("recording", self._record)
-        self._marks: _Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
+        self._feeds = [Feed[Sample](sink.name, sink.write, sink.close) for sink in sinks]
+        self._recording = Feed[_Arriving]("recording", self._record)
+        self._marks: Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
         self.delivered = 0
         self.skipped = 0
         self._unchanged: int | None = 0  # samples so far in which nothing had changed; None once something has
@@ -204,7 +132,7 @@ class Delivery:
                 recorder.mark(count - round(float(without.numpy())) if without else count, named, reset=anew)
 
         if self._marks is None:
-            self._marks = _Feed("marks", write)
+            self._marks = Feed("marks", write)
         # A step that loss scaling turned into nothing is counted on the device alone.
         self._marks.put((step, name, None if skipped is None else OnHost(skipped.clone()), reset))
 
