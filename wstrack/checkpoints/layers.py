@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wstrack.checkpoints.steps import natural
 from wstrack.checkpoints.stored import Checkpoint, Stored
@@ -168,6 +169,7 @@ def _copies(found: Sequence[dict[str, Stored]]) -> dict[str, str]:
     return copies
 
 
+@lru_cache(maxsize=2**18)
 def _unwrapped(name: str, wrapped: bool) -> str:
     """A name without the prefixes of wrappers; `module` may also be a module's own name, within."""
     name = name.removeprefix("module.") if wrapped else name
