@@ -366,8 +366,6 @@ def test_noise_says_nothing(layers: int, samples: int, sigma: float) -> None:
     [
         pd.DataFrame(),
         pd.DataFrame({"a": [np.nan, np.inf]}),
-        pd.DataFrame({"a": [1.0]}),
-        pd.DataFrame({"a": [1.0], "b": [2.0]}),
         pd.DataFrame(np.ones((30, 30))),
         pd.DataFrame(-np.ones((30, 30))),
         pd.DataFrame(np.full((30, 30), np.nan)),
@@ -375,6 +373,15 @@ def test_noise_says_nothing(layers: int, samples: int, sigma: float) -> None:
 )
 def test_nothing_to_say(series: pd.DataFrame) -> None:
     assert by_kind(series) == {}
+
+
+def test_one_sample_says_how_much_the_layers_changed() -> None:
+    found = by_kind(pd.DataFrame({"a": [0.5], "b": [2.0], "c": [0.0]}))
+    assert found["changes"].text == (
+        "The median layer of those that changed changed by 1.25 times its size.\n"
+        "1 of 3 layers is the same before and after, bit for bit: c."
+    )
+    assert set(found) == {"changes"}
 
 
 def test_holes_do_not_matter() -> None:

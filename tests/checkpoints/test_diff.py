@@ -103,7 +103,7 @@ def test_another_kind_of_adapter_is_refused(adapted: Callable[..., Any]) -> None
 def test_an_adapter_of_another_model_is_refused(adapted: Callable[..., Any], tmp_path: Path) -> None:
     _, adapter, *_ = adapted(llama, target_modules=["q_proj"])
     gpt2().save_pretrained(tmp_path / "other")
-    with pytest.raises(WstrackError, match="which is not in .*other; give the model that it was made for"):
+    with pytest.raises(WstrackError, match=r"which is not in .*other; give the model that it was made for"):
         wstrack.diff(tmp_path / "other", adapter)
 
 
@@ -131,3 +131,9 @@ def test_the_command(adapted: Callable[..., Any], tmp_path: Path, capsys: pytest
     page = (tmp_path / "d.html").read_text()
     assert "base to adapter" in page
     assert 'id="clusters"' not in page
+
+
+def test_a_model_and_itself() -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 5))
+    found = wstrack.report(wstrack.diff(model, model))
+    assert found.verdict == "No layer changed: all 2 are the same before and after, bit for bit."

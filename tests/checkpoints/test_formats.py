@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from same import STEPS, Zoo, agree, change
@@ -130,3 +131,14 @@ def test_rates_are_not_in_weights() -> None:
         ValueError, match="metrics: 'lr' is the optimizer's, and checkpoints are read for their weights"
     ):
         wstrack.pull("checkpoints:.", metrics=["rwc", "lr"])
+
+
+def test_numbers_of_numpy_beside_the_weights(tmp_path: Path) -> None:
+    for step in (1, 2):
+        saved = {
+            "model_state_dict": {"a.weight": torch.full((3, 4), float(step))},
+            "best_loss": np.float64(0.25),
+            "history": {"loss": np.linspace(0, 1, 5), "epochs": np.arange(3)},
+        }
+        torch.save(saved, tmp_path / f"step_{step}.pt")
+    assert wstrack.pull(f"checkpoints:{tmp_path}").series["rwc"].iloc[0].tolist() == [1.0]

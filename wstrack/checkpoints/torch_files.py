@@ -9,9 +9,11 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from wstrack.checkpoints.nested import said_in, weights_in
@@ -21,6 +23,17 @@ from wstrack.errors import WstrackError
 from wstrack.runs.files import looks_like
 
 __all__ = ["open_torch"]
+
+# Arrays and numbers of NumPy, which programs keep beside the weights (a history, the best loss): plain values too.
+_CORE: Any = import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
+_NUMBERS: list[Any] = [
+    np.ndarray, np.dtype, *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+    *(
+        (there, f"{module}.{name}")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name, there in (("_reconstruct", _CORE._reconstruct), ("scalar", _CORE.scalar))
+    ),
+]  # fmt: skip
 
 
 def open_torch(file: Path) -> Checkpoint:
@@ -38,7 +51,8 @@ def open_torch(file: Path) -> Checkpoint:
             zipped = raw.read(4) == b"PK\3\4"
             found = _records(raw) if zipped else []
             raw.seek(0)
-            loaded = torch.load(file if zipped else raw, map_location="cpu", weights_only=True, mmap=zipped)
+            with torch.serialization.safe_globals(_NUMBERS):
+                loaded = torch.load(file if zipped else raw, map_location="cpu", weights_only=True, mmap=zipped)
             if not zipped and raw.tell() != age[1]:
                 raise ValueError(f"its tensors end at byte {raw.tell():,} of {age[1]:,}")
         weights = dict(weights_in(loaded, _measurable))
@@ -53,7 +67,9 @@ def open_torch(file: Path) -> Checkpoint:
         # Whatever bytes that are no checkpoint may lead torch to.
         line = next(iter(str(error).splitlines()), "")[:200]
         because = _because(file)
-        raise WstrackError(f"{file} cannot be read as a checkpoint of torch: {because or line or error!r}") from error
+        raise WstrackError(
+            f"{file} cannot be read as a checkpoint of torch: {because or line or repr(error)}"
+        ) from error
     if not weights:
         what = f"none of its {len(others):,} tensors is a dense one of floating point" if others else (
             "no tensors by name, as a model's state_dict() has them"

@@ -49,6 +49,8 @@ def records(archive: zipfile.ZipFile, raw: IO[bytes]) -> list[Record]:
     # Miniz, by which torch reads, does not tell capitals from small letters, and takes one of two at will.
     if len({record.filename.lower() for record in ordered}) < len(ordered):
         raise ValueError("two records of the archive have the same name")
+    if any(record.filename.endswith("/constants.pkl") for record in ordered):
+        raise ValueError("it is TorchScript, a program; save the weights alone: torch.save(module.state_dict(), ...)")
     if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in ordered):
         raise ValueError("the archive is compressed, as those of torch.save never are; zip it without compression")
     summed = any(record.CRC for record in ordered)  # torch can be told to take no checksums, and then all are 0

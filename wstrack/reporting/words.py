@@ -94,6 +94,8 @@ def _one_sample(analysis: Analysis, kinds: Mapping[Kind, Finding]) -> str:
     if "unrelated" in kinds:
         return "The two sets of weights are unrelated, as two trainings from different seeds."
     if (changes := kinds.get("changes")) is not None:
+        if changes.numbers["still"] == changes.numbers["layers"]:
+            return changes.text
         median, still = float(changes.numbers["median"]), changes.numbers["still"]
         rest = f"; {still:,} of {changes.numbers['layers']:,} did not change" if still else ""
         return f"In the median a layer{' that changed did so' if still else ' changed'} by {percent(median)}{rest}."

@@ -196,9 +196,12 @@ def changes(values: pd.DataFrame, noun: str) -> Finding | None:
     still = [name for name in layers if row[name] == 0]
     moved = row[row > 0]
     if not len(moved):
-        return None
+        text = f"No layer changed: all {len(layers):,} are the same before and after, bit for bit."
+        return Finding(
+            "changes", text, "heatmap", {"median": 0.0, "still": len(still), "layers": len(layers)}, tuple(still)
+        )
     median = float(moved.median())
-    texts = [f"{'All' if not still else 'Those'} layers that changed did so by {percent(median)} in the median."]
+    texts = [f"The median layer{' of those that changed' if still else ''} changed by {percent(median)}."]
     if len(moved) > 3:
         most = [f"{name} ({percent(float(value))})" for name, value in moved.iloc[:3].items()]
         texts = [f"The most changed {', '.join(most[:-1])} and {most[-1]}; the median is {percent(median)}."]
