@@ -46,11 +46,11 @@ def push(recording: str | Path, reference: str) -> int:
     from wstrack.errors import WstrackError
     from wstrack.runs.recording import find_recordings
     from wstrack.trackers.references import split
-    from wstrack.trackers.registry import trackers, writer
+    from wstrack.trackers.registry import writer, writers
 
     scheme, address = split(reference)
     if not scheme:
-        raise ValueError(f"reference={reference!r} names no tracker; write {'|'.join(trackers())}:<its run>")
+        raise ValueError(f"reference={reference!r} names no tracker; write {'|'.join(writers())}:<its run>")
     target = writer(scheme)
     if not Path(recording).exists():
         raise WstrackError(f"{recording}: there is no such recording")

@@ -14,7 +14,7 @@ from wstrack.trackers.contract import Sink, Tracker, WritingTracker
 if TYPE_CHECKING:
     from wstrack.runs.manifest import Manifest
 
-__all__ = ["active", "is_folder", "name_in", "open_sinks", "tracker", "trackers", "writer"]
+__all__ = ["active", "is_folder", "name_in", "open_sinks", "tracker", "trackers", "writer", "writers"]
 
 DEFAULT = "tensorboard"  # writes and reads plain files, so it is there when no other tracker is
 GROUP = "wstrack.trackers"
