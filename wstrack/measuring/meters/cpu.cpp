@@ -177,6 +177,7 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
             __builtin_prefetch(previous_ahead + (i - first), 1);
             add<Type, MODE>(sums, weight + i, previous + i, change + i, start + i);
         }
+#pragma GCC unroll 32  // so that the sums of a block stay in registers
         for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
     }
     if (rest) {  // filled up with zeros, which add nothing to any sum
@@ -190,6 +191,7 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
         add<Type, MODE>(sums, w, p, last, s);
         std::memcpy(previous + whole, p, rest * sizeof(Stored));
         if (MODE & CHANGE) std::memcpy(change + whole, last, rest * sizeof(Wide));
+#pragma GCC unroll 32  // so that the sums of a block stay in registers
         for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
     }
     for (int64_t sum = 0; sum < SUMS; ++sum) {
