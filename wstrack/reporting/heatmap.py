@@ -107,7 +107,7 @@ def draw_heatmap(
     )  # fmt: skip
     image.add_tools(TapTool(renderers=[veil]))
     for edge in edges(analysis, tiles.width):
-        for width, colour, pattern in ((2, "black", []), (1, "white", [1, 3])):
+        for width, colour, pattern in ((2, "black", "solid"), (1, "white", [1, 3])):
             image.vspan(x=[edge], line_color=colour, line_width=width, line_dash=pattern, line_alpha=0.5)
     for at in analysis.phases.breaks if analysis.phases else ():
         # White on black is seen on every colour of the map.
