@@ -175,3 +175,39 @@ def test_memory_is_that_of_a_few_pieces(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True)
     assert int(done.stdout) < 700_000  # kB, torch among them
+
+
+def test_a_layer_in_two_stretches_is_gone_on_with_in_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    for step in range(6):
+        state = {"a.weight": torch.randn(30, 30), "grows.weight": torch.randn(600 if step < 3 else 700, 600)}
+        save_file(state, tmp_path / f"step_{step}.safetensors")
+    source, reference = CheckpointSource(str(tmp_path)), f"checkpoints:{tmp_path}"
+    whole = source.read(reference)
+    calls: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        calls.append(done)
+        if len(calls) == 4:  # what was there before, a.weight, and one of the stretches
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(walk, "MOST_THREADS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        source.read(reference, to=tmp_path / "kept", progress=stop)
+    run = source.read(reference, to=tmp_path / "kept")
+    assert run.series["rwc"].equals(whole.series["rwc"])
+
+
+def test_a_recording_lacks_what_the_checkpoints_lack(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for step in range(4):
+        state = {"a.weight": torch.randn(4, 4), "b.weight": torch.randn(4, 4)}
+        if step != 2:
+            state["comes.weight"] = torch.randn(3, 3)
+        save_file(state, tmp_path / f"step_{step}.safetensors")
+    source, reference = CheckpointSource(str(tmp_path)), f"checkpoints:{tmp_path}"
+    fresh, kept = source.read(reference), source.read(reference, to=tmp_path / "kept")
+    assert (fresh.completeness.expected, fresh.completeness.received) == (18, 14)
+    assert (kept.completeness.expected, kept.completeness.received) == (18, 14)

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from tests.measuring.test_kinds import ARCHITECTURES
 from wstrack.checkpoints.layers import layers_in
-from wstrack.checkpoints.stored import Checkpoint, Stored
+from wstrack.checkpoints.stored import Checkpoint, InMemory, Stored
 from wstrack.measuring.kinds import kind_of
 from wstrack.measuring.layers import _user_of, owners_of
 from wstrack.runs.manifest import Layer
@@ -92,3 +92,12 @@ def test_names_of_adapters() -> None:
     tensors = {name: Stored(name, (3, 2), torch.float32) for name in PEFT}
     layers = layers_in([Checkpoint(Path("it"), tensors, ordered=True)] * 2).layers
     assert [layer.name for layer in layers] == list(PEFT.values())
+
+
+def test_wrappers_within_wrappers_are_taken_off() -> None:
+    raw = (
+        "module._fsdp_wrapped_module._orig_mod._checkpoint_wrapped_module.h.0._orig_mod._fsdp_wrapped_module.fc.weight"
+    )
+    stored = InMemory(raw, (2, 2), torch.float32, lambda: torch.ones(2, 2))
+    (layer,) = layers_in([Checkpoint(Path(name), {raw: stored}, ordered=True) for name in "ab"]).layers
+    assert layer.name == "h.0.fc.weight"

@@ -47,6 +47,7 @@ class Bench:
     def __init__(self, sums: tuple[str, ...]) -> None:
         self._sums = sums
         self._compiled = named(None) in (None, "cpu") and cpu.unavailable() is None and set(sums) <= cpu.TAKES
+        self._chunks = np.empty(4 * cpu.SERIES_CHUNK)
         self._room: dict[str, NDArray[np.uint8]] = {}
         self._laid_out: tuple[Sequence[int], torch.dtype] | None = None
         self._sample: Callable[[], torch.Tensor] | None = None
@@ -104,7 +105,7 @@ class Bench:
         with contextlib.ExitStack() as opened:
             handles = [opened.enter_context(one.opened()) for one in stored]
             offsets = [one.offset + start * one.dtype.itemsize for one in stored]
-            taken, failed = cpu.series(handles, offsets, count, stored[0].dtype, self._sums)
+            taken, failed = cpu.series(handles, offsets, count, stored[0].dtype, self._sums, self._chunks)
             if failed is not None:
                 raise stored[failed[0]].unreadable(OSError(failed[1], os.strerror(failed[1])) if failed[1] else None)
         return taken

@@ -81,13 +81,13 @@ def layers_in(checkpoints: Sequence[Checkpoint]) -> Series:
     for one, weights in zip(checkpoints, found, strict=True):
         if not weights:
             raise WstrackError(f"{one.path} holds no layer: no tensor of floating point with two or more dimensions")
-        for before, others in zip(checkpoints[:1], found[:1], strict=True):
-            common = {name for name, tensor in weights.items() if name in others and others[name].shape == tensor.shape}
-            if len(common) < LEAST_IN_COMMON * min(len(weights), len(others)):
-                raise WstrackError(
-                    f"{before.path} and {one.path} are of different models: of {len(others):,} and {len(weights):,} "
-                    f"layers {len(common):,} have the same name and shape"
-                )
+        others = found[0]
+        common = {name for name, tensor in weights.items() if name in others and others[name].shape == tensor.shape}
+        if len(common) < LEAST_IN_COMMON * min(len(weights), len(others)):
+            raise WstrackError(
+                f"{checkpoints[0].path} and {one.path} are of different models: of {len(others):,} and "
+                f"{len(weights):,} layers {len(common):,} have the same name and shape"
+            )
     copies = _copies(found)
     names = dict.fromkeys(name for weights in found for name in weights if name not in copies)
     ordered = all(one.ordered for one in checkpoints)
@@ -173,8 +173,7 @@ def _copies(found: Sequence[dict[str, Stored]]) -> dict[str, str]:
 def _unwrapped(name: str, wrapped: bool) -> str:
     """A name without the prefixes of wrappers; `module` may also be a module's own name, within."""
     name = name.removeprefix("module.") if wrapped else name
-    name = ".".join(part if part == "module" else unwrapped(part) for part in name.split("."))
-    name = name.replace("..", ".").strip(".")
+    name = ".".join(part for part in name.split(".") if part == "module" or unwrapped(part))
     adapter = _OF_PEFT.fullmatch(name)
     return f"{adapter[1]}.default{adapter[2] or ''}" if adapter else name
 

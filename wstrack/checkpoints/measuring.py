@@ -112,21 +112,25 @@ def measure_opened(
 
     progress(read, total)
     take_sums(left, sums, done, count)
+    lacking = shape[0] * shape[1] - sum((work.end - work.first - 1) * len(work.layers) for work in todo)
     manifest = _manifest(
         name,
         order,
         series,
         metrics,
+        lacking,
         [*([f"steps are from {order.told}"] if len(order.steps) > 2 else []), *notes, *order.notes],
     )
     if recording is None or unfinished is None:
-        return _run(manifest, address, order, series, sums, taken)
+        return _run(manifest, address, order, sums, taken)
     _record(recording, manifest, order, sums, taken)
     unfinished.remove()
     return read_recording(recording)
 
 
-def _manifest(name: str, order: Order, series: Series, metrics: tuple[str, ...], notes: Sequence[str]) -> Manifest:
+def _manifest(
+    name: str, order: Order, series: Series, metrics: tuple[str, ...], lacking: int, notes: Sequence[str]
+) -> Manifest:
     intervals = [after - before for before, after in pairwise(order.steps)]
     dtypes = Counter(
         str(one.dtype).removeprefix("torch.") for held in series.tensors for one in held if one is not None
@@ -136,6 +140,7 @@ def _manifest(name: str, order: Order, series: Series, metrics: tuple[str, ...],
         "first_step": order.steps[0],
         "steps_from": order.told,
         "counted": order.counted,
+        "lacking": lacking,  # changes of a layer that the checkpoints do not hold
         "dtypes": dict(dtypes),
         "notes": [*notes, *dict.fromkeys(note for one in order.checkpoints for note in one.notes), *series.notes],
     }
@@ -151,19 +156,19 @@ def _manifest(name: str, order: Order, series: Series, metrics: tuple[str, ...],
     )
 
 
-def _run(manifest: Manifest, address: str, order: Order, series: Series, sums: Sequence[str], taken: Array) -> Run:
+def _run(manifest: Manifest, address: str, order: Order, sums: Sequence[str], taken: Array) -> Run:
     numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
     by_name = {name: np.ascontiguousarray(taken[:, :, index]) for index, name in enumerate(sums)}
     values = compute(manifest.metrics, by_name, numel)
     size = taken.shape[0] * taken.shape[1] * len(manifest.metrics)
-    there = sum(work.end - work.first - 1 for work in works(series.tensors) for _ in work.layers)
+    received = size - manifest.origin["lacking"] * len(manifest.metrics)
     return Run.from_values(
         manifest,
         order.steps[1:],
         values,
         intervals=np.diff(order.steps),
         sums=by_name,
-        completeness=Completeness(size, there * len(manifest.metrics), tuple(manifest.origin["notes"])),
+        completeness=Completeness(size, received, tuple(manifest.origin["notes"])),
         origin={"reference": f"checkpoints:{address}", "source": "checkpoints"},
     )
 

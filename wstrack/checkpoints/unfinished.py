@@ -38,30 +38,27 @@ class Unfinished:
             raise WstrackError(f"{error.filename} is gone since it was opened: {error.strerror or error}") from error
         shape = (len(order.steps) - 1, len(tensors), len(sums))
         self._files = folder / f".measuring-{key}.npy", folder / f".measured-{key}.npy"
-        self._folder, self._made = folder, not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.sums: np.memmap[Any, np.dtype[np.float64]] = _mapped(self._files[0], np.dtype(np.float64), shape)
-            self._done: np.memmap[Any, np.dtype[np.uint8]] = _mapped(self._files[1], np.dtype(np.uint8), shape[1:2])
+            self._done: np.memmap[Any, np.dtype[np.uint8]] = _mapped(self._files[1], np.dtype(np.uint8), shape[:2])
         except OSError as error:
             raise WstrackError(f"cannot record in {folder}: {error.strerror or error}") from error
 
     def left(self, todo: Sequence[Work]) -> list[Work]:
         """What of it is still to do."""
-        return [work for work in todo if not self._done[list(work.layers)].all()]
+        return [work for work in todo if not self._done[work.first : work.end - 1, list(work.layers)].all()]
 
     def note(self, work: Work) -> None:
         """Its sums are there now."""
         self.sums.flush()
-        self._done[list(work.layers)] = 1
+        self._done[work.first : work.end - 1, list(work.layers)] = 1
         self._done.flush()
 
     def remove(self) -> None:
-        """Leave nothing: the recording is written, or there will be none."""
+        """Leave nothing: the recording is written."""
         for file in self._files:
             file.unlink(missing_ok=True)
-        if self._made and self._folder.exists() and not any(self._folder.iterdir()):
-            self._folder.rmdir()
 
 
 def _mapped(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
@@ -79,7 +76,12 @@ def _mapped(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memm
 
 def _of(order: Order, tensors: Sequence[Sequence[Stored | None]], sums: Sequence[str]) -> list[object]:
     """What tells this work from any other."""
-    files: dict[str, object] = {}
+    files: dict[Path, object] = {}
+
+    def age(file: Path) -> None:
+        if file not in files:  # once, however many tensors are in it
+            about = file.stat()
+            files[file] = [about.st_size, about.st_mtime_ns]
 
     def look(stored: Stored | None) -> object:
         if isinstance(stored, InPieces | InBlocks):
@@ -88,13 +90,15 @@ def _of(order: Order, tensors: Sequence[Sequence[Stored | None]], sums: Sequence
         if isinstance(stored, Permuted):
             return [look(stored.flat), *stored.stride]
         if isinstance(stored, InFile):
-            about = stored.file.stat()
-            files[str(stored.file.absolute())] = [about.st_size, about.st_mtime_ns]
+            age(stored.file)
             return stored.offset
         return None
 
     places = [[one and [one.name, one.shape, str(one.dtype), look(one)] for one in held] for held in tensors]
     for checkpoint in order.checkpoints:
-        about = checkpoint.path.stat()
-        files[str(checkpoint.path.absolute())] = [about.st_size, about.st_mtime_ns]
-    return [list(order.steps), list(sums), places, sorted(files.items())]
+        age(checkpoint.path)
+        # A folder is as old as its names; what is read whole, or of an adapter, is told by its files alone.
+        for file in checkpoint.path.iterdir() if checkpoint.path.is_dir() else ():
+            age(file)
+    ages = sorted((str(file.absolute()), about) for file, about in files.items())
+    return [list(order.steps), list(sums), places, ages]

@@ -21,7 +21,8 @@ __all__ = ["pull", "push", "runs"]
 @click.command()
 @reading
 @click.option("-o", "--output", "outputs", multiple=True, type=Output("pull"), help="May be given several times: "
-              ".csv and .parquet hold one metric, a row a layer; .json everything.")  # fmt: skip
+              ".csv and .parquet hold one metric, a row a layer; .json everything; of checkpoints:DIR a name without "
+              "an ending is the folder of their recording.")  # fmt: skip
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Which metrics; by default all.")
 def pull(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],

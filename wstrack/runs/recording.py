@@ -274,7 +274,9 @@ def _said(path: Path, found: Contents, lacking: int) -> list[str]:
 
 
 def _part_run(part: Part) -> Run:
-    received = sum(array.size for array in part.values.values())
+    held = sum(array.size for array in part.values.values())
+    # Of checkpoints that hold a layer at some steps only.
+    received = held - int(part.manifest.origin.get("lacking", 0)) * len(part.manifest.metrics)
     width = len(part.manifest.layers) * len(part.manifest.metrics)
     return Run.from_values(
         part.manifest,
@@ -282,7 +284,7 @@ def _part_run(part: Part) -> Run:
         part.values,
         intervals=part.intervals,
         sums=part.sums,
-        completeness=Completeness(received + part.lacking * width, received),
+        completeness=Completeness(held + part.lacking * width, received),
     )
 
 

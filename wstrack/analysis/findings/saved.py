@@ -71,7 +71,7 @@ def same(run: Run) -> Finding | None:
     layers: dict[str, None] = {}
     for later in range(1, len(saved.steps)):
         alike = (sizes[:later] == sizes[later]) & (distances[:later] == distances[later]) & trained
-        for earlier in range(later):
+        for earlier in map(int, np.flatnonzero(alike.any(axis=1))):
             between = moved[earlier:later].any(axis=0)
             if later - earlier == 1:
                 # A layer that stands still between neighbours may be frozen until then, or from then on.
@@ -155,9 +155,10 @@ def unrelated(run: Run) -> Finding | None:
     if saved is None:
         return None
     before = np.sqrt(saved.sums["sq_previous"])
-    after = before * saved.sums["abs_current"] / saved.sums["abs_previous"]  # of one shape, if nothing better is known
-    after[:-1] = before[1:]
     with np.errstate(divide="ignore", invalid="ignore"):
+        # Of the last checkpoint only the other norm is known, which grows alike.
+        after = before * saved.sums["abs_current"] / saved.sums["abs_previous"]
+        after[:-1] = before[1:]
         correlation = (before**2 + after**2 - saved.sums["sq_change"]) / (2 * before * after)
         distance = np.sqrt(saved.sums["sq_change"]) / before
     told = np.isfinite(correlation) & saved.large

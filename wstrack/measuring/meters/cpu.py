@@ -23,7 +23,7 @@ from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut
 from wstrack.metrics import SUMS
 
-__all__ = ["DTYPES", "TAKES", "Places", "plan", "refuses", "series", "unavailable"]
+__all__ = ["DTYPES", "SERIES_CHUNK", "TAKES", "Places", "plan", "refuses", "series", "unavailable"]
 
 log = logging.getLogger("wstrack")
 
@@ -132,7 +132,12 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
 
 
 def series(
-    files: Sequence[int], offsets: Sequence[int], count: int, dtype: torch.dtype, sums: Sequence[str]
+    files: Sequence[int],
+    offsets: Sequence[int],
+    count: int,
+    dtype: torch.dtype,
+    sums: Sequence[str],
+    room: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], tuple[int, int] | None]:
     """Raw sums of the change from each checkpoint of a tensor to the next, read and taken by this thread alone.
 
@@ -142,6 +147,7 @@ def series(
         count: of elements, which lie one after another.
         dtype: one of `DTYPES`.
         sums: their names, of those that this meter takes.
+        room: for four chunks, (4 * SERIES_CHUNK,): used again, it stays in the cache.
 
     Returns:
         The sums, (checkpoints - 1, sums), and what could not be read: which checkpoint, and the error of the system,
@@ -152,7 +158,7 @@ def series(
     handles, places = np.array(files, dtype=np.int32), np.array(offsets, dtype=np.int64)
     columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     taken = np.zeros((len(files) - 1, len(sums)))
-    room, error = np.empty(4 * SERIES_CHUNK), np.zeros(1, np.int32)
+    error = np.zeros(1, np.int32)
     failed = library.series(
         handles.ctypes.data, places.ctypes.data, len(handles), count, SERIES_CHUNK, DTYPES.index(dtype), _mode(sums),
         room.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data, error.ctypes.data,
