@@ -137,6 +137,13 @@ def test_a_repeated_checkpoint_is_named(sound: list[State]) -> None:
     assert found.text.startswith("The checkpoint of step 50 has all its weights in common with that of step 40")
 
 
+def test_weights_of_one_size_are_not_the_same_weights(sound: list[State]) -> None:
+    name = next(name for name in sound[0] if sound[0][name].ndim > 1)
+    states = [dict(state) for state in sound]
+    states[6][name] = -sound[3][name]
+    assert same(run_of(states)) is None
+
+
 def test_layers_that_are_frozen_for_a_while_are_not_meant(sound: list[State]) -> None:
     name = next(name for name in sound[0] if sound[0][name].ndim > 1)
     thawed = [{**state, name: sound[0][name]} for state in sound[:4]] + sound[4:]
