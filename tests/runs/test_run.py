@@ -53,7 +53,7 @@ def test_a_run_has_the_layers_in_model_order_and_the_facts() -> None:
     assert list(found.series["norm"].columns) == ["a.0.weight", "b.weight"]
     assert found.series["norm"].index.dtype == np.int64
     assert found.layers.loc["b.weight"].to_dict() == {
-        "kind": "linear", "shape": (2, 4), "numel": 8, "depth": 1, "block": "", "aliases": ("c.weight",)
+        "kind": "linear", "shape": (2, 4), "numel": 8, "depth": 1, "block": "", "aliases": ("c.weight",), "of": ""
     }  # fmt: skip
     assert found.facts == {"model": "Net"}
     assert found.origin == {"name": "one", "every": 10, "window": "step"}

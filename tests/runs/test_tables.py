@@ -51,7 +51,7 @@ def test_json_has_everything_and_is_strict(run: Run, tmp_path: Path) -> None:
     assert data["series"]["rwc"]["values"]["a.weight"] == [0.1, 1 / 3, 1e-300]
     assert data["series"]["rwc"]["values"][LAYERS[1].name] == [None, None, 5.0]
     assert data["layers"][0] == {
-        "name": "a.weight", "kind": "conv", "shape": [4, 3, 3, 3], "numel": 108, "depth": 0, "block": ""
+        "name": "a.weight", "kind": "conv", "shape": [4, 3, 3, 3], "numel": 108, "depth": 0, "block": "", "of": ""
     }  # fmt: skip
     assert data["completeness"]["missing"] == 0
 

@@ -73,6 +73,7 @@ def aggregated(run: Run, by: str, metric: str) -> Run:
             "depth": np.arange(frame.shape[1]),
             "block": frame.columns,
             "aliases": [()] * frame.shape[1],
+            "of": "",
         }
     ).rename_axis("layer")
     series = {one: frame.reindex(run.series[one].index) for one, frame in series.items()}

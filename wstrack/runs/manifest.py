@@ -19,7 +19,7 @@ class Layer:
     """What is known of one weight tensor without the tensor.
 
     `kind` is a word of `wstrack.measuring.layers` ("conv", "linear", ...), or "" where only the name is known;
-    `aliases` are the other names of a tied weight.
+    `aliases` are the other names of a tied weight; `of` is the layer that this is a part of, "" for a whole one.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Layer:
     shape: tuple[int, ...] = ()
     numel: int = 0
     aliases: tuple[str, ...] = ()
+    of: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Layer:
@@ -41,6 +42,7 @@ class Layer:
             shape=tuple(int(size) for size in data["shape"]),
             numel=int(data["numel"]),
             aliases=tuple(str(alias) for alias in data["aliases"]),
+            of=str(data.get("of", "")),
         )
 
 
@@ -109,8 +111,9 @@ def layer_table(layers: Sequence[Layer]) -> pd.DataFrame:
             "shape": pd.Series([layer.shape for layer in layers], dtype=object),
             "numel": np.array([layer.numel for layer in layers], dtype=np.int64),
             "depth": np.arange(len(layers), dtype=np.int64),
-            "block": pd.Series([block_of(layer.name) for layer in layers], dtype=object),
+            "block": pd.Series([block_of(layer.of or layer.name) for layer in layers], dtype=object),
             "aliases": pd.Series([layer.aliases for layer in layers], dtype=object),
+            "of": pd.Series([layer.of for layer in layers], dtype=object),
         }
     ).set_axis(pd.Index([layer.name for layer in layers], name="layer", dtype=object))
 

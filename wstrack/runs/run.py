@@ -47,7 +47,8 @@ class Run:
     Attributes:
         series: by metric, a frame of float64: index = step (int64, ascending), columns = layer names in model order,
             NaN = not logged (or logged as NaN).
-        layers: by layer name, in model order: kind, shape, numel, depth (0 = nearest the input), block, aliases.
+        layers: by layer name, in model order: kind, shape, numel, depth (0 = nearest the input), block, aliases, of
+            (the layer that it is a part of, "" for a whole one; a part follows its layer).
         facts: what the user gave (`watch(facts=...)`), by the user's names.
         completeness: what was expected and what came.
         intervals: by step, how many optimizer steps its change spans; empty where nobody recorded it.
