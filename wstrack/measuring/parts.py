@@ -19,7 +19,7 @@ class Cut:
         into: a number of parts of equal size, or the size of each; they fill the dimension.
         dim: the dimension; 0 = rows, as of the outputs of a Linear layer.
         labels: a name for each of `into`, "0", "1", ... by default. What is named alike is one part.
-        repeat: how often all of `into` come, one after the other: `Cut((64, 64, 64), labels=("q", "k", "v"), repeat=12)`
+        repeat: how often all of `into` come, one after the other: `Cut((64, 64, 64), labels=tuple("qkv"), repeat=12)`
             is q, k and v of the first head, then those of the second, ...; of a number of parts, the size of each is
             what is left of the dimension for one time.
 
