@@ -16,7 +16,7 @@ from wstrack.measuring.sharding import LocalShard, flattened, local_shard, refus
 from wstrack.runs.manifest import Layer
 from wstrack.runs.names import unwrapped
 
-__all__ = ["Selection", "predicate", "select", "unmeasurable"]
+__all__ = ["Selection", "Weight", "predicate", "select", "unmeasurable", "weights"]
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
@@ -47,7 +47,7 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Loca
     wanted = predicate(layers)
     there = [
         one
-        for one in _weights(model)
+        for one in weights(model)
         if one.whole.requires_grad
         or (callable(layers) and (one.whole.is_floating_point() or one.whole.is_complex()))  # may yet be trained
     ]
@@ -86,7 +86,7 @@ def select(model: nn.Module, layers: Selection = None) -> list[tuple[Layer, Loca
 
 
 @dataclass
-class _Weight:
+class Weight:
     """A weight of the model; `whole` has its full shape, and no values where FSDP1 has flattened it."""
 
     names: list[str]
@@ -96,17 +96,17 @@ class _Weight:
     shard: LocalShard
 
 
-def _weights(model: nn.Module) -> list[_Weight]:
+def weights(model: nn.Module) -> list[Weight]:
     """The weights of a model in its order, tied ones once."""
     flat = flattened(model)
-    found: dict[nn.Parameter, list[_Weight]] = {}
+    found: dict[nn.Parameter, list[Weight]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter in found:
             if parameter not in flat:
                 found[parameter][0].names.append(name)
         elif parameter in flat:
             found[parameter] = [
-                _Weight(one.names, one.module, one.own, _whole(one.shape, parameter), one.shard)
+                Weight(one.names, one.module, one.own, _whole(one.shape, parameter), one.shard)
                 for one in flat[parameter]
             ]
         elif getattr(parameter, "_fsdp_flattened", False):
@@ -114,12 +114,12 @@ def _weights(model: nn.Module) -> list[_Weight]:
                 f"model: {name} belongs to an FSDP wrapper outside of this model; watch the model with all its wrappers"
             )
         else:
-            found[parameter] = [_Weight([name], *_user_of(model, name), parameter, local_shard(parameter))]
-    weights = [one for group in found.values() for one in group]
+            found[parameter] = [Weight([name], *_user_of(model, name), parameter, local_shard(parameter))]
+    every = [one for group in found.values() for one in group]
     if flat:  # a flat parameter stands where its wrapper does, and its layers elsewhere
         order = {module: number for number, module in enumerate(model.modules())}
-        weights.sort(key=lambda one: order[one.module])
-    return weights
+        every.sort(key=lambda one: order[one.module])
+    return every
 
 
 def owners_of(model: nn.Module, name: str, module: nn.Module) -> list[nn.Module]:
