@@ -18,6 +18,7 @@ from wstrack.errors import WstrackError as WstrackError
 if TYPE_CHECKING:
     from wstrack.checkpoints.diff import diff as diff
     from wstrack.measuring.change import relative_weight_change as relative_weight_change
+    from wstrack.measuring.parts import Cut as Cut
     from wstrack.reporting.report import Report as Report
     from wstrack.reporting.report import report as report
     from wstrack.runs.run import Run as Run
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from wstrack.training.watching import watch as watch
 
 __all__ = [
+    "Cut",
     "Report",
     "Run",
     "Watcher",
@@ -43,6 +45,7 @@ __all__ = [
 
 # Loaded when first asked for: `import wstrack` brings in neither torch nor a tracker.
 _LATER = {
+    "Cut": "wstrack.measuring.parts",
     "Report": "wstrack.reporting.report",
     "Run": "wstrack.runs.run",
     "Watcher": "wstrack.training.watcher",

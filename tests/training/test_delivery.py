@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from wstrack.measuring.rows import rows_of
+from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, read_recording
@@ -16,6 +19,7 @@ from wstrack.training.delivery import Delivery, Reading
 from wstrack.training.feed import WAITING
 
 MANIFEST = Manifest("one", (Layer("a.weight", numel=2), Layer("b.weight", numel=2)), ("rwc",), every=1)
+ROWS = rows_of([(layer, LocalShard(nn.Parameter(torch.ones(2)))) for layer in MANIFEST.layers], {})
 SUMS = ("abs_change", "abs_previous")
 
 
@@ -46,7 +50,7 @@ def reading(step: int) -> Reading:
 
 
 def delivery(folder: Path, *sinks: Sink) -> Delivery:
-    return Delivery(MANIFEST, SUMS, Recorder(folder / FOLDER, MANIFEST, SUMS), sinks)
+    return Delivery(MANIFEST, ROWS, SUMS, Recorder(folder / FOLDER, MANIFEST, SUMS), sinks)
 
 
 def test_every_reading_reaches_the_recording_and_the_sinks(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from torch import nn
 
 import wstrack
 from wstrack.errors import WstrackError
+from wstrack.measuring.rows import rows_of
+from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recording import FOLDER, read_recording
 from wstrack.trackers.contract import Sample
@@ -43,7 +45,8 @@ class Sink:
 
 
 def opened(to: object, manifest: Manifest = MANIFEST) -> Opened:
-    return open_delivery(to, manifest, SUMS, ranks=None, shards=[], settings={})
+    rows = rows_of([(layer, LocalShard(nn.Parameter(torch.ones(1)))) for layer in manifest.layers], {})
+    return open_delivery(to, manifest, SUMS, ranks=None, rows=rows, shards=[], settings={})
 
 
 def test_the_recording_lies_where_the_first_sink_keeps_files_and_all_are_told(tmp_path: Path) -> None:

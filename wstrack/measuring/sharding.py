@@ -7,12 +7,14 @@ several processes hold alike is counted in one of them. How the sums meet is in 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import nn
 
 __all__ = ["Flattened", "LocalShard", "flattened", "holders", "local_shard", "refused", "reshard"]
@@ -27,6 +29,7 @@ class LocalShard:
         ranks: those that hold the layer between them; None if it is whole here.
         counts: whether its elements count here, and not in another process that holds the same part of this copy of it.
         begin, count: where it lies in a parameter that holds several layers; None if it is all of the parameter.
+        first: of a layer that was flattened, and then divided, the first element that is here; None if it was not.
     """
 
     parameter: nn.Parameter
@@ -34,6 +37,7 @@ class LocalShard:
     counts: bool = True
     begin: int | None = None
     count: int = 0
+    first: int | None = None
 
     @property
     def whole(self) -> bool:
@@ -51,6 +55,21 @@ class LocalShard:
         part = here.detach()[self.begin : self.begin + self.count]
         same = known is not None and known.data_ptr() == part.data_ptr() and known.dtype == part.dtype
         return known if same and known is not None else part
+
+    def indices(self, dim: int, shape: Sequence[int]) -> NDArray[np.int64]:
+        """Which indices of a dimension of the whole layer are here, in their order; not of one that was flattened."""
+        index = torch.arange(shape[dim], device="cpu")
+        mesh: Any = getattr(self.parameter, "device_mesh", None)
+        if mesh is not None:
+            index = index.view([-1 if other == dim else 1 for other in range(len(shape))])
+            for axis, (at, placement) in enumerate(
+                zip(mesh.get_coordinate(), self.parameter.placements, strict=True)  # type: ignore[attr-defined]
+            ):
+                if getattr(placement, "dim", None) == dim:
+                    shards, _ = placement._split_tensor(index, mesh.size(axis), with_padding=False, contiguous=False)
+                    index = shards[at]
+        numbers: NDArray[np.int64] = index.flatten().numpy()
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -121,12 +140,12 @@ def flattened(model: nn.Module) -> dict[nn.Parameter, list[Flattened]]:
         also: dict[tuple[nn.Module, str], list[str]] = {}
         for own, _, owner, first_own, first, _ in flat._shared_param_infos:
             also.setdefault((first, first_own), []).append(f"{path}{owner}.{own}" if owner else path + own)
-        for index, (begin, count) in enumerate(_pieces(flat)):
+        for index, (begin, count, first) in enumerate(_pieces(flat)):
             own, module_of, _ = flat._param_infos[index]
             if flat._params is None:  # use_orig_params=False: one parameter for them all
-                shard = LocalShard(flat, ranks, begin=begin, count=count)
+                shard = LocalShard(flat, ranks, begin=begin, count=count, first=first)
             else:
-                shard = LocalShard(flat._params[index], ranks)
+                shard = LocalShard(flat._params[index], ranks, first=first if sharded else None)
             names = [path + flat._fqns[index], *also.get((module_of, own), ())]
             layer = Flattened(names, module_of, own, flat._shapes[index], shard)
             found.setdefault(shard.parameter, []).append(layer)
@@ -135,16 +154,17 @@ def flattened(model: nn.Module) -> dict[nn.Parameter, list[Flattened]]:
     return found
 
 
-def _pieces(flat: Any) -> Iterator[tuple[int, int]]:
-    """Where each layer begins in this process's part of FSDP1's flat parameter, and how much of it is there."""
+def _pieces(flat: Any) -> Iterator[tuple[int, int, int]]:
+    """Where in its share of FSDP1's flat parameter this process has each layer, how much of it, and from where on."""
     shards = getattr(flat, "_shard_param_infos", None)
     if shards is not None:
         for shard in shards:
-            yield (shard.offset_in_shard, shard.numel_in_shard) if shard.in_shard else (0, 0)
+            here = (shard.offset_in_shard, shard.numel_in_shard, shard.intra_param_start_idx)
+            yield here if shard.in_shard else (0, 0, 0)
         return
     begin = 0
     for numel in flat._numels:  # not sharded, and without gaps
-        yield begin, numel
+        yield begin, numel, 0
         begin += numel
 
 

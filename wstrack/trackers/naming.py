@@ -20,17 +20,17 @@ _UNSAFE = re.compile(r"[^\w\- :/]")  # what MLflow refuses in a name, and the do
 def layer_keys(layers: Sequence[str]) -> list[str]:
     """A name for each layer that every tracker accepts, distinct and in the same order.
 
-    Dots become slashes; what any tracker refuses becomes an underscore; names that collide or are too long get a
-    short hash of the true name. The manifest carries the true names.
+    Dots and brackets become slashes; what any tracker refuses becomes an underscore; names that collide or are too long
+    get a short hash of the true name. The manifest carries the true names.
 
     Example:
-        >>> layer_keys(["layer1.0.conv1.weight", "w[0]", "w(0)"])
-        ['layer1/0/conv1/weight', 'w_0_', 'w_0_-47f335']
+        >>> layer_keys(["layer1.0.conv1.weight", "w[0]", "w(0)", "w{0}"])
+        ['layer1/0/conv1/weight', 'w/0', 'w_0_', 'w_0_-4f6bad']
     """
     keys: list[str] = []
     taken: set[str] = set()
     for layer in layers:
-        key = re.sub("/+", "/", _UNSAFE.sub("_", layer.replace(".", "/"))).strip("/ ") or "_"
+        key = re.sub("/+", "/", _UNSAFE.sub("_", re.sub(r"[.\[\]]", "/", layer))).strip("/ ") or "_"
         room = LONGEST_KEY - 24  # for "<metric>/" before the key
         short, digest = key[: room - 7], hashlib.sha256(layer.encode(errors="surrogatepass")).hexdigest()
         length = 6

@@ -101,6 +101,7 @@ def _recorded(folder: Path) -> list[Recorded]:
 
     from wstrack.runs.recording import read_parts
     from wstrack.trackers.contract import Recorded, Sample
+    from wstrack.trackers.summary import summarised
 
     found: dict[tuple[object, ...], tuple[Manifest, dict[int, Sample]]] = {}
     for part in read_parts(folder):
@@ -116,7 +117,17 @@ def _recorded(folder: Path) -> list[Recorded]:
             values = {metric: array[row] for metric, array in part.values.items()}
             samples[step] = Sample(step, interval, time, values)
     return [
-        Recorded(folder, manifest, [samples[step] for step in sorted(samples)])
+        Recorded(folder, summarised(manifest), [_shown(manifest, samples[step]) for step in sorted(samples)])
         for manifest, samples in found.values()
         if samples
     ]
+
+
+def _shown(manifest: Manifest, sample: Sample) -> Sample:
+    """What a tracker gets of a sample."""
+    from dataclasses import replace
+
+    from wstrack.trackers.summary import summarise, summarised
+
+    whole = summarised(manifest) is manifest
+    return sample if whole else replace(sample, values=summarise(manifest.layers, sample.values))

@@ -45,15 +45,23 @@ def by_layer(metrics: Iterable[str]) -> list[str]:
     return [metric for metric in dict.fromkeys(metrics) if not _is_shared(metric)]
 
 
-def left_to_recording(metrics: Iterable[str]) -> list[str]:
-    """What to say of a run that was read from a tracker's own series; nothing if none of its metrics are shared.
+def left_to_recording(metrics: Iterable[str], *, parts: object = None) -> list[str]:
+    """What to say of a run that was read from a tracker's own series; nothing if they are all that was recorded.
+
+    Args:
+        metrics: of the run.
+        parts: what its manifest says of parts of layers (`origin["parts"]`).
 
     Example:
         >>> left_to_recording(["rwc", "lr"])
         ['lr of each layer is in the recording only; the tracker has the least and the largest']
     """
     names = " and ".join(metric for metric in dict.fromkeys(metrics) if _is_shared(metric))
-    return [f"{names} of each layer is in the recording only; the tracker has the least and the largest"] * bool(names)
+    notes = [f"{names} of each layer is in the recording only; the tracker has the least and the largest"] * bool(names)
+    if parts == "summarised":
+        what = "the least, the median and the largest of them, and the share that is 0"
+        notes.append(f"each part of a layer is in the recording only; the tracker has {what}")
+    return notes
 
 
 def _is_shared(metric: str) -> bool:

@@ -20,10 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.rows import Rows
 from wstrack.metrics import compute
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.trackers.contract import Sample, Sink
+from wstrack.trackers.summary import summarise, summarised
 from wstrack.training.feed import Feed
 from wstrack.training.host import OnHost
 from wstrack.training.rates import GroupRates, table_of
@@ -51,7 +53,7 @@ class Reading:
     """What the training thread knows of a sample.
 
     Attributes:
-        sums: raw sums, (layers, sums), on the device.
+        sums: raw sums, (pieces, sums), on the device; see `wstrack.measuring.rows`.
         step, since: optimizer calls counted at the sample and at the snapshot that it is compared with.
         skipped, skipped_since: how many of those calls loss scaling turned into nothing, as scalars on the device;
             None if no call can have been.
@@ -84,7 +86,8 @@ class Delivery:
     """Takes readings from the training thread to the recording and the sinks.
 
     Args:
-        manifest: what the sinks and the recorder were opened with.
+        manifest: what the recorder was opened with, and the sinks, but for `wstrack.trackers.summary`.
+        rows: of what this process measures.
         sums: names of the columns of each reading's `sums`, then of what the optimizers say.
         recorder: gets everything; None on a rank that only adds its sums.
         sinks: get the manifest's metrics.
@@ -94,12 +97,15 @@ class Delivery:
     def __init__(
         self,
         manifest: Manifest,
+        rows: Rows,
         sums: Sequence[str],
         recorder: Recorder | None,
         sinks: Sequence[Sink],
         ranks: Adder | None = None,
     ) -> None:
         self._manifest = manifest
+        self._summarised = summarised(manifest) is not manifest
+        self._rows = rows
         self._sums = tuple(sums)
         self._recorder = recorder
         self._ranks = ranks
@@ -147,9 +153,10 @@ class Delivery:
 
     def _arrived(self, arriving: _Arriving) -> _Taken | None:
         """A sample with the sums of all layers; None if there is none to tell of."""
-        reading, sums = arriving.reading, arriving.sums.numpy()
+        reading, sums = arriving.reading, self._rows.added(arriving.sums.numpy())
         if told := self._sums[sums.shape[1] :]:
-            sums = np.hstack([sums, table_of(reading.rates, told, len(sums))])
+            of = self._rows.weight
+            sums = np.hstack([sums, table_of(reading.rates, told, int(of[-1]) + 1)[of]])
         skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
         if self._ranks is not None:
@@ -175,6 +182,8 @@ class Delivery:
         finally:  # what could not be recorded can still be watched
             columns = {name: sums[:, :, column] for column, name in enumerate(self._sums)}
             values = compute(self._manifest.metrics, columns, self._numel)
+            if self._summarised:
+                values = summarise(self._manifest.layers, values)
             for row, (step, interval, moment) in enumerate(zip(steps, intervals, times, strict=True)):
                 sample = Sample(step, interval, moment, {name: array[row] for name, array in values.items()})
                 for feed in self._feeds:

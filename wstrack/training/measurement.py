@@ -94,21 +94,17 @@ class Measurement:
         meter: has the snapshot from which the first sample is taken.
         opened: what samples are delivered to.
         rates: notes what the optimizers say.
-        shape: of the meter's sums, (layers, sums).
         single_step: whether the change of the sampled step alone is measured.
         sharded: whether other ranks wait for this one's sums.
     """
 
-    def __init__(
-        self, meter: Meter, opened: Opened, rates: Rates, *, shape: tuple[int, int], single_step: bool, sharded: bool
-    ) -> None:
+    def __init__(self, meter: Meter, opened: Opened, rates: Rates, *, single_step: bool, sharded: bool) -> None:
         self.name, self.last_step, self.where = opened.name, opened.last, str(opened.folder)
         self.folder: Path = opened.folder
         self.delivery = opened.delivery
         self._meter: Meter | None = meter
         self._rates = rates
         self._unknown = False  # whether it was said that no optimizer is known
-        self._shape = shape
         self._single_step = single_step
         self._sharded = sharded
         self._since = 0
@@ -162,7 +158,7 @@ class Measurement:
             if not self._sharded:
                 return
             # The other ranks have theirs, and must not be left waiting.
-            sums = torch.full(self._shape, torch.nan, device="cpu")
+            sums = torch.full(meter.shape, torch.nan, device="cpu")
         try:
             rates = self._rates.take(steps.optimizers)
             self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since, rates))

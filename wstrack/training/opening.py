@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.rows import Rows
 from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
@@ -19,6 +20,7 @@ from wstrack.runs.recording import FOLDER, being_written, last_step, recorded_na
 from wstrack.trackers.contract import Sink
 from wstrack.trackers.naming import RUNS, run_home
 from wstrack.trackers.registry import is_folder, name_in, open_sinks
+from wstrack.trackers.summary import summarised
 from wstrack.training.delivery import Delivery
 from wstrack.training.processes import announce
 from wstrack.training.ranks import Ranks
@@ -55,6 +57,7 @@ def open_delivery(
     sums: Sequence[str],
     *,
     ranks: Ranks | None,
+    rows: Rows,
     shards: Sequence[LocalShard],
     settings: Mapping[str, object],
     start: int | None = None,
@@ -66,7 +69,8 @@ def open_delivery(
         manifest: with the layers of this rank; without a name, one is made up from `origin["model"]`.
         sums: names of the raw sums of a sample.
         ranks: those who open this together, see `wstrack.training.ranks`.
-        shards: what this process holds of the layers.
+        rows: the layers of this process, those of the manifest, and how they come of what is measured.
+        shards: what it holds of the whole ones.
         settings: what `watch` was called with, and must be alike on all ranks.
         start: see `wstrack.watch`.
 
@@ -77,7 +81,7 @@ def open_delivery(
         manifest = replace(manifest, name=manifest.name or _fresh_name(str(manifest.origin["model"])))
         begun = _open(to, manifest, sums, start)
         announce(manifest.layers)
-        return Opened(begun.delivery(sums), begun.manifest.name, begun.recorder.folder, begun.last)
+        return Opened(begun.delivery(rows, sums), begun.manifest.name, begun.recorder.folder, begun.last)
 
     opened: list[_Begun] = []
 
@@ -91,7 +95,7 @@ def open_delivery(
         opened.append(_open(to, asked, sums, start))
         return {"name": asked.name, "folder": str(opened[0].recorder.folder), "last": opened[0].last}
 
-    ranks.offer(manifest.layers, shards, settings)
+    ranks.offer(rows, shards, settings)
     try:
         plan = ranks.plan(tell)
         ranks.connect(plan)
@@ -100,7 +104,7 @@ def open_delivery(
             _close(begun.sinks, begun.recorder)
         raise
     elsewhere = replace(manifest, layers=plan.layers)
-    delivery = opened[0].delivery(sums, ranks) if opened else Delivery(elsewhere, sums, None, [], ranks)
+    delivery = opened[0].delivery(rows, sums, ranks) if opened else Delivery(elsewhere, rows, sums, None, [], ranks)
     return Opened(delivery, plan.told["name"], Path(plan.told["folder"]), plan.told["last"])
 
 
@@ -118,9 +122,9 @@ class _Begun:
         """Wait until every sample so far has come to the sinks."""
         return all(delivery.flush(timeout) for delivery in self.delivering)
 
-    def delivery(self, sums: Sequence[str], ranks: Ranks | None = None) -> Delivery:
+    def delivery(self, rows: Rows, sums: Sequence[str], ranks: Ranks | None = None) -> Delivery:
         """What delivers to all of it."""
-        self.delivering = [Delivery(self.manifest, sums, self.recorder, self.sinks, ranks)]
+        self.delivering = [Delivery(self.manifest, rows, sums, self.recorder, self.sinks, ranks)]
         return self.delivering[0]
 
 
@@ -131,7 +135,7 @@ class _TakenError(WstrackError):
 def _open(to: object, manifest: Manifest, sums: Sequence[str], start: int | None) -> _Begun:
     """The sinks and the recorder, open."""
     while True:
-        sinks = open_sinks(to, manifest)
+        sinks = open_sinks(to, summarised(manifest))
         recorder = None
         try:
             home = next((sink.recording_directory for sink in sinks if sink.recording_directory), None)
@@ -154,7 +158,7 @@ def _open(to: object, manifest: Manifest, sums: Sequence[str], start: int | None
                 _refuse_if_taken(folder, manifest, named=False)
             begun = _Begun(whole, sinks, recorder, last)
             for sink in sinks:
-                sink.bind(folder.parent, whole, begun.flush)
+                sink.bind(folder.parent, summarised(whole), begun.flush)
         except BaseException as error:
             _close(sinks, recorder)
             if isinstance(error, _TakenError) and not is_folder(to) and folder.is_relative_to(RUNS.absolute()):
@@ -192,7 +196,12 @@ def _told_apart(manifest: Manifest, beside: Sequence[Manifest]) -> Manifest:
         prefix,
     )
     layers = (
-        replace(layer, name=prefix + layer.name, aliases=tuple(prefix + alias for alias in layer.aliases))
+        replace(
+            layer,
+            name=prefix + layer.name,
+            aliases=tuple(prefix + alias for alias in layer.aliases),
+            of=layer.of and prefix + layer.of,
+        )
         for layer in manifest.layers
     )
     return replace(manifest, layers=tuple(layers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,9 @@ from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer
 from wstrack.training.host import OnHost
 
-__all__ = ["MAX_STEP_SKEW", "Plan", "disagreement", "format_ranks", "merged", "replica_ids"]
+__all__ = ["MAX_STEP_SKEW", "Plan", "disagreement", "format_ranks", "merged", "places_of", "replica_ids"]
+
+_NUMBERED = re.compile(r"(.*\[(?:.*\D)?)(\d+)\]")
 
 SHARDS = "shards of rank "  # names a copy of a layer that several ranks hold between them
 MAX_STEP_SKEW = 50  # steps by which a rank's host may run ahead of another's, for it does not wait for its device
@@ -58,7 +61,7 @@ def merged(
     """The layers of all ranks, and who counts which copy of each; see `Plan`.
 
     Of a sharded layer one copy counts, in each rank that holds a part of it. Of a layer that is whole in several ranks
-    each copy counts once, and all of them make one layer: experts of the same name, say.
+    each copy counts once, and all of them make one layer: experts of the same name, say. Their parts are numbered on.
 
     Args:
         offers: by rank, its layers and the copies of them that it holds, as `replica_ids` names them.
@@ -76,21 +79,66 @@ def merged(
     layers: dict[str, Layer] = {}
     owners: dict[str, dict[str, int]] = {}
     for rank, (held, their_copies) in offers.items():
+        further: dict[str, str] = {}  # what the parts of a further copy of a layer are called
         for layer, copy in zip(held, their_copies, strict=True):
             sharded = copy.startswith(SHARDS)
-            if layer.shape != layers.get(layer.name, layer).shape:
+            name = further.get(layer.name, layer.name)
+            if layer.shape != layers.get(name, layer).shape:
                 raise ValueError(
                     f"model: {layer.name} has the shape {layer.shape} on rank {rank} and {layers[layer.name].shape} on "
                     "another; give each part of the model names of its own, as in the whole model"
                 )
-            if layer.name not in layers:
-                layers[layer.name] = layer
-                owners[layer.name] = {copy: -1 if sharded else rank}
-            elif not sharded and copy not in owners[layer.name] and -1 not in owners[layer.name].values():
-                owners[layer.name][copy] = rank
-                whole = layers[layer.name]
-                layers[layer.name] = replace(whole, numel=whole.numel + layer.numel)
-    return tuple(layers.values()), tuple(owners.values())
+            if name not in layers:
+                layers[name] = replace(layer, name=name)
+                owners[name] = {copy: -1 if sharded else rank}
+            elif not sharded and copy not in owners[name] and -1 not in owners[name].values():
+                owners[name][copy] = rank
+                whole = layers[name]
+                layers[name] = replace(whole, numel=whole.numel + layer.numel)
+                if not layer.of:
+                    further |= _numbered_on(layer.name, held, layers)
+    order = [name for name, layer in layers.items() if not layer.of]
+    parts: dict[str, list[str]] = {}
+    for name, layer in layers.items():
+        parts.setdefault(layer.of, []).append(name)
+    names = [each for name in order for each in (name, *parts.get(name, ()))]
+    return tuple(layers[name] for name in names), tuple(owners[name] for name in names)
+
+
+def _numbered_on(layer: str, held: Sequence[Layer], known: Mapping[str, Layer]) -> dict[str, str]:
+    """What the parts of a further copy of a layer are called, by what they are called where they are.
+
+    Experts of which each rank has some are numbered from 0 in each: the next rank's go on where the last one's end. So
+    do numbered heads; what has a name and no number ("q") is a part of one whole, as the layer is.
+
+    Example:
+        >>> experts = [Layer(f"w[{number}]", of="w") for number in (0, 1)]
+        >>> _numbered_on("w", experts, {layer.name: layer for layer in experts})
+        {'w[0]': 'w[2]', 'w[1]': 'w[3]'}
+    """
+    begins: dict[str, int] = {}
+    for one in known.values():
+        if one.of == layer and (numbered := _NUMBERED.fullmatch(one.name)):
+            begins[numbered[1]] = max(begins.get(numbered[1], 0), int(numbered[2]) + 1)
+    named = {one.name: _NUMBERED.fullmatch(one.name) for one in held if one.of == layer}
+    return {name: f"{found[1]}{int(found[2]) + begins.get(found[1], 0)}]" for name, found in named.items() if found}
+
+
+def places_of(plan: Plan, offered: Sequence[tuple[Layer, str]]) -> list[int]:
+    """Where in the plan each layer stands that a rank offers, with its copy of it.
+
+    The parts of a copy follow one another there as in the offer, whatever they are called.
+    """
+    index = {layer.name: number for number, layer in enumerate(plan.layers)}
+    parts: dict[tuple[str, str], list[int]] = {}
+    for number, (layer, copies) in enumerate(zip(plan.layers, plan.owners, strict=True)):
+        for copy in copies if layer.of else ():
+            parts.setdefault((layer.of, copy), []).append(number)
+    following = {key: iter(numbers) for key, numbers in parts.items()}
+    return [
+        next(following[layer.of, copy]) if (layer.of, copy) in following else index[layer.name]
+        for layer, copy in offered
+    ]
 
 
 def disagreement(

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.rows import Rows
 from wstrack.measuring.sharding import LocalShard, holders
 from wstrack.runs.manifest import Layer
-from wstrack.training.plan import MAX_STEP_SKEW, Plan, disagreement, format_ranks, merged, replica_ids
+from wstrack.training.plan import MAX_STEP_SKEW, Plan, disagreement, format_ranks, merged, places_of, replica_ids
 from wstrack.training.processes import default_store
 
 __all__ = ["Ranks", "find_ranks"]
@@ -96,12 +97,19 @@ class Ranks:
         self._apart: str | None = None
         self._group: Any = None
 
-    def offer(self, layers: Sequence[Layer], shards: Sequence[LocalShard], settings: Mapping[str, object]) -> None:
-        """Tell the others what this rank holds of which layers, and what `watch` was called with."""
-        whose = f"rank {self.rank}" if self._chosen else ""
-        self._offered = list(zip([layer.name for layer in layers], replica_ids(shards, whose), shards, strict=True))
-        names = [copy for _, copy, _ in self._offered]
-        packed = _packed([dict(settings), [asdict(layer) for layer in layers], names])
+    def offer(self, rows: Rows, shards: Sequence[LocalShard], settings: Mapping[str, object]) -> None:
+        """Tell the others what this rank holds of which layers, and what `watch` was called with.
+
+        Args:
+            rows: its layers.
+            shards: what it holds of the whole ones.
+            settings: of the watch.
+        """
+        copies = replica_ids(shards, f"rank {self.rank}" if self._chosen else "")
+        names = [copies[weight] for weight in rows.weight]
+        counts = [shards[weight].counts for weight in rows.weight]
+        self._offered = list(zip(rows.layers, names, counts, strict=True))
+        packed = _packed([dict(settings), [asdict(layer) for layer in rows.layers], names])
         # By content: most ranks offer the same, and the first one reads it once.
         digest = hashlib.sha256(packed.encode()).hexdigest()
         self._store.set(f"offer/{digest}", packed)
@@ -149,16 +157,16 @@ class Ranks:
         """
         from torch.distributed.distributed_c10d import PrefixStore
 
-        index = {layer.name: number for number, layer in enumerate(plan.layers)}
+        places = places_of(plan, [(layer, copy) for layer, copy, _ in self._offered])
         self._counted, self._where = [], []
-        for number, (name, copy, shard) in enumerate(self._offered):
-            owner = plan.owners[index[name]].get(copy)
-            if shard.counts and owner in (-1, self.rank):
+        for number, (place, (_, copy, counts)) in enumerate(zip(places, self._offered, strict=True)):
+            owner = plan.owners[place].get(copy)
+            if counts and owner in (-1, self.rank):
                 self._counted.append(number)
-                self._where.append(index[name])
+                self._where.append(place)
         self._layers = len(plan.layers)
         self._moments: deque[tuple[int, NDArray[np.float64]]] = deque()  # when each rank took the latest samples
-        del self._offered  # the shards hold the weights
+        del self._offered
         try:
             self._group = dist.ProcessGroupGloo(
                 PrefixStore("gloo", self._store), self.ranks.index(self.rank), len(self.ranks), SAMPLE

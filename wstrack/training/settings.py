@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from wstrack.measuring.cuts import Parts
 from wstrack.measuring.layers import Selection
 from wstrack.metrics import RATES, SUMS, sums_needed
 
@@ -26,22 +27,24 @@ class Settings:
         every: steps between samples.
         window: "interval" or "step".
         metrics: names, each once.
-        layers: as in `wstrack.watch`.
+        layers, parts: as in `wstrack.watch`.
         name: of the run; None = one is found or made up.
         facts: the user's own.
         start: the steps that the model has seen; None = as many as the run has.
-        snapshot, meter: as in `wstrack.watch`.
+        snapshot, meter, log_parts: as in `wstrack.watch`.
     """
 
     every: int
     window: Window
     metrics: tuple[str, ...]
     layers: Selection
+    parts: Parts | None
     name: str | None
     facts: Mapping[str, Fact]
     start: int | None
     snapshot: Place
     meter: MeterName | None
+    log_parts: bool
 
     @classmethod
     def checked(
@@ -51,21 +54,23 @@ class Settings:
         window: Window,
         metrics: str | Sequence[str],
         layers: Selection,
+        parts: Parts | None,
         name: str | None,
         facts: Mapping[str, Fact] | None,
         start: int | None,
         snapshot: Place,
         meter: MeterName | None,
+        log_parts: bool,
     ) -> Settings:
         """The settings, each in the one form that the rest of the room takes.
 
         Raises:
-            ValueError, TypeError: one that cannot be. What only the model can tell (`layers`, `snapshot`, `meter`) is
+            ValueError, TypeError: one that cannot be. What only the model can tell (`layers`, `parts`, `snapshot`, `meter`) is
                 checked where the model is looked at.
 
         Example:
-            >>> ours = Settings.checked(every=10, window="step", metrics="rwc", layers=None, name=None, facts=None,
-            ...                         start=None, snapshot="device", meter=None)
+            >>> ours = Settings.checked(every=10, window="step", metrics="rwc", layers=None, parts=None, name=None,
+            ...                         facts=None, start=None, snapshot="device", meter=None, log_parts=False)
             >>> ours.metrics, ours.sums, ours.single_step
             (('rwc',), ('abs_change', 'abs_previous'), True)
         """
@@ -88,11 +93,13 @@ class Settings:
             window=window,
             metrics=names,
             layers=layers,
+            parts=parts,
             name=name,
             facts=_facts(facts or {}),
             start=None if start is None else _steps("start", start, least=0),
             snapshot=snapshot,
             meter=meter,
+            log_parts=log_parts,
         )
 
     @property
@@ -118,6 +125,8 @@ class Settings:
             "metrics": list(self.metrics),
             "start": self.start,
             "layers": "a callable" if callable(self.layers) else self.layers,
+            "parts": "a callable" if callable(self.parts) else None if self.parts is None else repr(self.parts),
+            "log_parts": self.log_parts,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 import weakref
@@ -13,10 +14,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from wstrack._version import __version__
+from wstrack.measuring.cuts import cuts, stacked_experts
 from wstrack.measuring.layers import predicate, select
 from wstrack.measuring.meters import choose
+from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import reshard
-from wstrack.runs.manifest import Manifest
+from wstrack.runs.manifest import Layer, Manifest
 from wstrack.trackers.registry import name_in
 from wstrack.training.followed import Followed
 from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
@@ -30,10 +33,14 @@ from wstrack.training.watcher import Watcher
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+    from wstrack.measuring.cuts import Parts
     from wstrack.measuring.layers import Selection
+    from wstrack.measuring.parts import Cut
     from wstrack.training.ranks import Ranks
 
 __all__ = ["watch"]
+
+log = logging.getLogger("wstrack")
 
 _watchers: weakref.WeakKeyDictionary[nn.Module, Watcher] = weakref.WeakKeyDictionary()
 
@@ -47,12 +54,14 @@ def watch(
     window: Window = "interval",
     metrics: str | Sequence[str] = ("rwc",),
     layers: Selection = None,
+    parts: Parts | None = None,
     name: str | None = None,
     facts: Mapping[str, Fact] | None = None,
     start: int | None = None,
     process_group: ProcessGroup | None = None,
     snapshot: Place = "device",
     meter: MeterName | None = None,
+    log_parts: bool = False,
 ) -> Watcher:
     """Measure how much each layer changes while `model` trains, and log it.
 
@@ -75,6 +84,10 @@ def watch(
             several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
             then.
+        parts: what of a layer is to be a layer of its own beside it: "experts" of stacked weights; "qkv" of fused
+            projections; "heads"; a list of these; {regular expression: cut}, where a cut is a number of equal parts or
+            the size of each along the first dimension, one of these words, or a `wstrack.Cut`; or a callable
+            (name, parameter) -> Cut or None.
         name: the run's name. A run that is there already is resumed: steps go on from its last one.
         facts: what else is to be known of the run, as in {"data": "cifar10", "seed": 1}: kept with it in every tracker
             and in `Run.facts`, for runs to be held against each other by (`wstrack.report(compare="data")`).
@@ -89,6 +102,8 @@ def watch(
             training that leaves no room on the device. A sample then takes as long as the copies over the bus.
         meter: "auto" = the fastest for each layer; "cuda", "cpu" or "portable" = this one; None = what the environment
             variable WSTRACK_METER says, or else "auto". `wstrack doctor` tells which there are.
+        log_parts: whether trackers get a series for each part, not only the least, the median and the largest of a
+            layer's parts and the share of them that are 0. The recording has each in any case.
 
     Returns:
         A handle. It closes itself when the interpreter exits, when the model is gone, or when the model is watched
@@ -124,8 +139,8 @@ def watch(
     elsewhere = ranks is None and process_group is None and measured_by_rank_0()
     try:
         settings = Settings.checked(
-            every=every, window=window, metrics=metrics, layers=layers, name=name, facts=facts, start=start,
-            snapshot=snapshot, meter=meter,
+            every=every, window=window, metrics=metrics, layers=layers, parts=parts, name=name, facts=facts,
+            start=start, snapshot=snapshot, meter=meter, log_parts=log_parts,
         )  # fmt: skip
         watcher = _begin(model, optimizer, to, settings, ranks, elsewhere=elsewhere)
     except BaseException as error:
@@ -149,31 +164,39 @@ def _begin(
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
     selected = select(model, settings.layers)
-    layers, shards = tuple(layer for layer, _ in selected), [shard for _, shard in selected]
+    shards = [shard for _, shard in selected]
+    rows = rows_of(selected, _cuts(model, settings, [layer for layer, _ in selected]))
     # A callable has seen all there is; it may also hold the model, which must not live on for that.
     missed = None if elsewhere or callable(settings.layers) else predicate(settings.layers)
     followed = Followed(model, shards, missed)
     tensors = [shard.local() for shard in shards]
-    meter = None if elsewhere else choose(tensors, settings.sums, meter=settings.meter, snapshot=settings.snapshot)
+    meter = None
+    if not elsewhere:
+        meter = choose(tensors, settings.sums, pieces=rows.pieces, meter=settings.meter, snapshot=settings.snapshot)
     if optimizer is not None and not followed.held_by(optimizer):
         raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
 
     if model in _watchers:
         _watchers.pop(model).close()
     name = settings.name or name_in(to) or ""
-    measured: Measured = MeasuredByRank0(name or type(model).__name__, layers)
+    measured: Measured = MeasuredByRank0(name or type(model).__name__, rows.layers)
     if meter is not None:
         meter.snapshot()
         meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
         if settings.single_step:
             meter.release()  # what is left is the start, for the distance
         origin = {**_origin(model), "meter": meter.backends(), "snapshot": settings.snapshot}
-        manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, settings.facts, origin)
+        if rows.pieces:
+            origin |= {"parts": "each", **({"log_parts": True} if settings.log_parts else {})}
+        manifest = Manifest(
+            name, rows.layers, settings.metrics, settings.every, settings.window, settings.facts, origin
+        )
         opened = open_delivery(
             to,
             manifest,
             (*settings.sums, *settings.rates),
             ranks=ranks,
+            rows=rows,
             shards=shards,
             settings=settings.alike_on_all_ranks(),
             start=settings.start,
@@ -182,11 +205,19 @@ def _begin(
             meter,
             opened,
             Rates(settings.rates, followed),
-            shape=(len(layers), len(settings.sums)),
             single_step=settings.single_step,
             sharded=ranks is not None,
         )
     return Watcher(model, optimizer, settings, followed, measured)
+
+
+def _cuts(model: nn.Module, settings: Settings, layers: Sequence[Layer]) -> Mapping[str, Cut]:
+    """The layers that have parts; where it would help, say that they could."""
+    if settings.parts is not None:
+        return cuts(model, settings.parts, layers)
+    if said := stacked_experts(model, layers):
+        log.info(said)
+    return {}
 
 
 def _origin(model: nn.Module) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
     # Where there is an interval, every layer was logged.
     expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
-    notes = [*left_out(given_up), *left_to_recording(manifest.metrics)]
+    notes = [*left_out(given_up), *left_to_recording(manifest.metrics, parts=manifest.origin.get("parts"))]
     ours = {INTERVAL, *(key for metric in manifest.metrics for key in series_keys(metric, keys))}
     starts = tuple(f"{metric}/" for metric in manifest.metrics)
     others = sum(key not in ours and key.startswith(starts) for key in history.keys)

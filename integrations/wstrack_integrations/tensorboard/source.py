@@ -185,7 +185,8 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
     pieces: list[list[Points]] = [[] for _ in columns]
     due: list[tuple[NDArray[np.int64], NDArray[np.intp]]] = []
     kept: list[Points] = []
-    notes = [*files.notes, *left_to_recording(logged)]
+    parts = sessions[-1].manifest.origin.get("parts")
+    notes = [*files.notes, *left_to_recording(logged, parts=parts)]
     lost = 0
     given_up = 0
     for number, session in enumerate(sessions):

@@ -111,7 +111,7 @@ def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | 
     logged = by_layer(manifest.metrics)
     chosen = wanted(metrics, logged)
     keys = layer_keys([layer.name for layer in manifest.layers])
-    notes = [*history.notes, *left_to_recording(manifest.metrics)]
+    notes = [*history.notes, *left_to_recording(manifest.metrics, parts=manifest.origin.get("parts"))]
     try:
         sessions = sessions_in(about_in(history.config) or {})
     except ValueError as error:

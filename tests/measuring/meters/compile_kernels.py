@@ -6,7 +6,10 @@ import json
 
 
 def everything() -> dict[str, str]:
-    """By "<compute capability> <dtype> <aligned> <with change, start and counts>", or "<compute capability> layers"."""
+    """By "<compute capability> <dtype> <aligned> <with change, start and counts>", or "<compute capability> layers".
+
+    With " rows" behind it where there are gaps.
+    """
     import triton
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
@@ -25,15 +28,15 @@ def everything() -> dict[str, str]:
     for capability in (80, 90):
         for name, dtype, block in (("fp32", tl.float32, 1024), ("bf16", tl.bfloat16, 2048), ("fp16", tl.float16, 2048)):
             for aligned in (True, False):
-                for extra in (True, False):
-                    found[f"{capability} {name} {aligned} {extra}"] = ptx(
+                for extra, rows in ((True, False), (False, False), (True, True), (False, True)):
+                    found[f"{capability} {name} {aligned} {extra}{' rows' * rows}"] = ptx(
                         kernels.chunk_sums, capability, {"table": "*i64", "partial": "*fp64", "first": "i32"}, WARPS,
-                        DTYPE=dtype, ALIGNED=aligned, CHANGE=extra, START=extra, COUNTS=extra, BLOCK=block,
+                        DTYPE=dtype, ALIGNED=aligned, ROWS=rows, CHANGE=extra, START=extra, COUNTS=extra, BLOCK=block,
                         BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS,
                     )  # fmt: skip
         found[f"{capability} layers"] = ptx(
             kernels.layer_sums, capability, {"partial": "*fp64", "begins": "*i64", "result": "*fp64"}, LAYER_WARPS,
-            COLUMNS=kernels.COLUMNS, ROWS=kernels.ROWS,
+            COLUMNS=kernels.COLUMNS, AT_ONCE=kernels.AT_ONCE,
         )  # fmt: skip
     return found
 

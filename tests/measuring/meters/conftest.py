@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ def make_meter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if name == "cuda":
         interpreted(monkeypatch)
 
-    def make(parameters: Sequence[torch.Tensor], sums: Sequence[str]) -> Meter:
-        return Meter(parameters, sums, only=name)
+    def make(parameters: Sequence[torch.Tensor], sums: Sequence[str], **more: Any) -> Meter:
+        return Meter(parameters, sums, only=name, **more)
 
     return make
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer
 from wstrack.training.ranks import Ranks, find_ranks
@@ -38,7 +39,7 @@ def planned(rank: int) -> dict[str, Any]:
     layers = [Layer("shared", shape=(2,), numel=2), Layer(f"own {rank}", shape=(2,), numel=2)]
     shared = LocalShard(nn.Parameter(torch.ones(2)), ranks=(0, 1))
     own = LocalShard(nn.Parameter(torch.full((2,), rank + 1.0)))
-    ranks.offer(layers, [shared, own], {"every": 1})
+    ranks.offer(rows_of(list(zip(layers, [shared, own], strict=True)), {}), [shared, own], {"every": 1})
     plan = ranks.plan(lambda all_layers: {"name": f"run of {len(all_layers)} layers"})
     ranks.connect(plan)
     sums = np.array([[1.0 + rank], [10.0 * (rank + 1)]])  # (layers here, sums)
@@ -61,7 +62,8 @@ def test_sums_of_shards_add_up_and_the_plan_is_everyones(two: Processes, tmp_pat
 
 def differing(rank: int) -> str:
     ranks = Ranks((0, 1), chosen=True)
-    ranks.offer([Layer("a", numel=1)], [LocalShard(nn.Parameter(torch.ones(1)))], {"every": rank + 1})
+    shard = LocalShard(nn.Parameter(torch.ones(1)))
+    ranks.offer(rows_of([(Layer("a", numel=1), shard)], {}), [shard], {"every": rank + 1})
     with pytest.raises(ValueError, match="every=") as said:
         ranks.plan(lambda layers: {})
     return str(said.value)

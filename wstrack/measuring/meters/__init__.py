@@ -8,13 +8,14 @@ numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
     from wstrack.measuring.meters.meter import Meter
+    from wstrack.measuring.parts import Piece
 
 __all__ = ["VARIABLE", "choose", "named"]
 
@@ -22,19 +23,26 @@ VARIABLE = "WSTRACK_METER"
 
 
 def choose(
-    parameters: Sequence[torch.Tensor], sums: Sequence[str], *, meter: str | None = None, snapshot: str = "device"
+    parameters: Sequence[torch.Tensor],
+    sums: Sequence[str],
+    *,
+    pieces: Mapping[int, Sequence[Piece]] | None = None,
+    meter: str | None = None,
+    snapshot: str = "device",
 ) -> Meter:
     """The meter for these parameters; its first snapshot is not taken yet.
 
     Args:
         parameters: what to measure.
         sums: names of raw sums, see `wstrack.metrics`.
+        pieces: as in `Meter`.
         meter: "auto" = the fastest for each parameter; "cuda", "cpu" or "portable" = this one, and the portable one for
             what it cannot measure; None = what the environment variable WSTRACK_METER says, or else "auto".
         snapshot: "device" or "cpu", where the snapshots of parameters on accelerators are kept.
 
     Raises:
-        ValueError: no such meter or place, or a meter that cannot measure any of these parameters here.
+        ValueError: no such meter or place, or a meter that cannot measure any of these parameters here; or pieces with
+            gaps, whose snapshots would be on the host.
 
     Example:
         >>> import torch
@@ -44,6 +52,7 @@ def choose(
         [[0.0, 3.0]]
     """
     from wstrack.measuring.meters.backends import BACKENDS
+    from wstrack.measuring.meters.memory import dense
     from wstrack.measuring.meters.meter import Meter
 
     if snapshot not in ("device", "cpu"):
@@ -58,7 +67,14 @@ def choose(
         if because:
             said = f"meter={meter!r}" if meter is not None else f"{VARIABLE}={only}"
             raise ValueError(f"{said} cannot measure these layers: {because}; leave it 'auto', or see `wstrack doctor`")
-    return Meter(parameters, sums, only=only, on_host=snapshot == "cpu")
+    for index, some in (pieces or {}).items() if snapshot == "cpu" else ():
+        weight = parameters[index].detach()
+        if weight.device.type != "cpu" and not all(dense(piece.of(weight)) for piece in some):
+            raise ValueError(
+                f"parts: a weight of shape {tuple(weight.shape)} is cut into parts whose elements do not lie side by "
+                "side, which cannot be measured with snapshot='cpu'; pass snapshot='device', or leave its parts out"
+            )
+    return Meter(parameters, sums, pieces=pieces, only=only, on_host=snapshot == "cpu")
 
 
 def named(meter: str | None) -> str | None:

@@ -32,7 +32,9 @@ struct Chunk {
     void* previous;
     void* change;
     const void* start;
-    int64_t count;
+    int64_t rows;
+    int64_t width;  // elements of a row, which lie side by side
+    int64_t apart;  // from the begin of a row to that of the next, in elements
     int64_t dtype;
 };
 
@@ -164,35 +166,40 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
     constexpr int64_t LANES = REGISTER / sizeof(Wide);
     using Totals = Lanes<double, Wide>;
     Totals totals[SUMS] = {};
-    const int64_t whole = chunk.count / LANES * LANES, rest = chunk.count - whole;
-    for (int64_t first = 0; first < whole; first += BLOCK) {
-        Lanes<Wide> sums[SUMS] = {};
-        const int64_t end = std::min(first + BLOCK, whole);
-        // Fetch the block after this one: the hardware does not see across pages of 4 KiB, let alone tensors.
-        const bool last_block = end == whole;
-        const Stored* weight_ahead = last_block ? static_cast<const Stored*>(next.weight) : weight + end;
-        const Stored* previous_ahead = last_block ? static_cast<const Stored*>(next.previous) : previous + end;
-        for (int64_t i = first; i < end; i += LANES) {
-            __builtin_prefetch(weight_ahead + (i - first), 0);
-            __builtin_prefetch(previous_ahead + (i - first), 1);
-            add<Type, MODE>(sums, weight + i, previous + i, change + i, start + i);
+    const int64_t whole = chunk.width / LANES * LANES, rest = chunk.width - whole;
+    for (int64_t row = 0; row < chunk.rows; ++row) {
+        const bool last_row = row + 1 == chunk.rows;
+        for (int64_t first = 0; first < whole; first += BLOCK) {
+            Lanes<Wide> sums[SUMS] = {};
+            const int64_t end = std::min(first + BLOCK, whole);
+            // Fetch the block after this one: the hardware does not see across pages of 4 KiB, let alone tensors.
+            const int64_t ahead = end < whole ? end : chunk.apart;
+            const bool last_block = last_row && end == whole;
+            const Stored* weight_ahead = last_block ? static_cast<const Stored*>(next.weight) : weight + ahead;
+            const Stored* previous_ahead = last_block ? static_cast<const Stored*>(next.previous) : previous + ahead;
+            for (int64_t i = first; i < end; i += LANES) {
+                __builtin_prefetch(weight_ahead + (i - first), 0);
+                __builtin_prefetch(previous_ahead + (i - first), 1);
+                add<Type, MODE>(sums, weight + i, previous + i, change + i, start + i);
+            }
+#pragma GCC unroll 32  // so that the sums of a block stay in registers
+            for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
         }
+        if (rest) {  // filled up with zeros, which add nothing to any sum
+            Lanes<Wide> sums[SUMS] = {};
+            Stored w[LANES] = {}, p[LANES] = {}, s[LANES] = {};
+            Wide last[LANES] = {};
+            std::memcpy(w, weight + whole, rest * sizeof(Stored));
+            std::memcpy(p, previous + whole, rest * sizeof(Stored));
+            if (MODE & CHANGE) std::memcpy(last, change + whole, rest * sizeof(Wide));
+            if (MODE & START) std::memcpy(s, start + whole, rest * sizeof(Stored));
+            add<Type, MODE>(sums, w, p, last, s);
+            std::memcpy(previous + whole, p, rest * sizeof(Stored));
+            if (MODE & CHANGE) std::memcpy(change + whole, last, rest * sizeof(Wide));
 #pragma GCC unroll 32  // so that the sums of a block stay in registers
-        for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
-    }
-    if (rest) {  // filled up with zeros, which add nothing to any sum
-        Lanes<Wide> sums[SUMS] = {};
-        Stored w[LANES] = {}, p[LANES] = {}, s[LANES] = {};
-        Wide last[LANES] = {};
-        std::memcpy(w, weight + whole, rest * sizeof(Stored));
-        std::memcpy(p, previous + whole, rest * sizeof(Stored));
-        if (MODE & CHANGE) std::memcpy(last, change + whole, rest * sizeof(Wide));
-        if (MODE & START) std::memcpy(s, start + whole, rest * sizeof(Stored));
-        add<Type, MODE>(sums, w, p, last, s);
-        std::memcpy(previous + whole, p, rest * sizeof(Stored));
-        if (MODE & CHANGE) std::memcpy(change + whole, last, rest * sizeof(Wide));
-#pragma GCC unroll 32  // so that the sums of a block stay in registers
-        for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
+            for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
+        }
+        weight += chunk.apart, previous += chunk.apart, change += chunk.apart, start += chunk.apart;
     }
     for (int64_t sum = 0; sum < SUMS; ++sum) {
         result[sum] = 0.0;
@@ -329,7 +336,7 @@ int64_t wstrack_series(
     const int64_t width = WIDTHS[dtype], apart = chunk_size * 8;
     for (int64_t first = 0; first < count; first += chunk_size) {
         const int64_t size = std::min(chunk_size, count - first);
-        const Chunk chunk{room, room + apart, room + 2 * apart, room + 3 * apart, size, dtype};
+        const Chunk chunk{room, room + apart, room + 2 * apart, room + 3 * apart, 1, size, size, dtype};
         for (int64_t checkpoint = 0; checkpoint < checkpoints; ++checkpoint) {
             errno = 0;
             if (!read_all(files[checkpoint], room, size * width, offsets[checkpoint] + first * width)) {

@@ -92,12 +92,13 @@ def refuses(weight: torch.Tensor) -> str | None:
 def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = None) -> Callable[[], torch.Tensor]:
     """A function that takes the raw sums of these layers, (layers, sums), and moves their snapshots on.
 
-    It works on memory where it is now: `pairs` must be dense, and stay alive and where they are. `threads` is how many
+    It works on memory where it is now: `pairs` must have the same strides in all they hold, and stay alive and where
+    they are. `threads` is how many
     take part; by default as many as torch uses.
     """
     library = _load()
     assert isinstance(library, _Library)
-    chunks = cut([pair.weight.numel() for pair in pairs], CHUNK)
+    chunks = cut([pair.weight for pair in pairs], CHUNK)
     dtypes = np.array([DTYPES.index(pair.weight.dtype) for pair in pairs], dtype=np.int64)
     table = np.ascontiguousarray(
         np.stack(
@@ -106,7 +107,9 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
                 addresses([pair.previous for pair in pairs], chunks),
                 addresses([pair.change for pair in pairs], chunks),
                 addresses([pair.start for pair in pairs], chunks),
-                chunks.count,
+                chunks.rows,
+                chunks.width,
+                chunks.apart,
                 dtypes[chunks.layer],
             ],
             axis=1,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from wstrack.measuring.meters import portable
-from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
+from wstrack.measuring.meters.memory import Pair, dense, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut, upload
 from wstrack.metrics import SUMS
 
@@ -73,7 +73,8 @@ def refuses(weight: torch.Tensor) -> str | None:
 def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tensor]:
     """A function that takes the raw sums of these layers, (layers, sums), and moves their snapshots on.
 
-    It works on memory where it is now: `pairs` must be dense, on one device, and stay alive and where they are.
+    It works on memory where it is now: `pairs` must have the same strides in all they hold, be on one device, and stay
+    alive and where they are.
     """
     import triton.language as tl
 
@@ -81,38 +82,39 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
 
     names = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
     device = pairs[0].weight.device
-    kinds = [(DTYPES.index(pair.weight.dtype), _aligned(pair)) for pair in pairs]
-    order = sorted(range(len(pairs)), key=lambda index: kinds[index])  # one launch per dtype: chunks of each together
+    kinds = [(DTYPES.index(pair.weight.dtype), _aligned(pair), not dense(pair.weight)) for pair in pairs]
+    order = sorted(range(len(pairs)), key=lambda index: kinds[index])  # one launch per kind: chunks of each together
     ordered = [pairs[index] for index in order]
-    chunks = cut([pair.weight.numel() for pair in ordered], kernels.CHUNK)
+    chunks = cut([pair.weight for pair in ordered], kernels.CHUNK)
     fields = ([p.weight for p in ordered], [p.previous for p in ordered], [p.change for p in ordered],
               [p.start for p in ordered])  # fmt: skip
-    rows = np.stack([*(addresses(field, chunks) for field in fields), chunks.count], axis=1)
+    where = (addresses(field, chunks) for field in fields)
+    rows = np.stack([*where, chunks.count, chunks.width, chunks.apart], axis=1)
     table, begins = upload(rows, device), upload(chunks.first, device)
     partial = torch.zeros(len(rows), kernels.COLUMNS, dtype=torch.float64, device=device)
     back = upload(np.argsort(order), device)
     columns = upload(np.array([list(SUMS).index(name) for name in sums]), device)
-    launches: list[tuple[int, int, Any, bool]] = []  # first chunk, chunks, dtype, aligned
+    launches: list[tuple[int, int, Any, bool, bool]] = []  # first chunk, chunks, dtype, aligned, with gaps
     for kind in sorted(set(kinds)):
         members = [position for position, index in enumerate(order) if kinds[index] == kind]
         first, end = int(chunks.first[members[0]]), int(chunks.first[members[-1] + 1])
         if end > first:
-            launches.append((first, end - first, names[DTYPES[kind[0]]], kind[1]))
+            launches.append((first, end - first, names[DTYPES[kind[0]]], *kind[1:]))
     change, start, counts = needs_change(sums), needs_start(sums), "changed" in sums or "changed_bf16" in sums
     memory = fields[1:]  # what the table points to
 
     def sample() -> torch.Tensor:
         with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]
-            for first, count, dtype, aligned in launches:
+            for first, count, dtype, aligned, gaps in launches:
                 block = 1024 if dtype is tl.float32 else 2048  # 16 bytes for each thread
                 kernels.chunk_sums[(count,)](
                     table, partial, first,
-                    DTYPE=dtype, ALIGNED=aligned, CHANGE=change, START=start, COUNTS=counts, BLOCK=block,
+                    DTYPE=dtype, ALIGNED=aligned, ROWS=gaps, CHANGE=change, START=start, COUNTS=counts, BLOCK=block,
                     BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS, num_warps=WARPS,
                 )  # fmt: skip
             result = torch.empty(len(memory[0]), kernels.COLUMNS, dtype=torch.float64, device=device)
             kernels.layer_sums[(len(result),)](
-                partial, begins, result, COLUMNS=kernels.COLUMNS, ROWS=kernels.ROWS, num_warps=LAYER_WARPS
+                partial, begins, result, COLUMNS=kernels.COLUMNS, AT_ONCE=kernels.AT_ONCE, num_warps=LAYER_WARPS
             )
             return result.index_select(0, back).index_select(1, columns)
 

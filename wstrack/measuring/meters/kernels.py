@@ -11,11 +11,13 @@ import triton.language as tl
 
 from wstrack.metrics import SUMS
 
-__all__ = ["CHUNK", "COLUMNS", "FIELDS", "ROWS", "chunk_sums", "layer_sums"]
+__all__ = ["AT_ONCE", "CHUNK", "COLUMNS", "FIELDS", "chunk_sums", "layer_sums"]
 
 CHUNK = 16_384  # elements
-FIELDS = 5  # of a row of the table: addresses of weight, previous, change, start; number of elements
-ROWS = 128  # chunks that a program of `layer_sums` adds at a time: the largest layer of a 7B model has 8,000
+# Of a row of the table: addresses of weight, previous, change, start; number of elements; how many of them lie side by
+# side, and how far it is from the begin of these to that of the next.
+FIELDS = 7
+AT_ONCE = 128  # chunks that a program of `layer_sums` adds at a time: the largest layer of a 7B model has 8,000
 COLUMNS = triton.next_power_of_2(len(SUMS))  # of a row of sums: zeros up to a power of two
 # The column of each sum, by name; a kernel sees globals of this kind alone.
 ABS_CHANGE = tl.constexpr(list(SUMS).index("abs_change"))
@@ -49,9 +51,9 @@ def _in_bfloat16(value):
 
 @triton.jit
 def _walk(
-    weight, previous, change, start, count, out,
-    BLOCK: tl.constexpr, BLOCKS: tl.constexpr, MASKED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
-    COUNTS: tl.constexpr,
+    weight, previous, change, start, count, width, apart, out,
+    BLOCK: tl.constexpr, BLOCKS: tl.constexpr, MASKED: tl.constexpr, ROWS: tl.constexpr, CHANGE: tl.constexpr,
+    START: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
     zero = tl.zeros((BLOCK,), dtype=tl.float32)
     abs_change = zero
@@ -68,10 +70,13 @@ def _walk(
     abs_from_start = zero
     abs_start = zero
     for block in range(BLOCKS):
-        at = block * BLOCK + tl.arange(0, BLOCK)
+        element = block * BLOCK + tl.arange(0, BLOCK)
+        at = element
+        if ROWS:
+            at = (element // width).to(tl.int64) * apart + element % width
         if MASKED:
-            raw = tl.load(weight + at, mask=at < count, other=0.0)
-            p = tl.load(previous + at, mask=at < count, other=0.0).to(tl.float32)
+            raw = tl.load(weight + at, mask=element < count, other=0.0)
+            p = tl.load(previous + at, mask=element < count, other=0.0).to(tl.float32)
         else:
             raw = tl.load(weight + at)
             p = tl.load(previous + at).to(tl.float32)
@@ -90,8 +95,8 @@ def _walk(
             changed_bf16 += _differ(_in_bfloat16(w), _in_bfloat16(p))
         if CHANGE:
             if MASKED:
-                last = tl.load(change + at, mask=at < count, other=0.0)
-                tl.store(change + at, d, mask=at < count)
+                last = tl.load(change + at, mask=element < count, other=0.0)
+                tl.store(change + at, d, mask=element < count)
             else:
                 last = tl.load(change + at)
                 tl.store(change + at, d)
@@ -99,13 +104,13 @@ def _walk(
             sq_last_change += last * last
         if START:
             if MASKED:
-                s = tl.load(start + at, mask=at < count, other=0.0).to(tl.float32)
+                s = tl.load(start + at, mask=element < count, other=0.0).to(tl.float32)
             else:
                 s = tl.load(start + at).to(tl.float32)
             abs_from_start += tl.abs(w - s)
             abs_start += tl.abs(s)
         if MASKED:
-            tl.store(previous + at, raw, mask=at < count)
+            tl.store(previous + at, raw, mask=element < count)
         else:
             tl.store(previous + at, raw)
     # Each lane has added at most 16 numbers in float32; lanes and chunks are added in float64.
@@ -130,8 +135,8 @@ def _walk(
 @triton.jit(do_not_specialize=["first"])
 def chunk_sums(
     table, partial, first,
-    DTYPE: tl.constexpr, ALIGNED: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr, COUNTS: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCKS: tl.constexpr, FIELDS: tl.constexpr, COLUMNS: tl.constexpr,
+    DTYPE: tl.constexpr, ALIGNED: tl.constexpr, ROWS: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
+    COUNTS: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, FIELDS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Raw sums of chunk `first` + program id; the snapshot moves on."""
     chunk = (first + tl.program_id(0)).to(tl.int64)
@@ -141,6 +146,8 @@ def chunk_sums(
     change = tl.load(row + 2).to(tl.pointer_type(tl.float32))
     start = tl.load(row + 3).to(tl.pointer_type(DTYPE))
     count = tl.load(row + 4)
+    width = tl.load(row + 5).to(tl.int32)  # by which a division takes a third of the time
+    apart = tl.load(row + 6)
     if ALIGNED:  # only after the cast from integers does this reach the loads and make them 16 bytes wide
         weight = tl.multiple_of(weight, 16)
         previous = tl.multiple_of(previous, 16)
@@ -148,20 +155,24 @@ def chunk_sums(
         start = tl.multiple_of(start, 16)
     out = partial + chunk * COLUMNS
     if count == BLOCK * BLOCKS:  # a mask, even one that is true everywhere, would make the loads narrow
-        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, False, CHANGE, START, COUNTS)
+        _walk(
+            weight, previous, change, start, count, width, apart, out, BLOCK, BLOCKS, False, ROWS, CHANGE, START, COUNTS
+        )  # fmt: skip
     else:
-        _walk(weight, previous, change, start, count, out, BLOCK, BLOCKS, True, CHANGE, START, COUNTS)
+        _walk(
+            weight, previous, change, start, count, width, apart, out, BLOCK, BLOCKS, True, ROWS, CHANGE, START, COUNTS
+        )  # fmt: skip
 
 
 @triton.jit
-def layer_sums(partial, begins, result, COLUMNS: tl.constexpr, ROWS: tl.constexpr):
+def layer_sums(partial, begins, result, COLUMNS: tl.constexpr, AT_ONCE: tl.constexpr):
     """Add up the chunks of the layer of this program, in their order."""
     layer = tl.program_id(0).to(tl.int64)
     end = tl.load(begins + layer + 1)
     column = tl.arange(0, COLUMNS)
     total = tl.zeros((COLUMNS,), dtype=tl.float64)
-    for row in range(tl.load(begins + layer), end, ROWS):
-        rows = row + tl.arange(0, ROWS)
+    for row in range(tl.load(begins + layer), end, AT_ONCE):
+        rows = row + tl.arange(0, AT_ONCE)
         at = rows[:, None] * COLUMNS + column[None, :]
         total += tl.sum(tl.load(partial + at, mask=rows[:, None] < end, other=0.0), axis=0)
     tl.store(result + layer * COLUMNS + column, total)

@@ -43,17 +43,26 @@ def dense(tensor: torch.Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Pair:
-    """A layer now and what it is compared with: tensors of one shape and, where dense, of the same strides."""
+    """A layer now and what it is compared with: tensors of one shape and, where dense, of the same strides.
+
+    Attributes:
+        weight, previous: now and before.
+        change: the change before this one, in the working dtype; for sums that need it.
+        start: likewise, what it was when watching began.
+        within: whether these are views of what is remembered, which must stay where it is.
+    """
 
     weight: torch.Tensor
     previous: torch.Tensor
-    change: torch.Tensor | None = None  # the change before this one, in the working dtype; for sums that need it
-    start: torch.Tensor | None = None  # likewise
+    change: torch.Tensor | None = None
+    start: torch.Tensor | None = None
+    within: bool = False
 
     def each(self, view: Callable[[torch.Tensor], torch.Tensor]) -> Pair:
         """The same view of every tensor that is there."""
         change = None if self.change is None else view(self.change)
-        return Pair(view(self.weight), view(self.previous), change, None if self.start is None else view(self.start))
+        start = None if self.start is None else view(self.start)
+        return Pair(view(self.weight), view(self.previous), change, start, within=True)
 
     @property
     def dense(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,6 +13,7 @@ from wstrack.measuring.meters import cpu, offload
 from wstrack.measuring.meters.backends import BACKENDS, PLAIN, backend_for
 from wstrack.measuring.meters.memory import Pair, Snapshot, dense
 from wstrack.measuring.meters.table import upload
+from wstrack.measuring.parts import Piece
 
 __all__ = ["Meter"]
 
@@ -27,6 +28,7 @@ class Meter:
     Args:
         parameters: what to measure.
         sums: names of raw sums.
+        pieces: by the number of a parameter, what to measure of it, each by itself; of those that are not here, all.
         only: the one backend to use besides the portable one; None = the fastest for each parameter.
         on_host: whether the snapshots of parameters on accelerators are kept in the host's memory.
 
@@ -37,13 +39,27 @@ class Meter:
         >>> _ = w.add_(0.5)
         >>> meter.sample().tolist()
         [[1.0, 3.0]]
+        >>> meter = Meter([w], ("abs_change", "abs_previous"), pieces={0: [Piece(0, 0, 1), Piece(0, 1, 1)]})
+        >>> meter.snapshot()
+        >>> _ = w.add_(0.5)
+        >>> meter.sample().tolist()
+        [[0.5, 1.5], [0.5, 1.5]]
     """
 
     def __init__(
-        self, parameters: Sequence[torch.Tensor], sums: Sequence[str], *, only: str | None = None, on_host: bool = False
+        self,
+        parameters: Sequence[torch.Tensor],
+        sums: Sequence[str],
+        *,
+        pieces: Mapping[int, Sequence[Piece]] | None = None,
+        only: str | None = None,
+        on_host: bool = False,
     ) -> None:
         self._parameters = list(parameters)
         self._sums = tuple(sums)
+        self._pieces = {index: (self._parameters[index].shape, tuple(some)) for index, some in (pieces or {}).items()}
+        counts = [len(self._pieces[index][1]) if index in self._pieces else 1 for index in range(len(self._parameters))]
+        self._first = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).tolist()  # the row of each parameter
         self._only = only
         self._on_host = on_host
         self._kept = [Snapshot() for _ in self._parameters]
@@ -64,6 +80,11 @@ class Meter:
         return dict(
             Counter(backend_for(parameter.detach(), self._sums, self._only)[0] for parameter in self._parameters)
         )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of a sample."""
+        return self._first[-1], len(self._sums)
 
     @torch.no_grad()
     def snapshot(self) -> None:
@@ -92,7 +113,8 @@ class Meter:
         """Raw sums of the change since the snapshot, which moves to now; on the accelerator if there is one.
 
         Returns:
-            (layers, sums), in the order of the parameters; float64, or float32 on devices that have no float64.
+            (rows, sums), a row a parameter in their order, or a row for each of its pieces; float64, or float32 on
+            devices that have no float64.
         """
         self._look()
         if self._plans is None:
@@ -101,10 +123,10 @@ class Meter:
         missing = [index for index, kept in enumerate(self._kept) if kept.previous is None]
         for index in missing:
             self._remember(self._kept[index], self._parameters[index])
-        if len(taken) == 1 and not missing:
+        if len(taken) == 1 and len(taken[0][0]) == self._first[-1]:
             return taken[0][1]
         dtype = torch.float32 if self._home.type == "mps" else torch.float64
-        result = torch.full((len(self._kept), len(self._sums)), torch.nan, dtype=dtype, device=self._home)
+        result = torch.full(self.shape, torch.nan, dtype=dtype, device=self._home)
         for where, rows in taken:
             result.index_copy_(0, where, rows.to(dtype))
         return result
@@ -145,19 +167,27 @@ class Meter:
                 continue
             name, _ = backend_for(pair.weight, self._sums, self._only)
             far = pair.previous.device != pair.weight.device
-            indices, pairs = groups.setdefault((name, pair.weight.device, far), ([], []))
-            indices.append(index)
-            pairs.append(pair)
+            rows, pairs = groups.setdefault((name, pair.weight.device, far), ([], []))
+            cut = self._cut(index, pair)
+            rows.extend(range(self._first[index], self._first[index] + len(cut)))
+            pairs.extend(cut)
         devices = [device for _, device, _ in groups]
         # Small results of several devices meet on an accelerator: copying from one to the host would wait for it.
         self._home = next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
         return [
             (
-                upload(np.array(indices), self._home),
+                upload(np.array(rows), self._home),
                 (partial(offload.plan, BACKENDS[name]) if far else BACKENDS[name].plan)(pairs, self._sums),
             )
-            for (name, _, far), (indices, pairs) in groups.items()
+            for (name, _, far), (rows, pairs) in groups.items()
         ]
+
+    def _cut(self, index: int, pair: Pair) -> list[Pair]:
+        """What is measured of a layer; nothing if it has another shape now, and nobody knows where its pieces are."""
+        if index not in self._pieces:
+            return [pair]
+        shape, pieces = self._pieces[index]
+        return [pair.each(piece.of) for piece in pieces] if pair.weight.shape == shape else []
 
 
 def _address(tensor: torch.Tensor) -> tuple[int, int]:

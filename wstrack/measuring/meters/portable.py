@@ -58,7 +58,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
     filled = 0
     for index, pair in enumerate(pairs):
         numel = pair.weight.numel()
-        if pair.weight.device.type != "cpu" or not 0 < numel <= SMALL or not pair.dense:
+        if pair.weight.device.type != "cpu" or not 0 < numel <= SMALL or pair.within or not pair.dense:
             single.append(index)
             continue
         packs.setdefault((pair.weight.dtype, (filled + numel) // BLOCK), []).append(index)

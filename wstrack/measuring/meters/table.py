@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wstrack.measuring.meters.memory import dense
+
 __all__ = ["Chunks", "addresses", "cut", "upload"]
 
 Integers = NDArray[np.int64]
@@ -16,39 +18,99 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Chunks:
-    """Chunks in the order of their layers, none for an empty layer.
+    """Chunks in the order of their layers, none for an empty layer: rows of elements that lie side by side.
 
     Attributes:
         layer: (chunks,) which layer each is of.
-        offset: (chunks,) its first element within the layer.
-        count: (chunks,) its elements, at least 1.
+        offset: (chunks,) its first element, in elements behind the layer's first.
+        rows, width: (chunks,) its rows and the elements of each, at least 1. A layer without gaps is one row.
+        apart: (chunks,) from the begin of a row to that of the next, in elements.
         first: (layers + 1,) the first chunk of each layer; the last entry is the number of chunks.
     """
 
     layer: Integers
     offset: Integers
-    count: Integers
+    rows: Integers
+    width: Integers
+    apart: Integers
     first: Integers
 
+    @property
+    def count(self) -> Integers:
+        """(chunks,) the elements of each."""
+        return self.rows * self.width
 
-def cut(numels: Sequence[int], size: int) -> Chunks:
-    """Cut layers into chunks of `size` elements, the last one of each layer shorter.
+
+def cut(tensors: Sequence[torch.Tensor], size: int) -> Chunks:
+    """Cut tensors into chunks of at most `size` elements; what is wider than that, into rows of `size`.
+
+    Args:
+        tensors: their elements may have gaps between them, but none lies where another does.
+        size: at least 1.
 
     Example:
-        >>> chunks = cut([5, 0, 2], 2)
+        >>> chunks = cut([torch.ones(5), torch.ones(0), torch.ones(3, 4)[:, :2]], 4)
         >>> chunks.layer.tolist(), chunks.offset.tolist(), chunks.count.tolist(), chunks.first.tolist()
-        ([0, 0, 0, 2], [0, 2, 4, 0], [2, 2, 1, 2], [0, 3, 3, 4])
+        ([0, 0, 2, 2], [0, 4, 0, 8], [4, 1, 4, 2], [0, 2, 2, 4])
+        >>> chunks.rows.tolist(), chunks.width.tolist(), chunks.apart.tolist()
+        ([1, 1, 2, 1], [4, 1, 2, 2], [1, 1, 4, 4])
     """
-    elements = np.asarray(numels, dtype=np.int64)
-    pieces = -(-elements // size)
-    first = np.concatenate(([0], np.cumsum(pieces)))
-    layer = np.repeat(np.arange(len(elements)), pieces)
-    offset = (np.arange(first[-1]) - first[layer]) * size
-    return Chunks(layer, offset, np.minimum(size, elements[layer] - offset), first)
+    blocks = np.array(
+        [(index, *block) for index, tensor in enumerate(tensors) for block in _blocks(tensor, size)], dtype=np.int64
+    ).reshape(-1, 5)
+    layer, begin, rows, width, apart = blocks.T
+    # A block of one row is cut across it, any other between its rows.
+    single = rows == 1
+    length, each = np.where(single, width, rows), np.where(single, size, size // width)
+    pieces = -(-length // each)
+    block = np.repeat(np.arange(len(blocks)), pieces)
+    before = (np.arange(len(block)) - (np.cumsum(pieces) - pieces)[block]) * each[block]
+    taken = np.minimum(each[block], length[block] - before)
+    chunk_layer = layer[block]
+    return Chunks(
+        chunk_layer,
+        begin[block] + before * apart[block],
+        np.where(single[block], 1, taken),
+        np.where(single[block], taken, width[block]),
+        apart[block],
+        np.searchsorted(chunk_layer, np.arange(len(tensors) + 1)),
+    )
+
+
+def _blocks(tensor: torch.Tensor, size: int) -> list[tuple[int, int, int, int]]:
+    """What a tensor consists of: the first element, rows, width and distance of the rows (1 for a single one)."""
+    if not tensor.numel():
+        return []
+    if dense(tensor):
+        return [(0, 1, tensor.numel(), 1)]
+    lengths, strides = _merged(tensor)
+    width = lengths.pop() if strides[-1] == 1 else 1
+    strides = strides[: len(lengths)]
+    rows, apart = (lengths.pop(), strides.pop()) if lengths and width <= size else (1, 1)
+    begins = np.zeros(1, dtype=np.int64)
+    for length, stride in zip(lengths, strides, strict=True):
+        begins = (begins[:, None] + np.arange(length) * stride).ravel()
+    return [(begin, rows, width, apart if rows > 1 else 1) for begin in begins.tolist()]
+
+
+def _merged(tensor: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Lengths and strides of as few dimensions as its elements have in memory, the outermost first."""
+    lengths: list[int] = []
+    strides: list[int] = []
+    for length, stride in sorted(zip(tensor.shape, tensor.stride(), strict=True), key=lambda one: -one[1]):
+        if length == 1:
+            continue
+        if strides and strides[-1] == length * stride:
+            lengths[-1] *= length
+            strides[-1] = stride
+        else:
+            lengths.append(length)
+            strides.append(stride)
+    return lengths, strides
 
 
 def addresses(tensors: Sequence[torch.Tensor | None], chunks: Chunks) -> Integers:
-    """Where each chunk begins in memory, in bytes; 0 for a tensor that is None. The tensors must be dense."""
+    """Where each chunk begins in memory, in bytes; 0 for a tensor that is None."""
     begin = np.array([0 if tensor is None else tensor.data_ptr() for tensor in tensors], dtype=np.int64)
     width = np.array([0 if tensor is None else tensor.element_size() for tensor in tensors], dtype=np.int64)
     return begin[chunks.layer] + chunks.offset * width[chunks.layer]
