@@ -65,8 +65,8 @@ class Settings:
         """The settings, each in the one form that the rest of the room takes.
 
         Raises:
-            ValueError, TypeError: one that cannot be. What only the model can tell (`layers`, `parts`, `snapshot`, `meter`) is
-                checked where the model is looked at.
+            ValueError, TypeError: one that cannot be. What only the model can tell (`layers`, `parts`, `snapshot`,
+                `meter`) is checked where the model is looked at.
 
         Example:
             >>> ours = Settings.checked(every=10, window="step", metrics="rwc", layers=None, parts=None, name=None,

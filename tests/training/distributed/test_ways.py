@@ -9,14 +9,18 @@ import pytest
 import torch
 
 from tests.training.distributed.trainings import (
+    CUTS,
     EVERY,
     LAYERS,
+    LR,
     STEPS,
     WAYS,
     Seen,
     alone,
     experts,
+    parts_alone,
     pipelined,
+    stacked,
     together,
 )
 
@@ -101,3 +105,41 @@ def test_experts_of_one_name_are_one_layer(two: Processes, tmp_path: Path, alike
 def test_a_model_that_was_evaluated_before(two: Processes, tmp_path: Path, way: str) -> None:
     """FSDP leaves whole weights in the place of shards after a forward pass without a backward one."""
     check(two(together, tmp_path, way=way, evaluated=True), way)
+
+
+def check_parts(seen: list[Seen]) -> None:
+    names, changes = parts_alone()
+    first = seen[0]
+    assert [layer for layer in first.layers if "[" in layer] == names
+    assert [layer for layer in first.layers if "[" not in layer] == LAYERS
+    order = [first.layers.index(name) for name in names]
+    np.testing.assert_allclose(first.values["rwc"][:, order], changes, rtol=1e-6)
+    whole = [first.layers.index(name) for name in LAYERS]
+    np.testing.assert_allclose(first.values["rwc"][:, whole], alone()["rwc"], rtol=1e-6)
+    assert (first.values["lr"] == LR).all()
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in GRID])
+def test_parts_by_two_ranks(two: Processes, tmp_path: Path, way: str) -> None:
+    check_parts(two(together, tmp_path, way=way, parts=CUTS))
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "DDP" not in way])
+def test_parts_by_four_ranks(four: Processes, tmp_path: Path, way: str) -> None:
+    check_parts(four(together, tmp_path, way=way, parts=CUTS))
+
+
+@pytest.mark.parametrize(
+    "how", ["experts", "rows", "experts and rows", "experts twice", "replicas of columns", "each its own"]
+)
+def test_experts_that_four_ranks_share_out(four: Processes, tmp_path: Path, how: str) -> None:
+    (names, changes), *_ = four(stacked, tmp_path, how=how)
+    assert names == ["experts", *(f"experts[{number}]" for number in range(8))]
+    np.testing.assert_allclose(changes[1:], 1.0 / np.arange(1, 9), rtol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["experts", "rows", "each its own"])
+def test_experts_that_two_ranks_share_out(two: Processes, tmp_path: Path, how: str) -> None:
+    (names, changes), *_ = two(stacked, tmp_path, how=how)
+    assert names == ["experts", *(f"experts[{number}]" for number in range(8))]
+    np.testing.assert_allclose(changes[1:], 1.0 / np.arange(1, 9), rtol=1e-12)

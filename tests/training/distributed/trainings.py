@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -134,13 +135,45 @@ WAYS: dict[str, tuple[Callable[[nn.Sequential], nn.Module], Callable[[int], int]
 }  # fmt: skip
 
 
+# Along and across the rows, in stretches that come again, and in parts that no rank has a whole number of.
+CUTS = {
+    r"0\.weight": wstrack.Cut((5, 7), labels=("few", "many")),
+    r"2\.weight": wstrack.Cut((1, 1, 1), dim=1, labels=("q", "k", "v"), repeat=4),
+    r"4\.weight": 3,
+}
+
+
+def parts_alone() -> tuple[list[str], NDArray[np.float64]]:
+    """The names of all parts in the order of their layers, and `rwc` of each by NumPy, (samples, parts)."""
+    model = plain()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
+
+    def now() -> list[NDArray[np.float64]]:
+        first, second, third = (model[at].weight.detach().numpy().copy() for at in (0, 2, 4))
+        return [first[:5], first[5:], second[:, ::3], second[:, 1::3], second[:, 2::3], *third]
+
+    kept = [now()]
+    for step in range(1, STEPS + 1):
+        optimizer.zero_grad()
+        model(inputs()).square().mean().backward()
+        optimizer.step()
+        kept += [now()] * (step % EVERY == 0)
+    names = [f"0.weight[{label}]" for label in ("few", "many")] + [f"2.weight[{label}]" for label in "qkv"]
+    changes = [
+        [np.abs(w - p).sum() / np.abs(p).sum() for p, w in zip(before, after, strict=True)]
+        for before, after in pairwise(kept)
+    ]
+    return names + [f"4.weight[{number}]" for number in range(3)], np.array(changes)
+
+
 def together(
-    rank: int, *, way: str, dtype: torch.dtype = torch.float64, window: str = "interval", evaluated: bool = False
-) -> Seen:
+    rank: int, *, way: str, dtype: torch.dtype = torch.float64, window: str = "interval", evaluated: bool = False,
+    parts: Any = None,
+) -> Seen:  # fmt: skip
     """The training of `alone`, by all ranks; each is watched, perhaps when the model has been evaluated already."""
-    wrap, parts = WAYS[way]
+    wrap, shares = WAYS[way]
     model = wrap(plain(dtype))
-    share = parts(dist.get_world_size())
+    share = shares(dist.get_world_size())
     part = rank // 2 if way == "FSDP2 of tensor parallel" else rank % share
     if way == "DDP, ZeRO-1":
         optimizer: torch.optim.Optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=LR)
@@ -150,7 +183,7 @@ def together(
         with torch.no_grad():
             model(inputs(part, share, dtype))
     watched = model.module if way == "DDP, inner module" else model
-    watcher = wstrack.watch(watched, to="runs/it", every=EVERY, window=window, metrics=METRICS)
+    watcher = wstrack.watch(watched, to="runs/it", every=EVERY, window=window, metrics=METRICS, parts=parts)
     totals, collectives = spied(watcher)
     held = [0 if tensor is None else tensor.numel() for tensor in watcher._followed._tensors]
     for _ in range(STEPS):
@@ -181,6 +214,45 @@ def pipelined(rank: int) -> Seen:
             schedule.step(target=torch.zeros(16, 3, dtype=torch.float64))
         optimizer.step()
     return seen(watcher, rank, totals, collectives, [])
+
+
+class Stacked(nn.Module):
+    """Experts of one weight."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.experts = nn.Parameter(torch.ones(count, 4, 6, dtype=torch.float64))
+
+
+def stacked(rank: int, *, how: str) -> tuple[list[str], NDArray[np.float64]]:
+    """Eight experts of which the n-th grows by 1 / (n + 1), by all ranks between them; names, and `rwc` of a sample."""
+    size = dist.get_world_size()
+    model = Stacked(8)
+    grown = 1.0 / (1.0 + torch.arange(8, dtype=torch.float64))[:, None, None].expand(8, 4, 6)
+    group = None
+    if how == "each its own":  # as before DTensor: nothing tells a rank that there are others
+        model, grown = Stacked(8 // size), grown[rank * 8 // size : (rank + 1) * 8 // size]
+        model.experts.data.add_(rank)  # so that ranks are not taken for replicas
+        grown = grown * model.experts.detach()
+        group = dist.group.WORLD
+    else:
+        mesh = init_device_mesh("cpu", (size,)) if how in ("experts", "rows") else _grid()
+        placements: list[Any] = {
+            "experts": [Shard(0)], "rows": [Shard(1)], "experts and rows": [Shard(0), Shard(1)],
+            "experts twice": [Shard(0), Shard(0)], "replicas of columns": [Replicate(), Shard(2)],
+        }[how]  # fmt: skip
+        model.experts = nn.Parameter(distribute_tensor(model.experts.detach(), mesh, placements))
+        grown = distribute_tensor(grown.contiguous(), mesh, placements)
+    watcher = wstrack.watch(model, to="runs/it", every=1, parts={"experts": len(model.experts)}, process_group=group)
+    with torch.no_grad():
+        model.experts += grown
+    watcher.step()
+    watcher.close()
+    if rank > 0:
+        return [], np.empty(0)
+    run = watcher.run()
+    assert not run.completeness.missing
+    return list(run.layers.index), run.series["rwc"].to_numpy()[0]
 
 
 class Mixture(nn.Module):
