@@ -13,11 +13,12 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
 import torch
+from overhead_parts import parts_table
 from overhead_peers import (
     Job,
     WandbWay,
@@ -30,62 +31,18 @@ from overhead_peers import (
     resnet,
     weights,
 )  # fmt: skip
+from overhead_timing import clock, interleaved, measured, stepped
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 import wstrack
 from wstrack.doctor import doctor
-from wstrack.measuring.meters import choose
 
 RWC = ("abs_change", "abs_previous")
 DISTANCE = (*RWC, "abs_from_start", "abs_start")
 COUNTS = (*RWC, "changed", "changed_bf16")
 ALL = (*COUNTS, "sq_change", "sq_previous", "ratio", "nonzero", "abs_current")
 MODELS = ("ResNet-18", "ResNet-50", "GPT-2 small", "5000 tensors of 1024")
-
-
-def clock(threads: int, processor: Callable[[], float] = time.process_time) -> Callable[[], float]:
-    """CPU seconds, of the process or by `processor`, where one thread does all the work, else those of the clock."""
-    return processor if threads == 1 and not torch.cuda.is_available() else time.perf_counter
-
-
-def interleaved(jobs: Mapping[str, Job], threads: int, repeats: int, before: Job = lambda: None) -> dict[str, float]:
-    """The median seconds of each job; the jobs take turns, so that a busy machine hits all alike.
-
-    `before` goes before each of them and is not counted: all find the caches as it leaves them.
-    """
-    torch.set_num_threads(threads)
-    now = clock(threads)
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for repeat in range(repeats + 1):
-        for name, job in jobs.items():
-            before()
-            _synchronize()
-            begin = now()
-            job()
-            _synchronize()
-            if repeat:  # the first round compiles, allocates and warms up
-                seconds[name].append(now() - begin)
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def measured(parameters: list[nn.Parameter], sums: tuple[str, ...], meter: str) -> Job:
-    """A sample of one of our meters."""
-    made = choose(parameters, sums, meter=meter)
-    made.snapshot()
-    return made.sample
-
-
-def stepped(kind: type[torch.optim.Optimizer], parameters: list[nn.Parameter]) -> Job:
-    """A fused optimizer step."""
-    for parameter in parameters:
-        parameter.grad = torch.full_like(parameter, 1e-3)
-    return kind(parameters, lr=1e-6, fused=True).step
 
 
 def makers(fast: str) -> dict[str, Callable[[list[nn.Parameter]], Job]]:
@@ -311,6 +268,7 @@ def main() -> None:
     for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
         for name in MODELS:
             meters_table(name, device, repeats)
+        parts_table(device, repeats)
     watch_table(repeats)
     memory_table()
     print(f"\nLoad at the end: {os.getloadavg()[0]:.1f}.")

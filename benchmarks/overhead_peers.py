@@ -100,7 +100,7 @@ def floor(parameters: list[nn.Parameter]) -> Job:
         ]
         return lambda: [snapshot.bitwise_xor_(tensor) for snapshot, tensor in views]
     call = ctypes.CDLL(str(build(Path(__file__).with_name("floor.cpp")))).floor_pass
-    chunks = cut([tensor.numel() for tensor in tensors], CHUNK)
+    chunks = cut(tensors, CHUNK)
     tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(np.cumsum(chunks.count) // CHUNK)), [len(chunks.count)]))
     table = [addresses(tensors, chunks), addresses(snapshots, chunks), chunks.count, tasks.astype(np.int64)]
     pointers = [ctypes.c_void_p(numbers.ctypes.data) for numbers in table]

@@ -70,5 +70,8 @@ def test_tensors_with_gaps_are_named_element_by_element(
 
 
 def test_rows_of_a_tensor_with_gaps_share_a_chunk() -> None:
-    chunks = cut([torch.empty(4096, 4096, device="meta")[:, :128]], 65_536)
+    head = torch.empty(4096, 4096, device="meta")[:, :128]
+    chunks = cut([head], 65_536, span=65_536)
+    assert (len(chunks.rows), set(chunks.rows)) == (256, {16})
+    chunks = cut([head], 65_536)
     assert (len(chunks.rows), set(chunks.rows), set(chunks.width), set(chunks.apart)) == (8, {512}, {128}, {4096})

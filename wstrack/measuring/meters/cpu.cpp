@@ -155,6 +155,26 @@ inline __attribute__((always_inline)) void add(
     std::memcpy(previous, &raw_weight, sizeof raw_weight);
 }
 
+// What is less than a vector, filled up with zeros, which add nothing to any sum.
+template <class Type, int64_t MODE>
+__attribute__((noinline)) void add_rest(
+    Lanes<typename Type::Wide>* sums, const typename Type::Stored* weight, typename Type::Stored* previous,
+    typename Type::Wide* change, const typename Type::Stored* start, int64_t at, int64_t rest
+) {
+    using Stored = typename Type::Stored;
+    using Wide = typename Type::Wide;
+    constexpr int64_t LANES = REGISTER / sizeof(Wide);
+    Stored w[LANES] = {}, p[LANES] = {}, s[LANES] = {};
+    Wide last[LANES] = {};
+    std::memcpy(w, weight + at, rest * sizeof(Stored));
+    std::memcpy(p, previous + at, rest * sizeof(Stored));
+    if (MODE & CHANGE) std::memcpy(last, change + at, rest * sizeof(Wide));
+    if (MODE & START) std::memcpy(s, start + at, rest * sizeof(Stored));
+    add<Type, MODE>(sums, w, p, last, s);
+    std::memcpy(previous + at, p, rest * sizeof(Stored));
+    if (MODE & CHANGE) std::memcpy(change + at, last, rest * sizeof(Wide));
+}
+
 template <class Type, int64_t MODE>
 void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
     using Stored = typename Type::Stored;
@@ -167,39 +187,35 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
     using Totals = Lanes<double, Wide>;
     Totals totals[SUMS] = {};
     const int64_t whole = chunk.width / LANES * LANES, rest = chunk.width - whole;
-    for (int64_t row = 0; row < chunk.rows; ++row) {
-        const bool last_row = row + 1 == chunk.rows;
+    const int64_t together = std::max<int64_t>(BLOCK / chunk.width, 1);  // short rows share a block
+    for (int64_t row = 0; row < chunk.rows; row += together) {
+        const int64_t row_end = std::min(row + together, chunk.rows);
         for (int64_t first = 0; first < whole; first += BLOCK) {
             Lanes<Wide> sums[SUMS] = {};
             const int64_t end = std::min(first + BLOCK, whole);
-            // Fetch the block after this one: the hardware does not see across pages of 4 KiB, let alone tensors.
-            const int64_t ahead = end < whole ? end : chunk.apart;
-            const bool last_block = last_row && end == whole;
-            const Stored* weight_ahead = last_block ? static_cast<const Stored*>(next.weight) : weight + ahead;
-            const Stored* previous_ahead = last_block ? static_cast<const Stored*>(next.previous) : previous + ahead;
-            for (int64_t i = first; i < end; i += LANES) {
-                __builtin_prefetch(weight_ahead + (i - first), 0);
-                __builtin_prefetch(previous_ahead + (i - first), 1);
-                add<Type, MODE>(sums, weight + i, previous + i, change + i, start + i);
+            for (int64_t here = row; here < row_end; ++here) {
+                const int64_t at = here * chunk.apart;
+                // Fetch the block after this one: the hardware does not see across pages of 4 KiB, let alone tensors.
+                const bool last = end == whole && here + 1 == chunk.rows;
+                const int64_t ahead = at + (end < whole ? BLOCK : chunk.apart);
+                const Stored* weight_ahead = last ? static_cast<const Stored*>(next.weight) - first : weight + ahead;
+                const Stored* previous_ahead =
+                    last ? static_cast<const Stored*>(next.previous) - first : previous + ahead;
+                for (int64_t i = first; i < end; i += LANES) {
+                    __builtin_prefetch(weight_ahead + i, 0);
+                    __builtin_prefetch(previous_ahead + i, 1);
+                    add<Type, MODE>(sums, weight + at + i, previous + at + i, change + at + i, start + at + i);
+                }
             }
 #pragma GCC unroll 32  // so that the sums of a block stay in registers
             for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
         }
-        if (rest) {  // filled up with zeros, which add nothing to any sum
+        if (rest) {
             Lanes<Wide> sums[SUMS] = {};
-            Stored w[LANES] = {}, p[LANES] = {}, s[LANES] = {};
-            Wide last[LANES] = {};
-            std::memcpy(w, weight + whole, rest * sizeof(Stored));
-            std::memcpy(p, previous + whole, rest * sizeof(Stored));
-            if (MODE & CHANGE) std::memcpy(last, change + whole, rest * sizeof(Wide));
-            if (MODE & START) std::memcpy(s, start + whole, rest * sizeof(Stored));
-            add<Type, MODE>(sums, w, p, last, s);
-            std::memcpy(previous + whole, p, rest * sizeof(Stored));
-            if (MODE & CHANGE) std::memcpy(change + whole, last, rest * sizeof(Wide));
-#pragma GCC unroll 32  // so that the sums of a block stay in registers
+            for (int64_t here = row; here < row_end; ++here)
+                add_rest<Type, MODE>(sums, weight, previous, change, start, here * chunk.apart + whole, rest);
             for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
         }
-        weight += chunk.apart, previous += chunk.apart, change += chunk.apart, start += chunk.apart;
     }
     for (int64_t sum = 0; sum < SUMS; ++sum) {
         result[sum] = 0.0;
@@ -290,10 +306,11 @@ int64_t wstrack_moved(void** tensors, int64_t count, const Shims* torch, int64_t
 
 // Sums of every layer, in one parallel region. Threads take whole tasks, runs of chunks of about equal size.
 void wstrack_sums(
-    const Chunk* chunks,    // (chunks,), in the order of the layers
+    const Chunk* chunks,    // (chunks,), in the order in which they are worked on
+    const int64_t* places,  // (chunks,): the place of each in the order of the layers
     const int64_t* tasks,   // (tasks + 1,): the first chunk of each task
     int64_t task_count,
-    const int64_t* layers,  // (layers + 1,): the first chunk of each layer
+    const int64_t* layers,  // (layers + 1,): the place of the first chunk of each layer
     int64_t layer_count,
     int64_t mode,
     int32_t threads,
@@ -306,7 +323,7 @@ void wstrack_sums(
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t task = 0; task < task_count; ++task)
         for (int64_t chunk = tasks[task]; chunk < tasks[task + 1]; ++chunk)
-            kernel(chunks[chunk], chunks[std::min(chunk + 1, tasks[task + 1] - 1)], partial + chunk * SUMS);
+            kernel(chunks[chunk], chunks[std::min(chunk + 1, tasks[task + 1] - 1)], partial + places[chunk] * SUMS);
     std::fill(sums, sums + layer_count * column_count, 0.0);
     for (int64_t layer = 0; layer < layer_count; ++layer, sums += column_count)
         for (int64_t chunk = layers[layer]; chunk < layers[layer + 1]; ++chunk)

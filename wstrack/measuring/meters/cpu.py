@@ -48,8 +48,8 @@ class _Library:
         self.series: Callable[..., int] = kernel.wstrack_series
         self.moved: Callable[..., int] = locked.wstrack_moved
         kernel.wstrack_sums.argtypes = [
-            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
-            ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p,
+            *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32,
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p,
         ]  # fmt: skip
         kernel.wstrack_sums.restype = None
         kernel.wstrack_series.argtypes = [
@@ -98,7 +98,7 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
     """
     library = _load()
     assert isinstance(library, _Library)
-    chunks = cut([pair.weight for pair in pairs], CHUNK)
+    chunks = cut([pair.weight for pair in pairs], CHUNK, span=CHUNK)
     dtypes = np.array([DTYPES.index(pair.weight.dtype) for pair in pairs], dtype=np.int64)
     table = np.ascontiguousarray(
         np.stack(
@@ -115,7 +115,10 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
             axis=1,
         )
     )
-    shares = np.cumsum(chunks.count) // CHUNK
+    # Parts that lie between each other are worked on by turns, while what they share of pages and caches is at hand.
+    places = np.arange(len(table)) if (chunks.rows == 1).all() else np.argsort(table[:, 0], kind="stable")
+    table = np.ascontiguousarray(table[places])
+    shares = np.cumsum(chunks.count[places]) // CHUNK
     tasks = np.concatenate(([0], 1 + np.flatnonzero(np.diff(shares)), [len(table)])).astype(np.int64)
     partial = np.empty((len(table), len(SUMS)))
     mode = _mode(sums)
@@ -125,9 +128,9 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
     def sample() -> torch.Tensor:
         taken = np.empty((len(memory), len(columns)))
         library.sums(
-            table.ctypes.data, tasks.ctypes.data, len(tasks) - 1, chunks.first.ctypes.data, len(memory), mode,
-            threads or torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data, len(columns),
-            taken.ctypes.data,
+            table.ctypes.data, places.ctypes.data, tasks.ctypes.data, len(tasks) - 1, chunks.first.ctypes.data,
+            len(memory), mode, threads or torch.get_num_threads(), partial.ctypes.data, columns.ctypes.data,
+            len(columns), taken.ctypes.data,
         )  # fmt: skip
         return torch.from_numpy(taken)
 

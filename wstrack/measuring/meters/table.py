@@ -41,12 +41,13 @@ class Chunks:
         return self.rows * self.width
 
 
-def cut(tensors: Sequence[torch.Tensor], size: int) -> Chunks:
+def cut(tensors: Sequence[torch.Tensor], size: int, *, span: int | None = None) -> Chunks:
     """Cut tensors into chunks of at most `size` elements; what is wider than that, into rows of `size`.
 
     Args:
         tensors: their elements may have gaps between them, but none lies where another does.
         size: at least 1.
+        span: how far the rows of a chunk reach at most, gaps included, in elements; None = as far as they do.
 
     Example:
         >>> chunks = cut([torch.ones(5), torch.ones(0), torch.ones(3, 4)[:, :2]], 4)
@@ -61,7 +62,8 @@ def cut(tensors: Sequence[torch.Tensor], size: int) -> Chunks:
     layer, begin, rows, width, apart = blocks.T
     # A block of one row is cut across it, any other between its rows.
     single = rows == 1
-    length, each = np.where(single, width, rows), np.where(single, size, size // width)
+    most = size // width if span is None else np.clip(span // apart, 1, size // width)
+    length, each = np.where(single, width, rows), np.where(single, size, most)
     pieces = -(-length // each)
     block = np.repeat(np.arange(len(blocks)), pieces)
     before = (np.arange(len(block)) - (np.cumsum(pieces) - pieces)[block]) * each[block]
