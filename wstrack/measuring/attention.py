@@ -80,7 +80,7 @@ def heads(place: Place) -> Cut | None:
 _FUSED = re.compile(r"\w*qkv\w*|\w*query_key_value|queries_keys_values|c_attn|in_proj_(weight|bias)", re.IGNORECASE)
 _PROJECTION = re.compile(
     r"((to_?|w_?|lin_?|linear_|project_)?(?P<whose>[qkvo]|quer(y|ies)|keys?|values?|out|output)(_b)?"
-    r"(_?(proj|lin|linear|layer|attn|head))?(_weight)?)|c_proj|proj|projection|proj_out|dense|attention_out",
+    r"(_?(proj|lin|linear|layer|attn|head))?(_weight)?)|c_proj|(linear_)?proj|projection|proj_out|dense|attention_out",
     re.IGNORECASE,
 )  # fmt: skip
 _GATED = re.compile(r"\.Qwen(3Next|3_5|4Exp)\w*Attention:q_proj$")  # for each head its query, then its gate
