@@ -101,8 +101,9 @@ def _place(model: nn.Module, layer: Layer, weight: Weight) -> Place:
     path = path[:within]
     while path and _AROUND.fullmatch(path[-1]):
         path.pop()
-    module, called = model.get_submodule(".".join(path)), weight.own
-    if of_a_layer := re.fullmatch(r"weight(_[gv])?|bias", weight.own):
+    module = model.get_submodule(".".join(path))
+    called = re.sub("(?<=weight)_[gv]$", "", weight.own)  # a weight norm has two for one weight
+    if of_a_layer := called in ("weight", "bias"):
         while len(path) > 1 and path[-1].isdigit():  # the first of a Sequential, as in "to_out.0"
             path.pop()
         called = path.pop() if path else ""
