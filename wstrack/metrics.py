@@ -2,8 +2,8 @@
 
 A meter takes raw sums of each layer; a metric turns them into one number a layer. Sums come first because they add up
 over the shards of a layer and over the layers of a block; ratios do not. `SUMS` is the one table of them; the columns
-of the fused kernels are in its order. Measures that are no sum over the elements of a layer (sums of rows and columns,
-Gram matrices) have shapes of their own, and would stand in a table of their own beside it.
+of the fused kernels are in its order. What an optimizer says of a layer stands in `RATES`; what is taken of the
+products that adapters add to a weight, which nobody forms, in `PRODUCTS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "RATES", "SUMS", "Metric", "Sum", "compute", "memories_needed", "suited_scale", "sums_needed"]
+__all__ = [
+    "METRICS",
+    "PRODUCTS",
+    "RATES",
+    "SUMS",
+    "Metric",
+    "Sum",
+    "compute",
+    "is_of_adapters",
+    "memories_needed",
+    "suited_scale",
+    "sums_needed",
+]
 
 Array = NDArray[np.float64]
 Sums = Mapping[str, Array]
@@ -65,6 +77,13 @@ RATES: dict[str, str] = {
     "told": "1",
 }
 """What no meter takes: it is read from the optimizer. Added up over the processes that hold a layer, as sums are."""
+
+PRODUCTS: dict[str, str] = {
+    "sq_adapters": "norm2(D)^2, D = s B A added up over the adapters of a weight that are in use",
+    "sq_adapters_change": "norm2(D - previous D)^2",
+    "sq_adapted": "norm2(W)^2, of the weight that they adapt, as it was without them when watching began",
+}
+"""What is taken of a weight that adapters add to, from their factors: of a matrix that nobody ever forms."""
 
 
 def _share(part: Array, whole: Array) -> Array:
@@ -171,11 +190,33 @@ METRICS: dict[str, Metric] = {
         ("weight_decay", "told"),
         lambda sums, numel: np.divide(sums["weight_decay"], sums["told"]),
     ),
+    "lora": Metric(
+        "norm2(D) / norm2(W), D = s B A of the adapters of W",
+        "size of the adapter: ‖s B A‖ of what adapters add to a weight, divided by ‖weight‖",
+        ("sq_adapters", "sq_adapted"),
+        lambda sums, numel: _share(np.sqrt(sums["sq_adapters"]), np.sqrt(sums["sq_adapted"])),
+    ),
+    "lora_change": Metric(
+        "norm2(D - previous D) / norm2(W), D = s B A of the adapters of W",
+        "change by the adapter: ‖new − old‖ of what adapters add to a weight, divided by ‖weight‖",
+        ("sq_adapters_change", "sq_adapted"),
+        lambda sums, numel: _share(np.sqrt(sums["sq_adapters_change"]), np.sqrt(sums["sq_adapted"])),
+    ),
 }
 
 
+def is_of_adapters(name: str) -> bool:
+    """Whether a metric or a raw sum is of what adapters add to a weight; all others are of a weight itself.
+
+    Example:
+        >>> is_of_adapters("lora"), is_of_adapters("sq_adapted"), is_of_adapters("rwc"), is_of_adapters("mine")
+        (True, True, False, False)
+    """
+    return name in PRODUCTS or (name in METRICS and set(METRICS[name].sums) <= set(PRODUCTS))
+
+
 def sums_needed(metrics: Iterable[str]) -> tuple[str, ...]:
-    """The raw sums that these metrics need, each once: of `SUMS`, and of `RATES`.
+    """The raw sums that these metrics need, each once: of `SUMS`, `RATES` and `PRODUCTS`.
 
     Raises:
         ValueError: a metric that there is not.

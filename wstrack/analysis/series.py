@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wstrack.analysis.groups import aggregate, group_layers
 from wstrack.errors import WstrackError
@@ -55,16 +56,19 @@ def aggregated(run: Run, by: str, metric: str) -> Run:
             f"aggregate={by!r} adds up the raw sums behind {metric}, and the run {run.name!r}, read from {came}, has "
             "none; pull the run's recording, or leave out aggregate= (--aggregate); group= (--group) takes any run"
         )
-    blocks = group_layers(run.layers, by)
-    kept = [metric, *(["lr"] if set(METRICS["lr"].sums) <= set(run.sums) and metric != "lr" else [])]
-    series = {one: aggregate(run.sums, blocks, metric=one, numel=run.layers["numel"]) for one in kept}
+    ours = run.layers[_with_all(run, needed)]
+    blocks = group_layers(ours, by)
+    also = metric != "lr" and set(METRICS["lr"].sums) <= set(run.sums)
+    also = also and bool(_with_all(run, METRICS["lr"].sums)[_with_all(run, needed)].all())
+    kept = [metric, *(["lr"] if also else [])]
+    series = {one: aggregate(run.sums, blocks, metric=one, numel=ours["numel"]) for one in kept}
     frame = series[metric]
     if frame.shape[1] < 2:
         raise ValueError(
             f"aggregate={by!r} puts all {len(blocks)} layers of {run.name!r} into one; pass aggregate= (--aggregate) "
             "kind, block, stage or a regular expression that tells some apart"
         )
-    layers = run.layers.groupby(blocks, sort=False)
+    layers = ours.groupby(blocks, sort=False)
     table = pd.DataFrame(
         {
             "kind": layers["kind"].agg(lambda kinds: kinds.iloc[0] if (kinds == kinds.iloc[0]).all() else ""),
@@ -78,6 +82,12 @@ def aggregated(run: Run, by: str, metric: str) -> Run:
     ).rename_axis("layer")
     series = {one: frame.reindex(run.series[one].index) for one, frame in series.items()}
     return replace(run, series=series, layers=table, sums={})
+
+
+def _with_all(run: Run, sums: Sequence[str]) -> NDArray[np.bool_]:
+    """Which layers of a run have all of some raw sums."""
+    there: NDArray[np.bool_] = np.logical_and.reduce([run.layers.index.isin(run.sums[name].columns) for name in sums])
+    return there
 
 
 def matched(runs: Sequence[Run], metric: str, *, common: bool = False) -> tuple[list[pd.DataFrame], list[str]]:

@@ -6,10 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from wstrack.metrics import is_of_adapters
 
 __all__ = ["Layer", "Manifest", "block_of", "layer_table"]
 
@@ -20,6 +24,7 @@ class Layer:
 
     `kind` is a word of `wstrack.measuring.layers` ("conv", "linear", ...), or "" where only the name is known;
     `aliases` are the other names of a tied weight; `of` is the layer that this is a part of, "" for a whole one.
+    `adapted` says that adapters add to it, so that metrics of adapters are of it; `frozen` that these alone are.
     """
 
     name: str
@@ -28,6 +33,8 @@ class Layer:
     numel: int = 0
     aliases: tuple[str, ...] = ()
     of: str = ""
+    adapted: bool = False
+    frozen: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Layer:
@@ -43,6 +50,8 @@ class Layer:
             numel=int(data["numel"]),
             aliases=tuple(str(alias) for alias in data["aliases"]),
             of=str(data.get("of", "")),
+            adapted=bool(data.get("adapted", False)),
+            frozen=bool(data.get("frozen", False)),
         )
 
 
@@ -61,6 +70,25 @@ class Manifest:
     window: str = "interval"
     facts: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def has(self, metric: str) -> NDArray[np.bool_]:
+        """Which layers have a metric, (layers,); given a raw sum, which layers have that.
+
+        Example:
+            >>> layers = Layer("fc.lora_B.weight"), Layer("fc.weight", adapted=True, frozen=True)
+            >>> manifest = Manifest("demo", layers, ("rwc", "lora"), every=1)
+            >>> manifest.has("rwc").tolist(), manifest.has("lora").tolist()
+            ([True, False], [False, True])
+        """
+        return self._adapted if is_of_adapters(metric) else self._moving
+
+    @cached_property
+    def _adapted(self) -> NDArray[np.bool_]:
+        return np.array([layer.adapted for layer in self.layers], dtype=bool)
+
+    @cached_property
+    def _moving(self) -> NDArray[np.bool_]:
+        return np.array([not layer.frozen for layer in self.layers], dtype=bool)
 
     def to_json(self) -> str:
         """The manifest as one line of JSON, in ASCII: a name may hold what UTF-8 cannot (half a surrogate pair)."""

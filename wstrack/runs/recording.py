@@ -274,10 +274,10 @@ def _said(path: Path, found: Contents, lacking: int) -> list[str]:
 
 
 def _part_run(part: Part) -> Run:
-    held = sum(array.size for array in part.values.values())
+    width = sum(int(part.manifest.has(metric).sum()) for metric in part.manifest.metrics)
+    held = len(part.steps) * width
     # Of checkpoints that hold a layer at some steps only.
     received = held - int(part.manifest.origin.get("lacking", 0)) * len(part.manifest.metrics)
-    width = len(part.manifest.layers) * len(part.manifest.metrics)
     return Run.from_values(
         part.manifest,
         part.steps,

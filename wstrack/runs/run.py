@@ -46,7 +46,7 @@ class Run:
 
     Attributes:
         series: by metric, a frame of float64: index = step (int64, ascending), columns = layer names in model order,
-            NaN = not logged (or logged as NaN).
+            NaN = not logged (or logged as NaN). A metric of adapters has the weights that they adapt, and no others.
         layers: by layer name, in model order: kind, shape, numel, depth (0 = nearest the input), block, aliases, of
             (the layer that it is a part of, "" for a whole one; a part follows its layer).
         facts: what the user gave (`watch(facts=...)`), by the user's names.
@@ -157,14 +157,17 @@ class Run:
             1          0.1       0.2
             2          0.3       0.4
         """
-        names = [layer.name for layer in manifest.layers]
         index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
-        columns = pd.Index(names, dtype=object)
+        columns = pd.Index([layer.name for layer in manifest.layers], dtype=object)
 
-        def frame(array: NDArray[np.float64]) -> pd.DataFrame:
-            return pd.DataFrame(array, index=index, columns=columns, copy=False)
+        def frame(array: NDArray[np.float64], ours: NDArray[np.bool_]) -> pd.DataFrame:
+            if ours.all():
+                return pd.DataFrame(array, index=index, columns=columns, copy=False)
+            return pd.DataFrame(array[:, ours], index=index, columns=columns[ours])
 
-        series = {metric: frame(values[metric]) for metric in manifest.metrics if metric in values}
+        series = {
+            metric: frame(values[metric], manifest.has(metric)) for metric in manifest.metrics if metric in values
+        }
         spans = pd.Series(dtype="int64")
         if isinstance(intervals, pd.Series):
             spans = intervals[~intervals.index.duplicated(keep="last")].sort_index().rename("interval")
@@ -179,7 +182,7 @@ class Run:
             origin={**about, **manifest.origin, **(origin or {})},
             completeness=completeness or Completeness(size, size),
             intervals=spans,
-            sums={name: frame(array) for name, array in (sums or {}).items()},
+            sums={name: frame(array, manifest.has(name)) for name, array in (sums or {}).items()},
         )
         in_order = index.is_monotonic_increasing and index.is_unique
         return run if in_order else cls.joined([run])
@@ -239,12 +242,13 @@ def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) 
     for name in dict.fromkeys(name for part in parts for name in part):
         frames = [part[name] for part in parts if name in part]
         index = pd.Index(np.unique(np.concatenate([frame.index.to_numpy() for frame in frames])), name="step")
-        values = np.full((len(index), len(layers)), np.nan)
+        columns = layers[layers.isin(pd.Index(np.concatenate([frame.columns for frame in frames])))].rename(None)
+        values = np.full((len(index), len(columns)), np.nan)
         written = np.zeros(values.shape, dtype=bool)
         for frame in frames:
             last = ~frame.index.duplicated(keep="last")
-            cells = np.ix_(index.get_indexer(frame.index[last]), layers.get_indexer(frame.columns))
+            cells = np.ix_(index.get_indexer(frame.index[last]), columns.get_indexer(frame.columns))
             superseded += int((~last).sum()) * frame.shape[1] + int(written[cells].sum())
             values[cells], written[cells] = frame.to_numpy()[last], True
-        joined[name] = pd.DataFrame(values, index=index, columns=layers.rename(None))
+        joined[name] = pd.DataFrame(values, index=index, columns=columns)
     return joined, superseded

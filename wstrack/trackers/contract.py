@@ -33,7 +33,8 @@ class Sample:
         step: the optimizer step after which it was taken.
         interval: how many optimizer steps the change spans.
         time: seconds since the epoch.
-        values: by metric, float64 of shape (layers,) in the manifest's order.
+        values: by metric, float64 of shape (layers,) in the manifest's order; NaN where a layer does not have the
+            metric (`Manifest.has`), of which a tracker need not keep anything.
     """
 
     step: int

@@ -30,7 +30,7 @@ from wstrack.training.feed import Feed
 from wstrack.training.host import OnHost
 from wstrack.training.rates import GroupRates, table_of
 
-__all__ = ["Adder", "Delivery", "Reading"]
+__all__ = ["Adder", "Delivery", "Reading", "below"]
 
 log = logging.getLogger("wstrack")
 
@@ -58,6 +58,8 @@ class Reading:
         skipped, skipped_since: how many of those calls loss scaling turned into nothing, as scalars on the device;
             None if no call can have been.
         rates: what the optimizers say of their layers, those that count last.
+        products: raw sums of the weights that adapters add to, (weights, sums), on the device; they are the last of the
+            layers. None if there are none.
         time: seconds since the epoch.
         moment: the same by a clock that nobody sets.
     """
@@ -68,6 +70,7 @@ class Reading:
     skipped: torch.Tensor | None = None
     skipped_since: torch.Tensor | None = None
     rates: Sequence[GroupRates] = ()
+    products: torch.Tensor | None = None
     time: float = field(default_factory=time.time)
     moment: float = field(default_factory=monotonic)
 
@@ -77,9 +80,24 @@ class _Arriving:
     reading: Reading
     sums: OnHost
     skipped: OnHost | None
+    products: OnHost | None = None
 
 
 _Taken = tuple[int, int, float, NDArray[np.float64]]  # step, interval, time, sums
+
+
+def below(sums: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two tables of other layers and other sums as one; NaN where a layer does not have a sum.
+
+    Example:
+        >>> below(np.zeros((1, 2)), np.ones((1, 1)))
+        array([[ 0.,  0., nan],
+               [nan, nan,  1.]])
+    """
+    rows, columns = sums.shape
+    table = np.full((rows + others.shape[0], columns + others.shape[1]), np.nan)
+    table[:rows, :columns], table[rows:, columns:] = sums, others
+    return table
 
 
 class Delivery:
@@ -88,7 +106,7 @@ class Delivery:
     Args:
         manifest: what the recorder was opened with, and the sinks, but for `wstrack.trackers.summary`.
         rows: of what this process measures.
-        sums: names of the columns of each reading's `sums`, then of what the optimizers say.
+        sums: names of the columns of each reading's `sums`, then of its `products`, then of what the optimizers say.
         recorder: gets everything; None on a rank that only adds its sums.
         sinks: get the manifest's metrics.
         ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
@@ -125,7 +143,8 @@ class Delivery:
             since = reading.skipped_since
             base = torch.zeros_like(reading.skipped) if since is None else since.to(reading.skipped.device)
             skipped = OnHost(torch.stack([reading.skipped, base]))
-        self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped))
+        products = None if reading.products is None else OnHost(reading.products)
+        self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped, products))
 
     def mark(self, step: int, name: str, skipped: torch.Tensor | None, *, reset: bool) -> None:
         """Have a named step written down, like samples by a thread of its own; called on the training thread."""
@@ -154,9 +173,13 @@ class Delivery:
     def _arrived(self, arriving: _Arriving) -> _Taken | None:
         """A sample with the sums of all layers; None if there is none to tell of."""
         reading, sums = arriving.reading, self._rows.added(arriving.sums.numpy())
+        if arriving.products is not None:
+            sums = below(sums, arriving.products.numpy())
         if told := self._sums[sums.shape[1] :]:
             of = self._rows.weight
-            sums = np.hstack([sums, table_of(reading.rates, told, int(of[-1]) + 1)[of]])
+            rates = np.full((len(sums), len(told)), np.nan)
+            rates[: len(of)] = table_of(reading.rates, told, int(of[-1]) + 1)[of]
+            sums = np.hstack([sums, rates])
         skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
         if self._ranks is not None:
@@ -195,7 +218,8 @@ class Delivery:
         """Say once if the first samples find that nothing at all has changed."""
         if self._unchanged is None:
             return
-        changes = [values for name, values in columns.items() if name in ("abs_change", "sq_change")]
+        moving = self._manifest.has("rwc")
+        changes = [values[:, moving] for name, values in columns.items() if name in ("abs_change", "sq_change")]
         if not changes or any(values.any() for values in changes):
             self._unchanged = None
             return

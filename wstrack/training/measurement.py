@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from wstrack.measuring.meters.meter import Meter
+    from wstrack.measuring.meters.products import ProductMeter
     from wstrack.runs.manifest import Layer
     from wstrack.runs.run import Run
     from wstrack.training.opening import Opened
@@ -94,16 +95,27 @@ class Measurement:
         meter: has the snapshot from which the first sample is taken.
         opened: what samples are delivered to.
         rates: notes what the optimizers say.
+        products: takes the sums of weights that adapters add to, perhaps of none.
         single_step: whether the change of the sampled step alone is measured.
         sharded: whether other ranks wait for this one's sums.
     """
 
-    def __init__(self, meter: Meter, opened: Opened, rates: Rates, *, single_step: bool, sharded: bool) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        opened: Opened,
+        rates: Rates,
+        products: ProductMeter,
+        *,
+        single_step: bool,
+        sharded: bool,
+    ) -> None:
         self.name, self.last_step, self.where = opened.name, opened.last, str(opened.folder)
         self.folder: Path = opened.folder
         self.delivery = opened.delivery
         self._meter: Meter | None = meter
         self._rates = rates
+        self._products = products
         self._unknown = False  # whether it was said that no optimizer is known
         self._single_step = single_step
         self._sharded = sharded
@@ -130,6 +142,7 @@ class Measurement:
         try:
             look_up()
             meter.snapshot()
+            self._products.snapshot()
         except Exception as error:  # noqa: BLE001  a failed allocation, say: training is worth more than a sample
             self._fail(steps, error)
 
@@ -150,18 +163,21 @@ class Measurement:
         try:
             look_up()
             sums = meter.sample()
+            products = self._products.sample()
             if self._single_step:
                 meter.release()
+                self._products.release()
         except Exception as error:  # noqa: BLE001  as above: a sample never raises in the training loop
             meter.release()  # some layers may have moved on: the next sample is missing and begins anew
+            self._products.release()
             self._fail(steps, error)
             if not self._sharded:
                 return
             # The other ranks have theirs, and must not be left waiting.
-            sums = torch.full(meter.shape, torch.nan, device="cpu")
+            sums, products = torch.full(meter.shape, torch.nan, device="cpu"), None
         try:
             rates = self._rates.take(steps.optimizers)
-            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since, rates))
+            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since, rates, products))
             self._say_if_unknown(rates)
         except Exception as error:  # noqa: BLE001  as above
             self._fail(steps, error)
@@ -188,6 +204,7 @@ class Measurement:
     def release(self) -> None:
         """Let go of the weights and the snapshot."""
         self._meter = None
+        self._products.release()
 
     def close(self, steps: Steps) -> None:
         """Deliver what is waiting, and say if there was nothing."""

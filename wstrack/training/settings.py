@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from wstrack.measuring.cuts import Parts
 from wstrack.measuring.layers import Selection
-from wstrack.metrics import RATES, SUMS, sums_needed
+from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, sums_needed
 
 __all__ = ["Fact", "MeterName", "Place", "Settings", "Window"]
 
@@ -83,7 +83,7 @@ class Settings:
         names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
         if not names:
             raise ValueError("metrics is empty; name at least one, as in metrics=('rwc',)")
-        if not set(sums_needed(names)) & set(SUMS):
+        if set(sums_needed(names)) <= set(RATES):
             raise ValueError(
                 f"metrics={names!r} are of the optimizer alone; add one of the weights, as in "
                 f"metrics={('rwc', *names)!r}"
@@ -104,8 +104,13 @@ class Settings:
 
     @property
     def sums(self) -> tuple[str, ...]:
-        """The raw sums that the metrics need of the weights."""
-        return tuple(name for name in sums_needed(self.metrics) if name in SUMS)
+        """The raw sums that the metrics need of the weights; if none does, those of `rwc`, which cost as little."""
+        return tuple(name for name in sums_needed(self.metrics) if name in SUMS) or METRICS["rwc"].sums
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """What they need of adapters."""
+        return tuple(name for name in sums_needed(self.metrics) if name in PRODUCTS)
 
     @property
     def rates(self) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from wstrack._version import __version__
+from wstrack.measuring.adapters import adapted_weights
 from wstrack.measuring.cuts import cuts, stacked_experts
 from wstrack.measuring.layers import predicate, select
 from wstrack.measuring.meters import choose
+from wstrack.measuring.meters.products import ProductMeter
 from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import reshard
 from wstrack.runs.manifest import Layer, Manifest
@@ -79,7 +81,8 @@ def watch(
         every: steps between samples. A sample reads the weights once; a step in between costs a few comparisons.
         window: "interval" = the change since the previous sample, as in the paper; "step" = the change of the sampled
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
-        metrics: one or several of `wstrack.metrics.METRICS`; "lr" and "weight_decay" beside one of the weights.
+        metrics: one or several of `wstrack.metrics.METRICS`; "lr" and "weight_decay" beside one of the weights. "lora"
+            and "lora_change" are of the weights that LoRA adapters add to: those whose factors are among the layers.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
@@ -166,6 +169,7 @@ def _begin(
     selected = select(model, settings.layers)
     shards = [shard for _, shard in selected]
     rows = rows_of(selected, _cuts(model, settings, [layer for layer, _ in selected]))
+    layers = rows.layers
     # A callable has seen all there is; it may also hold the model, which must not live on for that.
     missed = None if elsewhere or callable(settings.layers) else predicate(settings.layers)
     followed = Followed(model, shards, missed)
@@ -173,28 +177,39 @@ def _begin(
     meter = None
     if not elsewhere:
         meter = choose(tensors, settings.sums, pieces=rows.pieces, meter=settings.meter, snapshot=settings.snapshot)
+    products = ProductMeter((), ())
+    if settings.products:
+        if ranks is not None:
+            raise ValueError(
+                "metrics: 'lora' is not to be had of a model that several processes hold (sharded, or process_group=), "
+                "whose factors none has whole; leave it out, or compare saved adapters with `wstrack diff`"
+            )
+        adapted = adapted_weights(model, set(followed.parameters))
+        layers += tuple(layer for layer, _ in adapted)
+        products = ProductMeter([one for _, one in adapted], settings.products)
     if optimizer is not None and not followed.held_by(optimizer):
         raise ValueError("optimizer holds none of the model's layers; pass the one that trains this model")
 
     if model in _watchers:
         _watchers.pop(model).close()
     name = settings.name or name_in(to) or ""
-    measured: Measured = MeasuredByRank0(name or type(model).__name__, rows.layers)
+    measured: Measured = MeasuredByRank0(name or type(model).__name__, layers)
     if meter is not None:
         meter.snapshot()
         meter.sample()  # whatever is compiled or laid out at first use is so now, not while training
+        products.snapshot()
+        products.sample()
         if settings.single_step:
             meter.release()  # what is left is the start, for the distance
+            products.release()
         origin = {**_origin(model), "meter": meter.backends(), "snapshot": settings.snapshot}
         if rows.pieces:
             origin |= {"parts": "each", **({"log_parts": True} if settings.log_parts else {})}
-        manifest = Manifest(
-            name, rows.layers, settings.metrics, settings.every, settings.window, settings.facts, origin
-        )
+        manifest = Manifest(name, layers, settings.metrics, settings.every, settings.window, settings.facts, origin)
         opened = open_delivery(
             to,
             manifest,
-            (*settings.sums, *settings.rates),
+            (*settings.sums, *settings.products, *settings.rates),
             ranks=ranks,
             rows=rows,
             shards=shards,
@@ -205,6 +220,7 @@ def _begin(
             meter,
             opened,
             Rates(settings.rates, followed),
+            products,
             single_step=settings.single_step,
             sharded=ranks is not None,
         )

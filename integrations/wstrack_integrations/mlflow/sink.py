@@ -151,8 +151,9 @@ class MlflowSink:
         when = round(sample.time * 1000)
         yield INTERVAL, float(sample.interval), when, sample.step
         for metric in self._manifest.metrics:
-            numbers = numbers_of(metric, sample.values[metric])
-            for key, value in zip(series_keys(metric, self._keys), numbers, strict=True):
+            has = self._manifest.has(metric)
+            numbers = numbers_of(metric, sample.values[metric], has)
+            for key, value in zip(series_keys(metric, self._keys, has), numbers, strict=True):
                 yield key, value, when, sample.step
 
     def _log(self, *, metrics: Sequence[tuple[str, float, int, int]] = (), tags: dict[str, str] | None = None) -> None:

@@ -203,10 +203,11 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
     given_up = logged - len(history.steps_of(INTERVAL))
     samples = history.table([INTERVAL])
     table = history.table([f"{metric}/{key}" for metric, key in product(chosen, keys)], also=samples.steps)
-    # Where there is an interval, every layer was logged.
-    expected = int((table.logged | np.isin(table.steps, samples.steps)[:, None]).sum())
+    # Where there is an interval, every layer was logged that has the metric.
+    has = np.concatenate([manifest.has(metric) for metric in chosen])
+    expected = int((table.logged | (np.isin(table.steps, samples.steps)[:, None] & has)).sum())
     notes = [*left_out(given_up), *left_to_recording(manifest.metrics, parts=manifest.origin.get("parts"))]
-    ours = {INTERVAL, *(key for metric in manifest.metrics for key in series_keys(metric, keys))}
+    ours = {INTERVAL, *(key for metric in manifest.metrics for key in series_keys(metric, keys, manifest.has(metric)))}
     starts = tuple(f"{metric}/" for metric in manifest.metrics)
     others = sum(key not in ours and key.startswith(starts) for key in history.keys)
     if others:
@@ -227,7 +228,7 @@ def _from_metrics(history: History, manifest: Manifest, stored: StoredRun, metri
         replace(manifest, metrics=tuple(chosen)),
         table.steps,
         {metric: table.numbers[:, first * width : (first + 1) * width] for first, metric in enumerate(chosen)},
-        completeness=Completeness(expected + lost * width * len(chosen), int(table.logged.sum()), tuple(notes)),
+        completeness=Completeness(expected + lost * int(has.sum()), int(table.logged.sum()), tuple(notes)),
         intervals=pd.Series(samples.numbers[:, 0], index=steps).dropna().astype("int64"),
         origin={"source": "mlflow", "closed": closed},
     )

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from itertools import count
+from itertools import compress, count
 from typing import TYPE_CHECKING, BinaryIO
 
 from wstrack.errors import WstrackError
@@ -64,7 +64,10 @@ class TensorBoardSink:
         self._manifest = manifest
         keys = layer_keys([layer.name for layer in manifest.layers])
         # Made once and filled anew for each sample: building thousands of messages costs more than their numbers.
-        tags = [INTERVAL, *(tag for metric in manifest.metrics for tag in series_keys(metric, keys))]
+        tags = [
+            INTERVAL,
+            *(tag for metric in manifest.metrics for tag in series_keys(metric, keys, manifest.has(metric))),
+        ]
         self._event = self._Event(summary=self._Summary(value=[self._Summary.Value(tag=tag) for tag in tags]))
         # By a name that no SummaryWriter gives, or one of the user's would take its place that begins in this second.
         place = f"{socket.gethostname()}.{os.getpid()}.{next(_SERIAL)}"
@@ -92,7 +95,7 @@ class TensorBoardSink:
         for sample in samples:
             numbers = [float(sample.interval)]
             for metric in self._manifest.metrics:
-                numbers.extend(numbers_of(metric, sample.values[metric]))
+                numbers.extend(numbers_of(metric, sample.values[metric], self._manifest.has(metric)))
             self._event.wall_time, self._event.step = sample.time, sample.step
             for value, number in zip(self._event.summary.value, numbers, strict=True):
                 value.simple_value = number
@@ -125,14 +128,14 @@ def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:
     """The Custom Scalars page: a category per metric, in it a chart per block with the lines of its layers."""
     from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 
-    blocks: dict[str, list[str]] = {}
-    for layer, key in zip(manifest.layers, keys, strict=True):
-        blocks.setdefault(block_of(layer.name), []).append(re.escape(key))
     categories = []
     for metric in manifest.metrics:
         charts = []
-        drawn = blocks if by_layer([metric]) else {"": ["least", "largest"]}
-        for block, tags in drawn.items():
+        blocks: dict[str, list[str]] = {} if by_layer([metric]) else {"": ["least", "largest"]}
+        for layer, key in compress(zip(manifest.layers, keys, strict=True), manifest.has(metric)):
+            if by_layer([metric]):
+                blocks.setdefault(block_of(layer.name), []).append(re.escape(key))
+        for block, tags in blocks.items():
             # The page asks for a pattern's lines by URL, which must not become too long.
             some = ("|".join(tags[first : first + 100]) for first in range(0, len(tags), 100))
             lines = MultilineChartContent(tag=[f"{re.escape(metric)}/(?:{any_tag})$" for any_tag in some])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +115,10 @@ class _Session:
     manifest: Manifest
     content: EventFile
 
+    def layers_with(self, metric: str) -> list[str]:
+        """The names of the layers that have a metric."""
+        return [layer.name for layer in compress(self.manifest.layers, self.manifest.has(metric))]
+
     @property
     def layers(self) -> set[str]:
         """The names of its layers."""
@@ -196,7 +200,8 @@ def _watched_run(place: Path, files: EventFiles, metrics: Sequence[str] | None) 
         stand = samples.steps <= until
         given_up += int((~stand).sum())
         keys = dict(zip(names, layer_keys(names), strict=True))
-        here = [column for column in product(session.manifest.metrics, names) if column in columns]
+        has = [(metric, name) for metric in session.manifest.metrics for name in session.layers_with(metric)]
+        here = [column for column in has if column in columns]
         for metric, name in here:
             points = session.content.scalars.get(f"{metric}/{keys[name]}")
             if points is not None:

@@ -14,7 +14,7 @@ from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, wanted
 from wstrack.trackers.naming import layer_keys
-from wstrack.trackers.shared import by_layer, left_to_recording
+from wstrack.trackers.shared import by_layer, left_to_recording, width_of
 from wstrack_integrations.wandb.about import Session, about_in, sessions_in
 from wstrack_integrations.wandb.sink import INTERVAL, STEP
 
@@ -127,8 +127,8 @@ def _watched_run(history: History, manifest: Manifest, metrics: Sequence[str] | 
         values[metric], count, twice = history.by_step([f"{metric}/{key}" for key in keys], rows, steps)
         received, again = received + count, again + twice
     notes += _logged_again(again)
-    width = len(keys) * len(chosen)
-    expected, said = _expected(sessions, len(samples.rows), width, len(chosen) / len(logged))
+    width = sum(int(manifest.has(metric).sum()) for metric in chosen)
+    expected, said = _expected(sessions, len(samples.rows), width, width / max(1, width_of(manifest)))
     expected -= again + width * int((~stands).sum())
     intervals, *_ = history.by_step([INTERVAL], rows, steps)
     index = pd.Index(np.unique(steps), name="step")

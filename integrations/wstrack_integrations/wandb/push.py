@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wstrack.trackers.pushing import lacking
-from wstrack.trackers.shared import by_layer
+from wstrack.trackers.shared import width_of
 from wstrack_integrations.wandb.online import logged_run
 from wstrack_integrations.wandb.pace import Pace
 from wstrack_integrations.wandb.reopen import reopened
@@ -32,7 +32,7 @@ def push(address: str, recorded: Recorded) -> int:
     with reopened(address) as run:
         logged = logged_run(address)
         missing = {sample.step for sample in lacking(recorded, logged)}
-        width = len(recorded.manifest.layers) * len(by_layer(recorded.manifest.metrics))
+        width = width_of(recorded.manifest)
         pace = Pace.of(width)
         sent = [
             sample

@@ -14,7 +14,7 @@ from wstrack.runs.marks import SUFFIX as MARKS
 from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
-from wstrack.trackers.shared import by_layer, numbers_of, series_keys
+from wstrack.trackers.shared import numbers_of, series_keys, width_of
 from wstrack_integrations.wandb.about import About
 from wstrack_integrations.wandb.pace import ROWS_PER_MINUTE, VALUES_PER_MINUTE, Pace
 from wstrack_integrations.wandb.rows import Rows
@@ -81,8 +81,8 @@ class WandbSink:
         self._about = About.of(run)
         merged, self._number = self._about.begin(run, manifest, alone=self._session is not None)
         self._keys = _keys(merged, manifest)
-        self._metrics = manifest.metrics
-        self._width = len(by_layer(manifest.metrics)) * len(manifest.layers)
+        self._metrics, self._has = manifest.metrics, manifest.has
+        self._width = width_of(manifest)
         self._pace = Pace.of(sum(map(len, self._keys.values()))) if self._thin and not run.offline else None
         write_whole(self._files / MANIFEST_FILE, merged.to_json())
         run.save(str(self._files / MANIFEST_FILE), base_path=str(self._files), policy="now", glob=False)
@@ -135,7 +135,9 @@ class WandbSink:
     def _row(self, sample: Sample) -> dict[str, float]:
         row: dict[str, float] = {STEP: sample.step, INTERVAL: sample.interval}
         for metric in self._metrics:
-            row.update(zip(self._keys[metric], numbers_of(metric, sample.values[metric]), strict=True))
+            row.update(
+                zip(self._keys[metric], numbers_of(metric, sample.values[metric], self._has(metric)), strict=True)
+            )
         return row
 
     def drain(self) -> None:
@@ -161,7 +163,7 @@ def _keys(merged: Manifest, manifest: Manifest) -> dict[str, list[str]]:
     names = [layer.name for layer in merged.layers]
     key = dict(zip(names, layer_keys(names), strict=True))
     ours = [key[layer.name] for layer in manifest.layers]
-    return {metric: series_keys(metric, ours) for metric in manifest.metrics}
+    return {metric: series_keys(metric, ours, manifest.has(metric)) for metric in manifest.metrics}
 
 
 def _fetch_recording(run: Any, files: Path) -> None:
