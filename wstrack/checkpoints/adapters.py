@@ -1,4 +1,7 @@
-"""Adapters of peft over the weights that they adapt: each adapted weight as the model uses it, W + s B A."""
+"""Adapters of peft over the weights that they adapt: each adapted weight as the model uses it, W + s B A.
+
+Which of several checkpoints is the model, and how much each adapter adds, is in `products.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ from wstrack.errors import WstrackError
 from wstrack.measuring.meters.memory import working_dtype
 
 __all__ = ["Adapted", "over"]
+
+# What LoraConfig can say that makes the weight another than W + s B A, or W another than the model's own.
+_OTHERWISE = ("kasa_config", "use_bdlora", "use_qalora", "arrow_config", "monteclora_config", "alora_invocation_tokens")
+_CHANGES_THE_MODEL = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 _FACTOR = re.compile(
     r"(?P<module>.+)\.lora_(?P<what>A|B|embedding_A|embedding_B|magnitude_vector)(\.weight|\.default.*)?"
@@ -52,12 +59,12 @@ class Adapted(Stored):
         rows = torch.empty((last - first) * columns, dtype=self.base.dtype)
         self.base.read(rows, first * columns)
         whole = rows.to(self.dtype).view(-1, columns)
-        left, right = _whole(self.left, self.dtype), _whole(self.right, self.dtype)
+        left, right = self.left.matrix().to(self.dtype), self.right.matrix().to(self.dtype)
         if self.flipped:
             left, right = right.T, left.T
         whole = whole.addmm(left[first:last], right, alpha=self.scale)
         if self.magnitude is not None:
-            lengths = _whole(self.magnitude, self.dtype).reshape(-1)[first:last]
+            lengths = self.magnitude.matrix().to(self.dtype).reshape(-1)[first:last]
             whole = whole * (lengths / whole.norm(dim=1)).unsqueeze(1)
         into.copy_(whole.reshape(-1)[start - first * columns :][: into.numel()])
 
@@ -77,6 +84,15 @@ def over(base: Checkpoint, adapter: Checkpoint) -> Checkpoint:
         raise WstrackError(
             f"{adapter.path} is an adapter of the kind {kind or '?'}, whose effect is not known here (LORA is); merge "
             "it into the model (merge_and_unload()), save that, and compare it"
+        )
+    begun = config.get("init_lora_weights")
+    other = [f"{name}={config[name]!r}" for name in _OTHERWISE if config.get(name)]
+    if isinstance(begun, str) and begun.startswith(_CHANGES_THE_MODEL):
+        other.append(f"init_lora_weights={begun!r}, which changes the model itself")
+    if other:
+        raise WstrackError(
+            f"{adapter.path} is an adapter with {other[0]}: what it makes of {base.path} is not told by the two files "
+            "alone; merge it into the model (merge_and_unload()), save that, and compare it"
         )
     factors: dict[str, dict[str, Stored]] = {}
     tensors = dict(base.tensors)
@@ -141,9 +157,3 @@ def _named(name: str, base: Checkpoint, adapter: Checkpoint) -> str:
             f"{adapter.path} adapts {name}, which is not in {base.path}; give the model that it was made for"
         )
     return fits[0]
-
-
-def _whole(stored: Stored, dtype: torch.dtype) -> torch.Tensor:
-    values = torch.empty(stored.numel, dtype=stored.dtype)
-    stored.read(values, 0)
-    return values.to(dtype).view(stored.shape[0], -1)

@@ -16,12 +16,13 @@ from wstrack.checkpoints.adapters import over
 from wstrack.checkpoints.folder import Found
 from wstrack.checkpoints.layers import Series, layers_in
 from wstrack.checkpoints.opening import open_checkpoint
+from wstrack.checkpoints.products import adapted_in, model_of, take_products
 from wstrack.checkpoints.steps import Order, in_order
 from wstrack.checkpoints.stored import Checkpoint
 from wstrack.checkpoints.unfinished import Unfinished
 from wstrack.checkpoints.walk import Work, size_of, take_sums, works
 from wstrack.errors import WstrackError
-from wstrack.metrics import METRICS, RATES, SUMS, compute, sums_needed
+from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, compute, is_of_adapters, sums_needed
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, parts_in, read_recording
@@ -78,7 +79,8 @@ def measure_opened(
     progress: Callable[[int, int], None],
 ) -> Run:
     """What `measure` does with the checkpoints that it has opened; `notes` are what is known of how they were found."""
-    sums = tuple(dict.fromkeys((*_TAKEN, *sums_needed(metrics))))
+    sums = tuple(dict.fromkeys((*_TAKEN, *(name for name in sums_needed(metrics) if name in SUMS))))
+    of_adapters = any(map(is_of_adapters, metrics))
     if of_optimizers := [metric for metric in metrics if set(METRICS[metric].sums) & set(RATES)]:
         raise ValueError(
             f"metrics: {of_optimizers[0]!r} is the optimizer's, and checkpoints are read for their weights"
@@ -86,12 +88,15 @@ def measure_opened(
     recording = None if to is None else to if to.name == FOLDER else to / FOLDER
     if recording is not None and recording.is_dir() and parts_in(recording):
         raise WstrackError(f"{recording} holds a recording already; report on it, or give another folder")
-    order = in_order(opened, as_given=as_given)
+    base = model_of(opened, as_given=as_given, wanted=of_adapters)
+    order = in_order([one for one in opened if one is not base], as_given=as_given)
+    order = order if base is None else order.behind(base)
     model, *others = order.checkpoints
     if not model.adapter and any(one.adapter for one in others):
         effective = (model, *(over(model, one) if one.adapter else one for one in others))
         order = replace(order, checkpoints=effective)
     series = layers_in(order.checkpoints)
+    adapted = adapted_in(series.tensors, wanted=of_adapters)
     todo = works(series.tensors)
     unfinished = None if recording is None else Unfinished(recording, order, series.tensors, sums)
     shape = len(order.steps) - 1, len(series.layers), len(sums)
@@ -112,6 +117,13 @@ def measure_opened(
 
     progress(read, total)
     take_sums(left, sums, done, count)
+    if adapted:
+        squares = taken[0, adapted, sums.index("sq_previous")]
+        products = take_products([series.tensors[layer] for layer in adapted], squares, tuple(PRODUCTS))
+        taken = np.concatenate([taken, np.full((*shape[:2], len(PRODUCTS)), np.nan)], axis=2)
+        taken[:, adapted, len(sums) :] = products
+        layers = [replace(layer, adapted=place in adapted) for place, layer in enumerate(series.layers)]
+        series, sums = replace(series, layers=tuple(layers)), (*sums, *PRODUCTS)
     lacking = shape[0] * shape[1] - sum((work.end - work.first - 1) * len(work.layers) for work in todo)
     manifest = _manifest(
         name,
@@ -160,8 +172,8 @@ def _run(manifest: Manifest, address: str, order: Order, sums: Sequence[str], ta
     numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
     by_name = {name: np.ascontiguousarray(taken[:, :, index]) for index, name in enumerate(sums)}
     values = compute(manifest.metrics, by_name, numel)
-    size = taken.shape[0] * taken.shape[1] * len(manifest.metrics)
-    received = size - manifest.origin["lacking"] * len(manifest.metrics)
+    size = taken.shape[0] * manifest.width
+    received = size - manifest.lacking
     return Run.from_values(
         manifest,
         order.steps[1:],

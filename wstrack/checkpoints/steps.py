@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wstrack.checkpoints.stored import Checkpoint
@@ -40,6 +40,11 @@ class Order:
     told: str
     counted: bool = False
     notes: tuple[str, ...] = ()
+
+    def behind(self, model: Checkpoint) -> Order:
+        """The same behind the model that they began with, which is of step 0."""
+        steps = tuple(step + self.counted for step in self.steps)  # numbers of checkpoints begin at 0 too
+        return replace(self, checkpoints=(model, *self.checkpoints), steps=(min(0, steps[0] - 1), *steps))
 
 
 def natural(text: str) -> list[tuple[int, str]]:

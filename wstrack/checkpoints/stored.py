@@ -59,6 +59,12 @@ class Stored:
         """
         raise NotImplementedError
 
+    def matrix(self) -> torch.Tensor:
+        """All of it, a row for each of its first dimension."""
+        values = torch.empty(self.numel, dtype=self.dtype)
+        self.read(values, 0)
+        return values.view(self.shape[0], -1)
+
 
 @dataclass(frozen=True)
 class InFile(Stored):

@@ -82,6 +82,16 @@ class Manifest:
         """
         return self._adapted if is_of_adapters(metric) else self._moving
 
+    @property
+    def width(self) -> int:
+        """How many values a sample has: those that the layers have, of each metric."""
+        return sum(int(self.has(metric).sum()) for metric in self.metrics)
+
+    @property
+    def lacking(self) -> int:
+        """How many values checkpoints cannot give, which hold some layers at some steps only."""
+        return int(self.origin.get("lacking", 0)) * sum(not is_of_adapters(metric) for metric in self.metrics)
+
     @cached_property
     def _adapted(self) -> NDArray[np.bool_]:
         return np.array([layer.adapted for layer in self.layers], dtype=bool)

@@ -274,10 +274,9 @@ def _said(path: Path, found: Contents, lacking: int) -> list[str]:
 
 
 def _part_run(part: Part) -> Run:
-    width = sum(int(part.manifest.has(metric).sum()) for metric in part.manifest.metrics)
+    width = part.manifest.width
     held = len(part.steps) * width
-    # Of checkpoints that hold a layer at some steps only.
-    received = held - int(part.manifest.origin.get("lacking", 0)) * len(part.manifest.metrics)
+    received = held - part.manifest.lacking
     return Run.from_values(
         part.manifest,
         part.steps,

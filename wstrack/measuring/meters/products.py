@@ -10,15 +10,25 @@ so that nothing cancels however small it is: each of its factors is a difference
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
-from wstrack.measuring.adapters import Adapted, Product
+from wstrack.measuring.adapters import Product
 
 __all__ = ["ProductMeter"]
 
 _TOGETHER = 1 << 22  # elements of factors that are widened at a time
+
+
+class Weight(Protocol):
+    """A weight that adapters add to, in a model or in checkpoints."""
+
+    square: float
+    """Of its norm, without what is added."""
+
+    def products(self) -> dict[str, Product] | None:
+        """What each adapter adds now, by name; None if that cannot be told."""
 
 
 class _Step(NamedTuple):
@@ -53,7 +63,7 @@ class ProductMeter:
         ([[64.0, 64.0]], [[64.0, 0.0]])
     """
 
-    def __init__(self, weights: Sequence[Adapted], sums: Sequence[str]) -> None:
+    def __init__(self, weights: Sequence[Weight], sums: Sequence[str]) -> None:
         self._weights = list(weights)
         self._sums = tuple(sums)
         self._kept: list[_Products | None] = [None] * len(self._weights)
