@@ -6,9 +6,8 @@ import inspect
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
-
-from torch import nn
 
 from wstrack.measuring.parts import Cut
 from wstrack.measuring.place import Place, kinds
@@ -99,11 +98,7 @@ def looks_projecting(place: Place) -> bool:
 def _projected(place: Place) -> tuple[str, int] | None:
     """Whose projection a weight is ("q", "k", "v" or "o"), and the dimension that its heads lie along."""
     found = _PROJECTION.fullmatch(place.called)
-    if (
-        found is None
-        or place.layer.kind not in ("attention", "bias")
-        or isinstance(place.module, nn.modules.conv._ConvNd)
-    ):
+    if found is None or place.layer.kind not in ("attention", "bias") or len(place.layer.shape) > 2:
         return None
     whose = (found["whose"] or "o")[0].lower()
     dim = place.inputs if whose == "o" else place.outputs
@@ -121,13 +116,18 @@ def _separate(place: Place) -> Cut | None:
 
 
 def _count(place: Place, rows: int, *, keys: bool = False) -> int:
-    """How many heads so many rows are; 0 if nothing tells. Without a size told, any that divides them is believed."""
-    counts, sizes = (keys and place.told(*_KEY_HEADS)) or place.told(*_HEADS), place.told(*_SIZES)
-    if sizes:
-        return next((count for count, size in product(counts, sizes) if count * size == rows), 0)
-    return next(
-        (count for count in reversed(counts) if rows % count == 0), 0
-    )  # a config knows of no tensor parallelism
+    """How many heads so many rows are; 0 if nothing tells.
+
+    Without a size of heads to check it by, the number is believed of modules only: a config may be of other layers.
+    """
+    names = _KEY_HEADS if keys and place.told(*_KEY_HEADS) else _HEADS
+    if sizes := place.told(*_SIZES):
+        exact = [count for count, size in product(place.told(*names), sizes) if count * size == rows]
+        # Layers may differ in their heads of k and v, as in Gemma 4: those of this one share out its heads of q.
+        shared = {rows // size for size in sizes if rows % size == 0} if keys and not exact else set()
+        fair = [count for count in shared if any(all_ % count == 0 for all_ in place.told(*_HEADS))]
+        return exact[0] if exact else fair[0] if len(fair) == 1 else 0
+    return next((count for count in place.near(*names) if rows % count == 0), 0)
 
 
 def _inputs(place: Place) -> int:
@@ -139,9 +139,9 @@ def _inputs(place: Place) -> int:
 
 def _grouping(place: Place, rows: int) -> tuple[int, int, int] | None:
     """How many heads of q, how many of k and of v, and of what size, make so many rows."""
-    counts, keys, inputs = place.told(*_HEADS), place.told(*_KEY_HEADS), _inputs(place)
-    for count in counts:
-        for kept, size in product((*keys, count), place.told(*_SIZES) or (inputs // count,)):
+    sizes, inputs = place.told(*_SIZES), _inputs(place)
+    for count in place.told(*_HEADS) if sizes else place.near(*_HEADS):
+        for kept, size in product((*place.told(*_KEY_HEADS), count), sizes or (inputs // count,)):
             if (count + 2 * kept) * size == rows:
                 return count, kept, size
     return None
@@ -157,7 +157,7 @@ def _blocks(place: Place, rows: int) -> _Order | None:
     if without_q or rows == 2 * inputs:
         count = _count(place, rows // 2, keys=True)
         return _Order((("k", count, rows // 2), ("v", count, rows // 2)))
-    if rows == 3 * inputs or (rows % 3 == 0 and place.called == "to_qkv"):
+    if rows == 3 * inputs or (rows % 3 == 0 and place.called != "c_attn" and not place.told(*_KEY_HEADS)):
         count = _count(place, rows // 3)
         return _Order(tuple((whose, count, rows // 3) for whose in "qkv"))
     return None
@@ -246,11 +246,17 @@ _INSIDE = re.compile(_RESHAPED + r"heads?,\s*3\b")  # view(..., self.num_heads, 
 def _as_written(place: Place, rows: int) -> _Order | None:
     """The order that the attention's own source shows."""
     for kind in kinds(place.owners[0]):
-        try:
-            source = re.sub(r"#.*", "", inspect.getsource(kind))
-        except (OSError, TypeError):
-            continue
-        outside, inside = _OUTSIDE.search(source), _INSIDE.search(source)
-        if (outside is None) != (inside is None):
+        outside, inside = _reshaped(kind)
+        if outside != inside:
             return _blocks(place, rows) if outside else _grouped(place, rows)
     return None
+
+
+@cache
+def _reshaped(kind: type) -> tuple[bool, bool]:
+    """Whether the source of a class reshapes to (..., 3, heads, ...), and whether to (..., heads, 3 ...)."""
+    try:
+        source = re.sub(r"#.*", "", inspect.getsource(kind))
+    except (OSError, TypeError):  # it has none, as a class made by a function of its library
+        return False, False
+    return _OUTSIDE.search(source) is not None, _INSIDE.search(source) is not None

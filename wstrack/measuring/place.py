@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,23 +60,37 @@ class Place:
     def told(self, *names: str) -> tuple[int, ...]:
         """The numbers that stand under these names: in the nearest module that has one, then in the nearest config.
 
-        Modules further away than the owner's owner are not asked: they may have such a number of something else. A
-        config is that of a model, whichever module has it.
+        A config is that of a model, whichever module has it.
         """
-        configs = [getattr(owner, name, None) for owner in self.owners for name in ("config", "args")]
-        near = [_numbers(each, names) for each in (self.module, *self.owners[:2])]
-        far = [_numbers(each, names) for each in configs]
-        return (*next(filter(None, near), ()), *next(filter(None, far), ()))
+        configs = (getattr(owner, name, None) for owner in self.owners for name in ("config", "args"))
+        return (*self.near(*names), *_first(configs, names))
+
+    def near(self, *names: str) -> tuple[int, ...]:
+        """What modules tell of it: its own, its owner, that one's owner, what else these have; others are too far."""
+        beside = [child for owner in self.owners[:2] for child in owner.children()]
+        return _first((self.module, *self.owners[:2], *beside), names)
+
+
+def _first(sources: Iterable[Any], names: Sequence[str]) -> tuple[int, ...]:
+    """All numbers under the names, of the first source that has any."""
+    return next(filter(None, (_numbers(source, names) for source in sources)), ())
+
+
+def _numbers(source: Any, names: Sequence[str]) -> tuple[int, ...]:
+    found = []
+    for name in names:
+        try:
+            number = getattr(source, name, None)
+        except RuntimeError:  # Transformers' configs of layers that differ in it
+            continue
+        if type(number) is int and number > 0:
+            found.append(number)
+    return tuple(found)
 
 
 def kinds(module: nn.Module) -> tuple[type, ...]:
     """The classes of a module, the most special first, without those that all modules have."""
     return type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-
-
-def _numbers(source: Any, names: Sequence[str]) -> tuple[int, ...]:
-    found = (getattr(source, name, None) for name in names)
-    return tuple(each for each in found if type(each) is int and each > 0)
 
 
 def places(model: nn.Module, layers: Sequence[Layer]) -> list[Place]:
