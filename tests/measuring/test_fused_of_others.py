@@ -6,7 +6,9 @@ The classes are small ones of our own that split as theirs do and have their nam
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.measuring.attending import attention_of, check_every_head, check_fused, cut, multiplied
+from wstrack.measuring.attention import _KNOWN
 from wstrack.measuring.parts import Cut
 
 B, T, E, H, D = 1, 6, 24, 4, 6  # a batch of one, tokens, features, heads, and the size of a head
@@ -424,3 +427,10 @@ def test_a_wrong_order_would_be_seen() -> None:
     for wrong in (Cut(3, labels=("q", "k", "v")), Cut((D, D, D), labels=("k", "q", "v"), repeat=H)):
         with pytest.raises(AssertionError):
             check_fused(run, model[0], weight, wrong)
+
+
+@pytest.mark.parametrize("called", sorted({name for names, *_ in _KNOWN for name in re.split(r"\|", names)}))
+def test_each_known_projection_is_on_the_page(called: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "parts.md").read_text()
+    for name in {called.replace("z?", "").replace("q?", ""), called.replace("?", "")}:
+        assert f"`{name}`" in page or name == "in_proj_bias"

@@ -82,7 +82,7 @@ _PROJECTION = re.compile(
     r"(_?(proj|lin|linear|layer|attn|head))?(_weight)?)|c_proj|(linear_)?proj|projection|proj_out|dense|attention_out",
     re.IGNORECASE,
 )  # fmt: skip
-_GATED = re.compile(r"\.Qwen(3Next|3_5|4Exp)\w*Attention:q_proj$")  # for each head its query, then its gate
+_GATED = re.compile(r"\.Qwen(3Next|3_5|4Exp)\w*Attention$")  # for each head its query, then its gate
 
 
 def looks_fused(place: Place) -> bool:
@@ -110,7 +110,7 @@ def _separate(place: Place) -> Cut | None:
         return None
     whose, dim = projected
     rows = place.layer.shape[dim]
-    gate = 2 if whose == "q" and any(_GATED.search(name) for name in _called(place)) else 1
+    gate = 2 if whose == "q" and any(_GATED.search(kind) for kind in _classes(place)) else 1
     count = _count(place, rows // gate, keys=whose in "kv")
     return Cut(count, dim=dim) if count else None
 
@@ -202,38 +202,44 @@ def _delta(place: Place, rows: int) -> _Order | None:
     return None
 
 
-# By the class of the attention, of its bases or of a module that it has for the splitting, and the projection's name.
+# What a projection is called; the class of its attention, one of its bases, or that of a module beside it that splits.
 _KNOWN = (
-    (r"\.GPTBigCodeAttention:c_attn$", _grouped),
-    (r":(c_attn|in_proj_weight|in_proj_bias|to_qkv|to_kv)$", _blocks),  # GPT-2, torch, lucidrains: one order everywhere
-    (r"\.QKVAttentionLegacy:qkv$", _grouped),
-    (r"\.QKVAttention:qkv$", _blocks),
-    (r"^transformers\..*:(qkv|qkv_linear|att_proj)$|^litgpt\..*:qkv$", _blocks),
-    (r"\.(Phi3|Phi4Multimodal|OpenELMMultiHeadCausal)Attention:qkv_proj$", _blocks),
-    (r"\.(Dbrx|Mpt|ModernBert|BertUnpadSelf)Attention:Wqkv$|^flash_attn\..*:Wq?kv$", _blocks),
-    (r"\.JetMoeAttention:kv_proj$", _blocks),
-    (r"\.(Bloom|GPTNeoX|GPTNeoXJapanese|Falcon|Persimmon)Attention:query_key_value$", _grouped),
-    (r"\.InternLM2\w*Attention:wqkv$|^megatron\..*:linear_qkv$|\.MiniMaxLightningAttention:qkv_proj$", _grouped),
-    (r"\.DisentangledSelfAttention:in_proj$", _grouped),
-    (r"modeling_chatglm\..*:query_key_value$", _chatglm),
-    (r"\.CodeGenAttention:qkv_proj$", _codegen),
-    (r":kv_b_proj$", _latent),
-    (r":in_proj_qkvz?$", _delta),
+    (r"c_attn", r"\.GPTBigCodeAttention$", _grouped),
+    (
+        r"c_attn|in_proj_weight|in_proj_bias|to_qkv|to_kv",
+        r"",
+        _blocks,
+    ),  # GPT-2, torch, lucidrains: one order everywhere
+    (r"qkv", r"\.QKVAttentionLegacy$", _grouped),
+    (r"qkv", r"\.QKVAttention$|^litgpt\.", _blocks),
+    (r"qkv|qkv_linear|att_proj", r"^transformers\.", _blocks),
+    (r"qkv_proj", r"\.(Phi3|Phi4Multimodal|OpenELMMultiHeadCausal)Attention$", _blocks),
+    (r"Wq?kv", r"\.(Dbrx|Mpt|ModernBert|BertUnpadSelf)Attention$|^flash_attn\.", _blocks),
+    (r"kv_proj", r"\.JetMoeAttention$", _blocks),
+    (r"query_key_value", r"\.(Bloom|GPTNeoX|GPTNeoXJapanese|Falcon|Persimmon)Attention$", _grouped),
+    (r"wqkv", r"\.InternLM2\w*Attention$", _grouped),
+    (r"linear_qkv", r"^megatron\.", _grouped),
+    (r"qkv_proj", r"\.MiniMaxLightningAttention$", _grouped),
+    (r"in_proj", r"\.DisentangledSelfAttention$", _grouped),
+    (r"query_key_value", r"modeling_chatglm\.", _chatglm),
+    (r"qkv_proj", r"\.CodeGenAttention$", _codegen),
+    (r"kv_b_proj", r"", _latent),
+    (r"in_proj_qkvz?", r"", _delta),
 )
 
 
-def _called(place: Place) -> list[str]:
-    """What a projection is called by the classes of its attention, and by those of the modules beside it."""
+def _classes(place: Place) -> list[str]:
+    """The classes of the attention that a projection is of, and of the modules beside the projection."""
     modules = (place.owners[0], *place.owners[0].children())
-    return [f"{kind.__module__}.{kind.__qualname__}:{place.called}" for module in modules for kind in kinds(module)]
+    return [f"{kind.__module__}.{kind.__qualname__}" for module in modules for kind in kinds(module)]
 
 
 def _order(place: Place) -> _Order | None:
     if place.outputs is None:
         return None
-    rows, names = place.layer.shape[place.outputs], _called(place)
-    for pattern, order in _KNOWN:
-        if any(re.search(pattern, name) for name in names):
+    rows = place.layer.shape[place.outputs]
+    for called, owner, order in _KNOWN:
+        if re.fullmatch(called, place.called) and any(re.search(owner, kind) for kind in _classes(place)):
             return order(place, rows)
     return _as_written(place, rows) if looks_fused(place) else None
 
