@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wstrack.metrics import METRICS, RATES, sums_needed
+from wstrack.metrics import METRICS, PRODUCTS, RATES, sums_needed
 
-SUMS = tuple(name for name in sums_needed(METRICS) if name not in RATES)
+SUMS = tuple(name for name in sums_needed(METRICS) if name not in {*RATES, *PRODUCTS})
 
 
 def wide(tensor: torch.Tensor) -> np.ndarray:
