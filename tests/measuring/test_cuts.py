@@ -51,7 +51,7 @@ class Block(nn.Module):
         (lambda name, weight: len(weight) if weight.ndim == 3 else None, EXPERTS),
         (lambda name, weight: "qkv", {ATTENTION: "qkv"}),
     ],
-    ids=str,
+    ids=lambda one: "a callable" if callable(one) else str(one),
 )
 def test_the_ways_to_say_it(parts: Any, labels: dict[str, str]) -> None:
     found = cut(Block(), parts)
