@@ -27,6 +27,7 @@ from wstrack.analysis.groups import Groups, group_layers, grouped, kinds
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.layers import describe_layers
 from wstrack.analysis.measures import agreement
+from wstrack.analysis.parts import Parts, on_one_level, parts_of
 from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared
 from wstrack.analysis.procedure import Procedure
@@ -48,7 +49,8 @@ class Analysis:
     """What was analysed and what was found: the numbers behind a report, each computed once.
 
     Attributes:
-        runs: what was analysed; several are averaged.
+        runs: what was analysed; several are averaged. Where layers are cut into parts, these stand in their place, or
+            there are whole layers only (`settings["parts"]` says which, and why).
         metric: the metric of `series`.
         series: index = step, columns = layers in model order, before preparation; the mean of several runs.
         procedure: how curves became clusters, with any estimators that the user passed.
@@ -63,6 +65,7 @@ class Analysis:
         phase_clusters: by layer, a column a phase: its cluster there, numbered as those of the whole; no column with
             one phase or one cluster.
         phase_agreement: by phase, the adjusted Rand index of its clusters with those of the whole.
+        parts: what the parts of layers do, beside each other; None where no layer is cut.
         groups: the layers in groups, and with a `group` that was asked for the clusters inside each.
         comparison: with `compare`, what differs between settings.
         bands: with several runs, their mean and spread by step and layer.
@@ -93,6 +96,7 @@ class Analysis:
     phases: Phases | None
     phase_clusters: pd.DataFrame
     phase_agreement: pd.Series[float]
+    parts: Parts | None
     groups: Groups | None
     comparison: Comparison | None
     bands: Bands | None
@@ -165,6 +169,8 @@ def analyse(
             )
     chosen = tuple(encodable(run) for run in chosen)
     metric = choose_metric(chosen, metric)
+    parts = parts_of(chosen, metric, align)
+    chosen, level = on_one_level(chosen, whole=aggregate is not None)
     if aggregate is not None:
         chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
     frames, unmatched = matched(chosen, metric, common=compare is not None)
@@ -237,6 +243,7 @@ def analyse(
         phases=phases,
         phase_clusters=phase_clusters,
         phase_agreement=pd.Series(phase_agreement, dtype=np.float64),
+        parts=parts,
         groups=groups,
         comparison=comparison,
         bands=bands,
@@ -250,11 +257,12 @@ def analyse(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
                 groups=groups, comparison=comparison, cut=cut, tree=tree,
                 runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)], schedule=schedule,
-                marks=chosen[0].marks if len(chosen) == 1 else (),
+                marks=chosen[0].marks if len(chosen) == 1 else (), parts=parts,
             ),
         ],
         settings={
             "metric": metric,
+            "parts": level or None,
             **prepared.settings,
             "preset": procedure.preset,
             "reduce": str(procedure.reduce),

@@ -22,7 +22,7 @@ from wstrack.runs.manifest import block_of
 
 __all__ = ["GROUPINGS", "Groups", "aggregate", "check_grouping", "group_layers", "grouped", "kinds"]
 
-GROUPINGS = ("kind", "block", "stage")
+GROUPINGS = ("kind", "block", "stage", "parent")
 _SMALLEST = 6  # layers; fewer cannot be told to be two clusters
 
 # By name, the first that fits; only what the module's type does not tell already.
@@ -69,14 +69,15 @@ def group_layers(layers: pd.DataFrame, by: str | Mapping[str, str] | Callable[[s
     """To which group each layer belongs.
 
     Args:
-        layers: `Run.layers`: by layer name, with the columns `kind` and `block` where they are known.
+        layers: `Run.layers`: by layer name, with the columns `kind` and `of` where they are known. Parts are of the
+            kind, the block and the stage of their layer.
         by: "kind" (depthwise, pointwise, squeeze-excite, attention, MLP, norm, embedding, ...: the kind of the module,
             made finer by the layer's name), "block", "stage" (the numbered block above the blocks, or what holds
-            them), a regular expression (the first group in parentheses, or the whole match; what does not match is
+            them), "parent" (the layer that a part is of; what is no part is "whole layers"), a regular expression (the first group in parentheses, or the whole match; what does not match is
             "other"), a mapping, or a function of the name.
 
     Raises:
-        ValueError: an expression that is not one, or one that no layer matches.
+        ValueError: an expression that is not one, or one that no layer matches; "parent", and there are no parts.
 
     Example:
         >>> names = pd.Index(["layer1.0.conv1.weight", "layer1.0.se.fc1.weight", "layer2.0.conv1.weight"])
@@ -87,17 +88,21 @@ def group_layers(layers: pd.DataFrame, by: str | Mapping[str, str] | Callable[[s
         ['conv', 'fc', 'conv']
     """
     names = [str(name) for name in layers.index]
+    parents = list(layers["of"].fillna("")) if "of" in layers else [""] * len(names)
+    wholes = [parent or name for parent, name in zip(parents, names, strict=True)]
     if callable(by):
         found = [by(name) for name in names]
     elif isinstance(by, Mapping):
         found = [by.get(name, "other") for name in names]
     elif by == "kind":
         kinds = layers["kind"].fillna("") if "kind" in layers else [""] * len(names)
-        found = [_kind(name, str(kind)) for name, kind in zip(names, kinds, strict=True)]
+        found = [_kind(name, str(kind)) for name, kind in zip(wholes, kinds, strict=True)]
     elif by == "block":
-        found = [block_of(name) or _own(name) for name in names]
+        found = [block_of(name) or _own(name) for name in wholes]
     elif by == "stage":
-        found = [_stage(name) for name in names]
+        found = [_stage(name) for name in wholes]
+    elif by == "parent":
+        found = _parents(parents)
     else:
         found = _matched(by, names)
     return pd.Series(found, index=layers.index, name="group", dtype=object)
@@ -107,6 +112,15 @@ def _kind(name: str, kind: str) -> str:
     if kind in ("depthwise", "embedding", "norm", "bias", "recurrent", "transposed", "attention"):
         return kind
     return next((part for part, pattern in _PARTS if re.search(pattern, name, re.IGNORECASE)), kind or "other")
+
+
+def _parents(parents: list[str]) -> list[str]:
+    if not any(parents):
+        raise ValueError(
+            "'parent' needs layers that are cut into parts, and there are none; measure parts: watch(parts=...), "
+            "or group by kind, block or stage: group= (--group)"
+        )
+    return [parent or "whole layers" for parent in parents]
 
 
 def _own(name: str) -> str:

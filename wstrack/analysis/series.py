@@ -166,7 +166,7 @@ def encodable(run: Run) -> Run:
         return frame.set_axis(pd.Index(escaped(names), dtype=object, name=names.name), axis=axis)
 
     layers = renamed(run.layers, "index")
-    for column in ("kind", "block"):
+    for column in ("kind", "block", "of"):
         layers[column] = pd.Series(escaped(layers[column]), index=layers.index, dtype=object)
     return replace(
         run,

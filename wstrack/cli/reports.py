@@ -43,7 +43,8 @@ __all__ = ["diff", "report"]
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="Clusters inside groups: kind, block, stage or a regular expression; auto shows kinds alone, none nothing.",
+    help="Clusters inside groups: kind, block, stage, parent (of parts) or a regular "
+    "expression; auto shows kinds alone, none nothing.",
 )
 @click.option(
     "--aggregate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -25,6 +25,7 @@ from wstrack.reporting.glyphs import draw
 from wstrack.reporting.heatmap import draw_heatmap
 from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
+from wstrack.reporting.parts import View, about_parts, draw_parts, parts_table, views_of
 from wstrack.reporting.rates import draw_rates
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
@@ -43,6 +44,7 @@ PLACES = {
     "groups": "see the groups",
     "compare": "see the comparison",
     "k": "see how k was chosen",
+    "parts": "see the parts",
 }
 _OWN_PLACE = {"groups": "groups", "differences": "compare"}
 
@@ -63,7 +65,9 @@ def render_page(analysis: Analysis) -> str:
     scales = [] if len(analysis.series) == 1 else _scales(analysis)
     scaled = figures.curves(analysis, source, marks, x_range, scales)
     rates = [draw_rates(analysis.schedule, x_range, list(scaled.values()))] if scaled and analysis.schedule else []
-    for plot in (heat.layout.children[1], *scaled.values(), *rates):
+    views = views_of(analysis.parts) if scaled and analysis.parts is not None and analysis.parts.each else []
+    parts = draw_parts(analysis, analysis.parts, views, x_range) if views and analysis.parts is not None else None
+    for plot in (heat.layout.children[1], *scaled.values(), *rates, *([parts.plot] if parts else [])):
         draw(plot, VSpan(x="step", line_color="black", line_width=5, line_alpha=0.35), marked)
         draw(plot, VSpan(x="step", line_color="#ff5a36", line_width=2), marked)
     images = [heat.image]
@@ -81,6 +85,8 @@ def render_page(analysis: Analysis) -> str:
     if scaled and len(analysis.tree.layers) >= _LEAST_OF_A_TREE:
         models["tree"], image = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
         images.append(image)
+    if parts is not None:
+        models["parts"] = parts.plot
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
     document = Document(theme=Theme(json=THEME))
     with document.models.freeze():  # or each root would have Bokeh go through all models again
@@ -92,6 +98,9 @@ def render_page(analysis: Analysis) -> str:
         "scales": {name: heat.scales[name] for name in scaled if name in heat.scales}, "curves": scaled,
     }  # fmt: skip
     document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("page.js")))
+    if parts is not None:
+        args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
+        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
     document.validate = lambda: None  # a fifth of the time that a small page takes, for what a test looks at once
     script, places = components(models)
     library = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error")
@@ -125,7 +134,9 @@ def render_page(analysis: Analysis) -> str:
         term=glossary.term,
         anchor=anchor,
         version=__version__,
-        findings=[_shown(analysis, finding, models) for finding in analysis.findings],
+        findings=[_shown(analysis, finding, models, views) for finding in analysis.findings],
+        views=views,
+        parts=parts_table(analysis.parts, views) if analysis.parts is not None else [],
         scales=list(scaled),
         perturbations=analysis.stability.perturbations if analysis.stability is not None else None,
         choice=analysis.choice.table if analysis.choice is not None else None,
@@ -141,6 +152,8 @@ def render_page(analysis: Analysis) -> str:
             "returned": captions.about_return(analysis),
             "groups": captions.about_groups(analysis),
             "comparison": captions.about_comparison(analysis),
+            "parts": about_parts(analysis),
+            "parts_map": parts.caption if parts else "",
         },
         heading=words.division(analysis),
         noun=analysis.cut.noun,
@@ -160,7 +173,7 @@ def _scales(analysis: Analysis) -> list[str]:
     return ["log", "linear"] if analysis.logarithmic else ["linear", "log"]
 
 
-def _shown(analysis: Analysis, finding: Finding, drawn: Collection[str]) -> dict[str, Any]:
+def _shown(analysis: Analysis, finding: Finding, drawn: Collection[str], views: Sequence[View]) -> dict[str, Any]:
     """A finding as the page shows it: its sentence, the lines below it, its figure, and what to mark there."""
     first, *more = finding.text.splitlines()
     place = _OWN_PLACE.get(finding.kind, finding.figure)
@@ -170,10 +183,12 @@ def _shown(analysis: Analysis, finding: Finding, drawn: Collection[str]) -> dict
         place = "heatmap"
     at = {layer: row for row, layer in enumerate(analysis.series.columns)}
     about = [at[layer] for layer in finding.layers if layer in at]
+    view = next((at for at, view in enumerate(views) if finding.layers and finding.layers[0] in view.parts), None)
     return {
         "text": first,
         "more": more,
         "place": place,
+        "view": view if place == "parts" else None,
         "layers": about if len(about) < len(at) else [],
         "steps": [int(step) for step in finding.steps],
     }

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities, rates, saved
+from wstrack.analysis.findings.idle import idle
+from wstrack.analysis.findings.layout import layout
 from wstrack.analysis.findings.runs import differences
+from wstrack.analysis.findings.unequal import unequal
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.thirds import early_and_late
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from wstrack.analysis.comparison import Comparison
     from wstrack.analysis.cut import Cut
     from wstrack.analysis.groups import Groups
+    from wstrack.analysis.parts import Parts
     from wstrack.analysis.phases import Phases
     from wstrack.analysis.schedule import Schedule
     from wstrack.analysis.stability import Stability
@@ -44,6 +48,7 @@ def collect_findings(
     runs: Sequence[tuple[str, pd.DataFrame]] = (),
     schedule: Schedule | None = None,
     marks: Sequence[tuple[int, str]] = (),
+    parts: Parts | None = None,
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
@@ -68,6 +73,7 @@ def collect_findings(
         groups, comparison, cut, tree: what those functions gave, where they were asked.
         runs: the name and the series of each of several runs, of which `series` is the mean.
         marks: named steps (`Run.marks`): jumps at one distance that fall on them are told as such.
+        parts: the parts of layers (`parts_of`): what is said of them is not said again of layers.
         schedule: the learning rates (`schedule_of`): what of changes follows them is told as such.
 
     Example:
@@ -92,11 +98,14 @@ def collect_findings(
     general = course.course(over_time, thirds, noun, schedule) if thirds is not None else None
     period = course.period(over_time, phases, noun, schedule, marks)
     turns = rates.turns(over_time, phases, schedule)
+    of_parts = _of_parts(parts, noun) if parts is not None and parts.each else []
+    told = {part for one in of_parts if one.kind in ("dead", "frozen") for part in one.layers}
     found = [
         health.not_finite(runs or [("", series)]),
-        saved.changes(values, noun) or health.still(values, noun),
-        course.stopped(over_time, thirds, noun) if thirds is not None else None,
-        health.decay(over_time, noun),
+        saved.changes(values, noun) or health.still(values, noun, told),
+        *of_parts,
+        course.stopped(over_time, thirds, noun, told) if thirds is not None else None,
+        health.decay(over_time, noun, told),
         *oddities.rule(values, intervals, metric),
         clusters.clusters(values, thirds, clustering, stability, noun),
         apart.apart(values, tree, cut, noun) if tree and cut else None,
@@ -107,7 +116,7 @@ def collect_findings(
         period,
         general,
         course.against(over_time, thirds, general, noun) if thirds is not None else None,
-        levels.depth(values, noun),
+        levels.depth(_by_depth(values, parts), noun),
         levels.spread(values, noun),
         levels.groups(groups, noun) if groups else None,
         oddities.unstable(values) if positive else None,
@@ -115,3 +124,20 @@ def collect_findings(
         oddities.missing(series),
     ]
     return [finding for finding in found if finding]
+
+
+def _of_parts(parts: Parts, noun: str) -> list[Finding]:
+    """What is said of the parts of layers: those of a change that do not learn, and layers whose parts are odd."""
+    if noun != "change":
+        return []
+    found = idle(parts)
+    told = {part for one in found for part in one.layers}
+    return [*found, *filter(None, [unequal(parts, told), layout(parts, told)])]
+
+
+def _by_depth(values: pd.DataFrame, parts: Parts | None) -> pd.DataFrame:
+    """With one column for the parts of a layer, which are all as deep: their median."""
+    if parts is None:
+        return values
+    layers = values.columns.to_series().map(lambda name: parts.of.get(name, name))
+    return values if layers.is_unique else values.T.groupby(layers.to_numpy(), sort=False).median().T

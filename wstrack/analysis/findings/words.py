@@ -37,14 +37,14 @@ __all__ = [
 
 MOST_NAMED = 8
 
-_NUMBER = re.compile(r"[\d.]*")
+_NUMBER = re.compile(r"\[?[\d.]*\]?")
 _SLOWEST, _FEWEST_FOR_NOISE = 0.98, 12
 
-Figure = Literal["heatmap", "curves", "plane", "tree", "k"]
+Figure = Literal["heatmap", "curves", "plane", "tree", "k", "parts"]
 Kind = Literal[
     "clusters", "apart", "kin", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped",
     "rule", "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay", "period",
-    "same", "off_path", "unrelated", "changes", "swallowed", "schedule",
+    "same", "off_path", "unrelated", "changes", "swallowed", "schedule", "dead", "frozen", "unequal", "layout",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 
@@ -161,9 +161,14 @@ def together(members: Sequence[str], layers: Sequence[str]) -> str:
 
 @lru_cache(maxsize=1 << 14)  # each is asked for by every finding that names layers
 def parts_of(name: str) -> frozenset[str]:
-    """What stands between the dots of a name, alone and with its neighbour, but for bare numbers."""
-    pieces = re.split(r"[./]", name)
-    pairs = [".".join(pair) for pair in pairwise(pieces)]
+    """What stands between the dots of a name, alone and with its neighbour, but for bare numbers.
+
+    Example:
+        >>> sorted(parts_of("h.0.attn.qkv[q]")), sorted(parts_of("experts.down[3]"))
+        (['0.attn', '[q]', 'attn', 'attn.qkv', 'h.0', 'qkv'], ['down', 'experts', 'experts.down'])
+    """
+    pieces = re.split(r"[./]|(?=\[)", name)
+    pairs = [".".join(pair) for pair in pairwise(pieces) if not pair[1].startswith("[")]
     return frozenset(part for part in (*pieces, *pairs) if len(part) > 1 and not _NUMBER.fullmatch(part))
 
 
