@@ -56,6 +56,7 @@ class Training:
         warm_up: steps over which the learning rate rises, after which it falls as a cosine to 0; 0 = it is constant.
         balanced: whether the loss asks for experts that are chosen alike.
         change: what is done to the model at each step.
+        slower: how many times the learning rate is lower than the optimizer's.
         dead: by number of the layer, the expert that its router never chooses.
     """
 
@@ -69,6 +70,7 @@ class Training:
     warm_up: int = 0
     balanced: bool = False
     change: Change | None = None
+    slower: float = 1.0
     dead: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -236,7 +238,7 @@ def _loss(model: nn.Module, tokens: Tensor) -> Tensor:
 def _schedule(training: Training) -> Callable[[int], float]:
     warm, steps = training.warm_up, training.steps
     if not warm:
-        return lambda step: 1.0
+        return lambda step: 1 / training.slower
     return lambda step: (step + 1) / warm if step < warm else 0.5 + 0.5 * np.cos(np.pi * (step - warm) / (steps - warm))
 
 

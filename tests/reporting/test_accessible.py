@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.run import Run
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
@@ -19,6 +20,16 @@ FOCUSED = """() => {
   const name = one.ariaLabel || one.title || one.placeholder || one.textContent
   return [one.localName, one.id, name.trim(), Boolean(one.closest("summary") || one.checkVisibility())]
 }"""
+
+
+def with_parts(run: Run) -> Run:
+    """The run with twenty parts of each of its layers, so that the section on parts has a chooser."""
+    layers, values, whole = [], [], run.series["rwc"]
+    for name in whole.columns:
+        layers += [Layer(name), *(Layer(f"{name}[{part}]", of=name) for part in range(20))]
+        values += [whole[name], *(whole[name] * (1 + part) for part in range(20))]
+    manifest = Manifest("parts", tuple(layers), ("rwc",), every=10, origin={"parts": "each"})
+    return Run.from_values(manifest, run.steps, {"rwc": np.array(values).T})
 
 
 def report_of(kind: str, make_run: Callable[..., Run], hostile_run: Run) -> tuple[Run | list[Run], dict[str, Any]]:
@@ -33,11 +44,13 @@ def report_of(kind: str, make_run: Callable[..., Run], hostile_run: Run) -> tupl
     if kind == "compared":
         runs = [make_run(name=f"{task} {seed}", seed=seed, task=task) for task in ("easy", "hard") for seed in (0, 1)]
         return runs, {"compare": "task"}
+    if kind == "parts":
+        return with_parts(make_run(3)), {"k": 1}
     return {"hostile": hostile_run, "two layers": make_run(2)}[kind], {"k": 1 if kind == "two layers" else 3}
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("kind", ["groups and phases", "diverged", "compared", "hostile", "two layers"])
+@pytest.mark.parametrize("kind", ["groups and phases", "diverged", "compared", "hostile", "two layers", "parts"])
 def test_axe_finds_nothing(
     opened: Callable[..., Any], make_run: Callable[..., Run], hostile_run: Run, kind: str, dark: bool
 ) -> None:

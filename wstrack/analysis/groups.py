@@ -73,8 +73,9 @@ def group_layers(layers: pd.DataFrame, by: str | Mapping[str, str] | Callable[[s
             kind, the block and the stage of their layer.
         by: "kind" (depthwise, pointwise, squeeze-excite, attention, MLP, norm, embedding, ...: the kind of the module,
             made finer by the layer's name), "block", "stage" (the numbered block above the blocks, or what holds
-            them), "parent" (the layer that a part is of; what is no part is "whole layers"), a regular expression (the first group in parentheses, or the whole match; what does not match is
-            "other"), a mapping, or a function of the name.
+            them), "parent" (the layer that a part is of; what is no part is among "whole layers"), a regular expression
+            (the first group in parentheses, or the whole match; what does not match is "other"), a mapping, or a
+            function of the name.
 
     Raises:
         ValueError: an expression that is not one, or one that no layer matches; "parent", and there are no parts.

@@ -160,10 +160,8 @@ def parts_of(runs: Sequence[Run], metric: str, align_by: Align = "step") -> Part
     """
     of = of_parts(runs[0])
     frames = [run.series[metric] for run in runs]
-    of = of[of.index.isin(frames[0].columns)]
-    if not len(of) or not all(of_parts(run).reindex(of.index).equals(of) for run in runs[1:]):
-        return None
-    if not all(set(of.index) <= set(frame.columns) for frame in frames):
+    alike = all(of_parts(run).equals(of) for run in runs[1:])
+    if not len(of) or not alike or not all(of.index.isin(frame.columns).all() for frame in frames):
         return None
     frames = align([frame[of.index] for frame in frames], align_by)
     series = average(frames).mean if len(frames) > 1 else frames[0]

@@ -13,9 +13,12 @@ from wstrack.messages import printable
 from wstrack.reporting import captions, words
 from wstrack.reporting.labels import chance, concise, number, share, shorten
 from wstrack.reporting.marks import mark_clusters, returns
+from wstrack.reporting.parts import about_parts, parts_table
 from wstrack.reporting.tree import branches_of
 
 __all__ = ["render_markdown"]
+
+_MOST_LAYERS = 20  # with parts, of which there is a row
 
 
 def render_markdown(analysis: Analysis) -> str:
@@ -72,6 +75,7 @@ def render_markdown(analysis: Analysis) -> str:
         for group in analysis.groups.table.index:
             for label, layers in analysis.groups.inside(str(group)).items():
                 lines += ["", f"**{_text(str(group))}, {_inside(label)}**: {_names(layers)}"]
+    lines += _parts(analysis)
     if analysis.methods is not None:
         lines += ["", "## Other methods on the same data", ""]
         lines += [f"| method | {' | '.join(name.replace('_', ' ') for name in analysis.methods.columns)} |"]
@@ -90,6 +94,22 @@ def render_markdown(analysis: Analysis) -> str:
     for mark in marks:
         lines += ["", f"**{mark.title}**: {_names(mark.layers)}"]
     return "\n".join([*lines, ""])
+
+
+def _parts(analysis: Analysis) -> list[str]:
+    """The layers that are cut, those with the most unequal parts first."""
+    if analysis.parts is None:
+        return []
+    rows = parts_table(analysis.parts)
+    lines = ["", "## Parts of layers", "", _text(about_parts(analysis)), ""]
+    lines += ["| layer | parts | least | median | largest | Gini coefficient | did not move | never moved |"]
+    lines += ["|---" * 8 + "|"]
+    for row in rows[:_MOST_LAYERS]:
+        values = " | ".join(number(row[which]) for which in ("least", "median", "largest", "gini"))
+        count, never = (f"{row[which]:,.0f}" if analysis.parts.each else "–" for which in ("parts", "never"))
+        name = _text(shorten(row["layer"], width=120))
+        lines.append(f"| {name} | {count} | {values} | {share(row['unmoved'])} | {never} |")
+    return lines if len(rows) <= _MOST_LAYERS else [*lines, "", f"And {len(rows) - _MOST_LAYERS} more layers."]
 
 
 def _names(layers: Sequence[str]) -> str:

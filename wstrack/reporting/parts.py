@@ -147,11 +147,10 @@ def draw_parts(analysis: Analysis, parts: Parts, views: Sequence[View], x_range:
         title=shorten(analysis.metric, width=60), title_standoff=4, ticker=ticker, formatter=formatter,
     )  # fmt: skip
     plot.add_layout(bar, "above")
-    changed = analysis.metric in CHANGES
-    text = [
-        f"A row is a part; bright cells {'changed more' if changed else 'have larger values'}, black ones "
-        f"{'did not change, or by less' if changed else 'have smaller ones'} than {number(mapper.low)}."
-    ]
+    bright, black = "have larger values", "have less"
+    if analysis.metric in CHANGES:
+        bright, black = "changed more", "did not change, or by less"
+    text = [f"A row is a part; bright cells {bright}, black ones {black} than {number(mapper.low)}."]
     if len(views) > 1:
         text.append("The colours are the same for all layers.")
     if first.samples_per_column > 1:

@@ -17,6 +17,7 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.choice import Choice
 from wstrack.analysis.clustering import NOISE
 from wstrack.analysis.cut import REST, Cut
+from wstrack.analysis.parts import Parts
 from wstrack.analysis.tree import Tree
 
 __all__ = ["as_dict", "versions"]
@@ -61,6 +62,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "phases": asdict(analysis.phases) | {"agreement": analysis.phase_agreement} if analysis.phases else None,
         "groups": asdict(analysis.groups) if analysis.groups else None,
         "comparison": asdict(analysis.comparison) if analysis.comparison else None,
+        "parts": _parts(analysis.parts),
         "settings": analysis.settings,
         "replaced": replaced[replaced.any(axis="columns")].to_dict("index"),
         "dropped": analysis.prepared.dropped,
@@ -95,6 +97,14 @@ def _tree(tree: Tree) -> dict[str, Any]:
             for at in tree.branches.index
         ],
     }
+
+
+def _parts(parts: Parts | None) -> dict[str, Any] | None:
+    """A row a layer that is cut; how many its parts are, and how unequal, a tracker with a summary does not know."""
+    if parts is None:
+        return None
+    table = parts.table if parts.each else parts.table.drop(columns=["parts", "gini", "never"])
+    return {"each": parts.each, "layers": table}
 
 
 def _choice(choice: Choice | None) -> dict[str, Any] | None:

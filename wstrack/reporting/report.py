@@ -56,8 +56,8 @@ def report(
             agree best, or one cluster if there is none; or "gap", or "silhouette" (`wstrack.analysis.choose`).
         cluster_on: "plane" clusters the two components, "curves" the whole curves.
         group: also look at the layers by "kind", "block", "stage", "parent" (the layer that parts are of) or a regular
-            expression, and cluster inside each group with the same settings (`wstrack.analysis.group_layers`). "auto" looks at them by kind where there are
-            several, without clusters inside; None at no groups.
+            expression, and cluster inside each group with the same settings (`wstrack.analysis.group_layers`). "auto"
+            looks at them by kind where there are several, without clusters inside; None at no groups.
         aggregate: report on blocks instead of layers: likewise "block", "stage", "kind" or a regular expression. What
             changed in all layers of a block over what they all were, exactly, from the raw sums of the recording;
             runs without one are refused.

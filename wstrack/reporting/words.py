@@ -50,8 +50,11 @@ def measured(analysis: Analysis) -> str:
     if by:
         what = f"a whole {by}" if by in GROUPINGS else f"all that {by!r} puts together"
         each = f", each of them {what} of the model, from the raw sums of what is in it"
+    level = analysis.settings["parts"]
+    whole = f" They are {level}." if level and level.startswith("whole") else ""
+    each += f", among them {level}" if level and not whole else ""
     when = f"{steps:,} samples from step {first:,} to {last:,}" if steps > 1 else f"one sample, at step {first:,}"
-    return f"{analysis.metric} – {formula}{window}.{scale} {layers:,} layers{each}, {when}.{mean}"
+    return f"{analysis.metric} – {formula}{window}.{scale} {layers:,} layers{each}, {when}.{whole}{mean}"
 
 
 def _span(run: Run) -> str:

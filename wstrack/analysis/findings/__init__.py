@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wstrack.analysis.findings import apart, bursts, clusters, course, health, kin, levels, oddities, rates, saved
-from wstrack.analysis.findings.idle import idle
-from wstrack.analysis.findings.layout import layout
+from wstrack.analysis.findings import (
+    apart,
+    bursts,
+    clusters,
+    course,
+    health,
+    idle,
+    kin,
+    layout,
+    levels,
+    oddities,
+    rates,
+    saved,
+    unequal,
+)
 from wstrack.analysis.findings.runs import differences
-from wstrack.analysis.findings.unequal import unequal
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.thirds import early_and_late
@@ -130,9 +141,9 @@ def _of_parts(parts: Parts, noun: str) -> list[Finding]:
     """What is said of the parts of layers: those of a change that do not learn, and layers whose parts are odd."""
     if noun != "change":
         return []
-    found = idle(parts)
+    found = idle.idle(parts)
     told = {part for one in found for part in one.layers}
-    return [*found, *filter(None, [unequal(parts, told), layout(parts, told)])]
+    return [*found, *filter(None, [unequal.unequal(parts, told), layout.layout(parts, told)])]
 
 
 def _by_depth(values: pd.DataFrame, parts: Parts | None) -> pd.DataFrame:

@@ -49,9 +49,10 @@ class _End:
 def idle(parts: Parts) -> list[Finding]:
     """Which parts never learn, or do not any more from some step on, while others of their layer go on.
 
-    A part is idle in a sample in which it changes by 0, or by a thousandth of what those beside it do and of what it did
-    itself (an optimizer's momentum fades); or in which every weight of it shrinks, so that it loses in size what it
-    changes by, and that is less than half of what the others do: only weight decay moves it. What changes nothing in a whole layer is no matter of its parts.
+    A part is idle in a sample in which it changes by 0, or by a thousandth of what those beside it do and of what it
+    did itself (an optimizer's momentum fades); or in which every weight of it shrinks, so that it loses in size what it
+    changes by, and that is less than half of what the others do: only weight decay moves it. Samples in which no other
+    part of its layer learns are left out.
 
     Experts that are seldom chosen move in few samples. So an idle end is told only if all samples in which the part
     moved would fall before it in less than 0.005 of all orders of the samples, for all parts together; and a part that

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wstrack.analysis.findings.words import Finding, names, number
 from wstrack.analysis.parts import Parts, family_of
@@ -13,47 +12,42 @@ from wstrack.analysis.parts import Parts, family_of
 __all__ = ["layout"]
 
 _QKV = (("k", "q", "v"), ("key", "query", "value"))
-_FARTHER = 2.0  # times; of sound trainings XX at least
-_USUAL = "3 to 100"
+_FARTHER = 1.8  # times; in docs/parts.md how far right and wrong cuts of small trainings are from it
 _FEWEST = 12  # samples
 _FEWEST_LAYERS = 3
 
 
 def layout(parts: Parts, told: Collection[str] = ()) -> Finding | None:
-    """Which fused projections have parts of which q and k are not the two that go together.
+    """Which fused projections have a q, k and v of which q and k are not the two that go together.
 
-    q and k change through the same scores: whatever the optimizer, they go up and down with each other, and v by itself.
-    Cut elsewhere, each part is a mixture of the three, and any two of them are as near each other. How far two parts
-    are from each other is the median over the samples of the difference of their logarithms; over the layers of one
-    name, v is in (geometric) mean so many times as far from q and k as these are from each other.
+    Those two change through the same scores: whatever the optimizer, they go up and down with each other, and v by
+    itself. Cut elsewhere, each part is a mixture of the three, and any two are as near each other. How far two parts
+    are from each other is the median over the samples of the difference of their logarithms. Over the layers of one
+    name, v must be (in geometric mean) 1.8 times as far from q and k as these are from each other.
 
     Args:
         parts: of a run.
         told: parts that are idle: their layers show nothing.
     """
-    lines: list[str] = []
-    found: list[str] = []
-    ratios: list[float] = []
+    found = {}
     for layers in _families(parts, set(told)):
         ratio = _farther(parts, layers)
-        if not ratio < _FARTHER:
-            continue
-        ratios.append(ratio)
-        found += layers
-        whose = layers[0] if len(layers) == 1 else f"{family_of(layers[0])} ({len(layers):,} layers)"
-        lines.append(f"{whose}, {number(ratio)} times")
-    if not lines:
+        if ratio < _FARTHER:
+            found[tuple(layers)] = ratio
+    if not found:
         return None
+    count = sum(map(len, found))
+    named = names(f"{family_of(layers[0])}: {number(ratio)} times" for layers, ratio in found.items())
     return Finding(
         "layout",
-        "Are q, k and v cut where they end? q and k change through the same scores and go together, and v by itself: "
-        f"{_USUAL} times as far from them as they are from each other. Here v is as near them as they are: {names(lines)}; so each "
-        "of the three seems to be a mixture. Check whether the weight has q, k and v one after the other, "
-        'parts={...: Cut(3, labels=("q", "k", "v"))}, or head by head, '
-        'parts={...: Cut(3, labels=("q", "k", "v"), repeat=heads)}.',
+        f"In {count:,} layers, q, k and v may be cut where they do not end: each seems to be a mixture of the three. v "
+        "is no farther from q and k than these are from each other, though they change through the same scores, and v "
+        f"does not ({named}; {_FARTHER:g} to 100 times where they are cut right).\n"
+        "Does the weight have q, k and v one after the other, or head by head? "
+        'Cut(3, labels=("q", "k", "v")) cuts the one, with repeat=heads the other.',
         "parts",
-        {"farther": max(ratios), "layers": len(found)},
-        tuple(found),
+        {"farther": max(found.values()), "layers": count},
+        tuple(layer for layers in found for layer in layers),
     )
 
 
