@@ -57,7 +57,7 @@ class Training:
         balanced: whether the loss asks for experts that are chosen alike.
         change: what is done to the model at each step.
         slower: how many times the learning rate is lower than the optimizer's.
-        dead: by number of the layer, the expert that its router never chooses.
+        favour: by number of the layer, an expert and what is added to its logit in the router; -inf = never chosen.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Training:
     balanced: bool = False
     change: Change | None = None
     slower: float = 1.0
-    dead: Mapping[int, int] = field(default_factory=dict)
+    favour: Mapping[int, tuple[int, float]] = field(default_factory=dict)
 
 
 class Encoder(nn.Module):
@@ -131,21 +131,21 @@ def build(training: Training) -> nn.Module:
         )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     assert isinstance(model, nn.Module)
-    for layer, expert in training.dead.items():
-        _never(model.get_submodule(f"model.layers.{layer}.mlp.gate"), expert)
+    for layer, (expert, more) in training.favour.items():
+        _favour(model.get_submodule(f"model.layers.{layer}.mlp.gate"), expert, more)
     return model
 
 
-def _never(router: nn.Module, expert: int) -> None:
-    """Has a router never choose an expert, as where its logit is masked."""
+def _favour(router: nn.Module, expert: int, more: float) -> None:
+    """Adds to a router's logit for an expert."""
 
-    def masked(module: Any, inputs: tuple[Tensor], outputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def favoured(module: Any, inputs: tuple[Tensor], outputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         logits = outputs[0].clone()
-        logits[:, expert] = -torch.inf
+        logits[:, expert] += more
         top, chosen = torch.topk(torch.softmax(logits.float(), -1), module.top_k, dim=-1)
         return logits, (top / top.sum(-1, keepdim=True)).to(outputs[1].dtype), chosen
 
-    router.register_forward_hook(masked)
+    router.register_forward_hook(favoured)
 
 
 def cuts_of(training: Training) -> dict[str, Cuts]:
@@ -247,7 +247,7 @@ class _Cutter:
 
     def __init__(self, model: nn.Module, cuts: Cuts) -> None:
         self.layers: list[Layer] = []
-        self._of: list[tuple[Tensor, list[Array] | None, int]] = []
+        self._of: list[tuple[Tensor, NDArray[np.int64] | None, int]] = []
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
                 continue
@@ -273,7 +273,7 @@ class _Cutter:
         return found
 
 
-def _rows(cut: Cut, size: int) -> dict[str, Array]:
+def _rows(cut: Cut, size: int) -> dict[str, NDArray[np.int64]]:
     """By label, which places along the dimension are of it."""
     runs = cut.runs(size)
     labels = np.repeat([label for label, _ in runs], [length for _, length in runs])

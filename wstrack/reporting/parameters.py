@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from wstrack.runs.names import unwrapped
 
-__all__ = ["group_parameters"]
+__all__ = ["group_parameters", "of_parameters"]
+
+
+def of_parameters(labels: pd.Series[int], of: pd.Series[str]) -> pd.Series[int]:
+    """The clusters of whole layers: one that is cut is in that of most of its parts, for a parameter is in one group.
+
+    Args:
+        labels: by layer or part, its cluster.
+        of: by part, its layer.
+
+    Example:
+        >>> labels = pd.Series({"a[q]": 1, "a[k]": 2, "a[v]": 2, "b": 1})
+        >>> of_parameters(labels, pd.Series({"a[q]": "a", "a[k]": "a", "a[v]": "a"})).to_dict()
+        {'a': 2, 'b': 1}
+    """
+    layers = [of.get(name, name) for name in labels.index]
+    return labels.groupby(layers, sort=False).agg(lambda those: those.mode().iloc[0])
 
 
 def group_parameters(model: Any, clusters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

@@ -134,7 +134,8 @@ class Report(Analysis):
     def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         """The clusters as parameter groups for a torch optimizer, so that each can have a learning rate of its own.
 
-        Where there is one cluster, the branches or pieces of `cut`.
+        Where there is one cluster, the branches or pieces of `cut`. A layer that is cut into parts is where most of
+        them are.
 
         Args:
             model: the module that the run was of, wrapped or not.
@@ -161,9 +162,9 @@ class Report(Analysis):
             (['0.weight', '1.weight'], ['0.bias', '1.bias', '2.bias', '3.bias'])
             >>> optimizer = optim.SGD([{**first, "lr": 1e-4}, second, others], lr=1e-2)
         """
-        from wstrack.reporting.parameters import group_parameters
+        from wstrack.reporting.parameters import group_parameters, of_parameters
 
-        labels = self.cut.labels
+        labels = self.cut.labels if self.parts is None else of_parameters(self.cut.labels, self.parts.of)
         members = {label: [str(layer) for layer in named.index] for label, named in labels.groupby(labels)}
         parts = {f"{self.cut.noun} {label}": layers for label, layers in members.items() if label > 0}
         if REST in members:

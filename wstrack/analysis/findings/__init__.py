@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from wstrack.analysis.stability import Stability
     from wstrack.analysis.tree import Tree
 
-__all__ = ["Finding", "collect_findings"]
+__all__ = ["Finding", "collect_findings", "collect_of_parts"]
 
 
 def collect_findings(
@@ -64,9 +64,10 @@ def collect_findings(
     """What can be said about the layers of a run.
 
     In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
-    layers that stopped or only decay, layers beyond the 1e-3 rule); the clusters and how far to trust them, branches
-    that stand apart or share a name; differences between settings; phases, what follows the learning rate, periods,
-    course, layers against it; depth, spread, groups; unsteady layers, shared spikes, gaps.
+    parts that do not or are cut wrong, layers that stopped or only decay, layers beyond the 1e-3 rule); the clusters
+    and how far to trust them, branches that stand apart or share a name; differences between settings; phases, what
+    follows the learning rate, periods, course, layers against it; depth, spread, groups; unsteady layers, shared
+    spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
@@ -109,7 +110,7 @@ def collect_findings(
     general = course.course(over_time, thirds, noun, schedule) if thirds is not None else None
     period = course.period(over_time, phases, noun, schedule, marks)
     turns = rates.turns(over_time, phases, schedule)
-    of_parts = _of_parts(parts, noun) if parts is not None and parts.each else []
+    of_parts = collect_of_parts(parts) if parts is not None and parts.each and noun == "change" else []
     told = {part for one in of_parts if one.kind in ("dead", "frozen") for part in one.layers}
     found = [
         health.not_finite(runs or [("", series)]),
@@ -137,10 +138,12 @@ def collect_findings(
     return [finding for finding in found if finding]
 
 
-def _of_parts(parts: Parts, noun: str) -> list[Finding]:
-    """What is said of the parts of layers: those of a change that do not learn, and layers whose parts are odd."""
-    if noun != "change":
-        return []
+def collect_of_parts(parts: Parts) -> list[Finding]:
+    """What can be said of the changes of parts: which do not learn, where few do most, where q, k and v are cut wrong.
+
+    Args:
+        parts: all of a run (`Parts.each`).
+    """
     found = idle.idle(parts)
     told = {part for one in found for part in one.layers}
     return [*found, *filter(None, [unequal.unequal(parts, told), layout.layout(parts, told)])]

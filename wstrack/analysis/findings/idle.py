@@ -21,7 +21,7 @@ _STILL = 1e-3  # of what the parts beside it change by, and of what it did itsel
 # leaves less. A gradient, however small beside the decay, leaves more.
 _EXACT, _BETWEEN = 3e-4, 1e-3
 _GOES_ON = 1.1  # times as fast at most, as where only the learning rate changes it
-_FAR_BELOW = 0.5  # of what the others change by: else theirs is hardly more than decay either
+_LEARNS = 0.03  # by which the others must be away from it: else theirs is next to nothing but decay too
 _FEWEST = 3  # samples
 _RARER = 3.0  # times, that a part may be chosen less often than the rarest beside it
 
@@ -50,34 +50,35 @@ def idle(parts: Parts) -> list[Finding]:
     """Which parts never learn, or do not any more from some step on, while others of their layer go on.
 
     A part is idle in a sample in which it changes by 0, or by a thousandth of what those beside it do and of what it
-    did itself (an optimizer's momentum fades); or in which every weight of it shrinks, so that it loses in size what it
-    changes by, and that is less than half of what the others do: only weight decay moves it. Samples in which no other
-    part of its layer learns are left out.
+    did itself (an optimizer's momentum fades); or in which every weight of it shrinks, so that it loses in size just
+    what it changes by, and others do not: only weight decay moves it. Samples in which no other part of its layer
+    learns, or in which decay drowns what they learn, are left out.
 
     Experts that are seldom chosen move in few samples. So an idle end is told only if all samples in which the part
     moved would fall before it in less than 0.005 of all orders of the samples, for all parts together; and a part that
     never moved, only if one chosen three times less often than the rarest beside it would have.
     """
-    fading = _fading(parts)
+    away, fading = _fading(parts)
     place = {part: at for at, part in enumerate(parts.of.index)}
     ends: dict[str, _End] = {}
     for layer in parts.table.index:
         inside = parts.inside(str(layer))
         at = [place[part] for part in inside]
         values = parts.series[inside].to_numpy(dtype=np.float64)
-        ends |= _ends(inside, values, fading[:, at], parts.series.index.to_numpy(np.int64))
+        ends |= _ends(inside, values, away[:, at], fading[:, at], parts.series.index.to_numpy(np.int64))
     told = {part: end for part, end in ends.items() if end.p * len(parts.of) < FINDING_P}
     never = {part: end for part, end in told.items() if end.since is None}
     frozen = {part: end for part, end in told.items() if end.since is not None}
     return [finding for finding in (_dead(parts, never), _frozen(parts, frozen)) if finding]
 
 
-def _ends(inside: list[str], values: Matrix, fading: Flags, steps: NDArray[np.int64]) -> dict[str, _End]:
+def _ends(inside: list[str], values: Matrix, away: Matrix, fading: Flags, steps: NDArray[np.int64]) -> dict[str, _End]:
     """By part of one layer that is idle at the end, since when."""
     known = np.isfinite(values)
-    usual = _usual(values, known & (values > 0) & ~fading)
-    fading = fading & (values <= _FAR_BELOW * usual)
-    relative = np.where(known & ~fading, values, 0.0) / usual
+    learns = known & (values > 0) & ~fading
+    drowned = fading & (_usual(away, learns) < _LEARNS)
+    known, fading = known & ~drowned, fading & ~drowned
+    relative = np.where(known & ~fading, values, 0.0) / _usual(values, learns)
     active = relative > _STILL * np.minimum(relative.max(axis=0), 1.0)
     shares = active.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     found = {}
@@ -114,11 +115,14 @@ def _chance_of_an_end(samples: int, active: int, rest: int) -> float:
     return float(np.exp(logs[0] - logs[1]))
 
 
-def _fading(parts: Parts) -> Flags:
-    """In which samples a part loses in size all that it changes by; nowhere if the raw sums are not known."""
-    nowhere = np.zeros(parts.series.shape, dtype=bool)
-    if len(parts.change) != len(parts.series) or len(nowhere) < _FEWEST:
-        return nowhere
+def _fading(parts: Parts) -> tuple[Matrix, Flags]:
+    """By how much of it the change of a part is not its loss in size, and in which samples it is nothing else.
+
+    Infinite, and in none, if the raw sums are not known.
+    """
+    shape = parts.series.shape
+    if len(parts.change) != len(parts.series) or len(parts.change) < _FEWEST:
+        return np.full(shape, np.inf), np.zeros(shape, dtype=bool)
     steps = parts.series.index.to_numpy(np.float64)
     spans = parts.intervals.reindex(parts.series.index).to_numpy(np.float64)
     spans = np.where(np.isfinite(spans) & (spans > 0), spans, np.append(np.diff(steps)[:1], np.diff(steps)))
@@ -132,7 +136,8 @@ def _fading(parts: Parts) -> Flags:
         away = np.abs(previous[:-1] - previous[1:] - due) / due
         fades = (change[:-1] > 0) & (away <= np.where(follows, _EXACT, _BETWEEN))
     # Of the last there is no size after it: it decays as that before, if it does not change by more.
-    return np.vstack([fades, fades[-1:] & (rate[-1:] <= _GOES_ON * rate[-2:-1])])
+    last = fades[-1:] & (rate[-1:] <= _GOES_ON * rate[-2:-1])
+    return np.vstack([away, away[-1:]]), np.vstack([fades, last])
 
 
 def _dead(parts: Parts, never: Mapping[str, _End]) -> Finding | None:
@@ -141,13 +146,14 @@ def _dead(parts: Parts, never: Mapping[str, _End]) -> Finding | None:
         return None
     said = list(called(never, parts.of))
     numbers: Numbers = {"dead": len(never), "parts": len(parts.of), "decays": _decaying(never)}
-    samples = f"in any of the {len(parts.series):,} samples"
+    count = f"{len(parts.series):,} samples"
+    samples = f"in any of the {count}"
     if len(said) > 1:
         text = (
             f"{len(said):,} parts did not learn {samples}, while others of their layer did{_how(never)}: {names(said)}."
         )
     elif _decaying(never):
-        text = f"{_capital(said[0])} does nothing but decay, as weights do that get no gradient, {samples[3:]}."
+        text = f"{_capital(said[0])} does nothing but decay in all {count}, as weights do that get no gradient."
     else:
         text = f"{_capital(said[0])} did not change {samples}, while others of its layer did."
     return Finding("dead", text, "parts", numbers, tuple(never))
@@ -158,19 +164,27 @@ def _frozen(parts: Parts, frozen: Mapping[str, _End]) -> Finding | None:
     if not frozen:
         return None
     since = {name: max(frozen[part].since or 0 for part in those) for name, those in called(frozen, parts.of).items()}
-    steps = tuple(sorted(set(since.values())))
+    steps = tuple(end.since or 0 for end in frozen.values())
     numbers: Numbers = {
-        "frozen": len(frozen), "parts": len(parts.of), "decays": _decaying(frozen), "first_step": steps[0],
+        "frozen": len(frozen), "parts": len(parts.of), "decays": _decaying(frozen), "first_step": min(steps),
     }  # fmt: skip
     name, step = next(iter(since.items()))
     if len(since) > 1:
         each = names(f"{name} (since step {step:,})" for name, step in since.items())
-        text = f"{len(since):,} parts no longer learn, while others of their layer go on{_how(frozen)}: {each}."
+        others = f"while others of their layer go on{_how(frozen)}"
+        text = f"{len(since):,} parts no longer learn, {others}: {each}{_sampled(parts)}."
     else:
         does = "has not changed" if all(end.still for end in frozen.values()) else "has all but stopped"
         does = "has done nothing but decay" if _decaying(frozen) else does
-        text = f"{_capital(name)} {does} since step {step:,}, while others of its layer went on."
+        text = f"{_capital(name)} {does} since step {step:,}, while others of its layer went on{_sampled(parts)}."
     return Finding("frozen", text, "parts", numbers, tuple(frozen), steps)
+
+
+def _sampled(parts: Parts) -> str:
+    """That steps between were not seen, where samples are of single steps."""
+    steps = parts.series.index.to_numpy(np.float64)
+    spans = parts.intervals.reindex(parts.series.index).to_numpy(np.float64)
+    return ", as far as the sampled steps show" if bool(np.any(spans[1:] < np.diff(steps))) else ""
 
 
 def _decaying(ends: Mapping[str, _End]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from wstrack.analysis.findings.words import Finding, names, number
 from wstrack.analysis.parts import Parts, family_of
 
-__all__ = ["layout"]
+__all__ = ["farther", "layout"]
 
 _QKV = (("k", "q", "v"), ("key", "query", "value"))
 _FARTHER = 1.8  # times; in docs/parts.md how far right and wrong cuts of small trainings are from it
@@ -31,7 +31,7 @@ def layout(parts: Parts, told: Collection[str] = ()) -> Finding | None:
     """
     found = {}
     for layers in _families(parts, set(told)):
-        ratio = _farther(parts, layers)
+        ratio = farther(parts, layers)
         if ratio < _FARTHER:
             found[tuple(layers)] = ratio
     if not found:
@@ -61,7 +61,7 @@ def _families(parts: Parts, told: set[str]) -> list[list[str]]:
     return [those for those in found.values() if len(those) >= _FEWEST_LAYERS]
 
 
-def _farther(parts: Parts, layers: Sequence[str]) -> float:
+def farther(parts: Parts, layers: Sequence[str]) -> float:
     """How many times as far v is from q and k as these are from each other; NaN where that cannot be told."""
     logs = []
     for layer in layers:

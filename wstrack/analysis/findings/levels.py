@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from wstrack.analysis.groups import Groups
 
-__all__ = ["depth", "differ", "groups", "spread"]
+__all__ = ["depth", "groups", "spread"]
 
 _SMALLEST_RHO, _ORDERED = 0.3, 0.9  # of a tendency; of layers that are in order but for a few
 _FEWEST_STRETCHES = 5
@@ -55,7 +55,7 @@ def spread(values: pd.DataFrame, noun: str) -> Finding | None:
     most, least = level.max(), level.min()
     if most == least or (least > 0 and most / least < SMALLEST_RATIO):
         return None
-    test, p = differ(batches(values))
+    test, p = _differ(batches(values))
     if not p < FINDING_P:
         test, p = "the two against noise that remembers 98 % from sample to sample", _apart(values, level)
     if not p < FINDING_P:
@@ -88,7 +88,7 @@ def _far(values: pd.DataFrame) -> pd.Series[float]:
     return medians(against)[far] if far.mean() < 0.5 else medians(against)[:0]
 
 
-def differ(stretches: pd.DataFrame) -> tuple[str, float]:
+def _differ(stretches: pd.DataFrame) -> tuple[str, float]:
     """Whether layers differ in level, the test and its p-value.
 
     Layers share their course: a decay by a factor of a hundred hides a difference of three in the pooled values, but
