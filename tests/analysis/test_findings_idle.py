@@ -188,3 +188,18 @@ def test_the_mean_of_several_runs_has_no_sums() -> None:
     assert parts is not None
     assert not len(parts.change)
     assert [finding.kind for finding in collect_of_parts(parts)] == ["dead"]
+
+
+@pytest.mark.parametrize("window", ["interval", "step"])
+def test_nothing_else_is_made_of_experts_that_are_seldom_chosen(window: str) -> None:
+    run = trained(seldom(np.geomspace(0.9, 0.005, 16)), experts=16, samples=60, window=window)
+    found = {finding.kind for finding in analyse(run, Procedure(k=1)).findings}
+    assert not found & {"still", "stopped", "decay", "rule"}
+
+
+def test_layers_that_do_not_learn_as_a_whole_are_named_once() -> None:
+    def chosen(step: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        return np.zeros(8, dtype=bool)
+
+    (still,) = (found for found in analyse(trained(chosen), Procedure(k=1)).findings if found.kind == "still")
+    assert still.layers == tuple(f"model.layers.7.mlp.experts.{weight}" for weight in WEIGHTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -111,14 +111,17 @@ def collect_findings(
     period = course.period(over_time, phases, noun, schedule, marks)
     turns = rates.turns(over_time, phases, schedule)
     of_parts = collect_of_parts(parts) if parts is not None and parts.each and noun == "change" else []
-    told = {part for one in of_parts if one.kind in ("dead", "frozen") for part in one.layers}
+    # Of layers that are cut these are told as whole ones: which part of them does not learn is told of the parts.
+    most = _by_layer(values, parts, "max")
+    most_over_time = most.loc[over_time.index]
+    ends = known if most is values else early_and_late(most_over_time)
     found = [
         health.not_finite(runs or [("", series)]),
-        saved.changes(values, noun) or health.still(values, noun, told),
+        saved.changes(values, noun) or health.still(most, noun),
         *of_parts,
-        course.stopped(over_time, thirds, noun, told) if thirds is not None else None,
-        health.decay(over_time, noun, told),
-        *oddities.rule(values, intervals, metric),
+        course.stopped(most_over_time, ends, noun) if thirds is not None else None,
+        health.decay(most_over_time, noun),
+        *oddities.rule(_moving(values, parts), intervals, metric),
         clusters.clusters(values, thirds, clustering, stability, noun),
         apart.apart(values, tree, cut, noun) if tree and cut else None,
         kin.kin(values, tree, cut, noun) if tree and cut else None,
@@ -128,7 +131,7 @@ def collect_findings(
         period,
         general,
         course.against(over_time, thirds, general, noun) if thirds is not None else None,
-        levels.depth(_by_depth(values, parts), noun),
+        levels.depth(_by_layer(values, parts, "median"), noun),
         levels.spread(values, noun),
         levels.groups(groups, noun) if groups else None,
         oddities.unstable(values) if positive else None,
@@ -149,9 +152,13 @@ def collect_of_parts(parts: Parts) -> list[Finding]:
     return [*found, *filter(None, [unequal.unequal(parts, told), layout.layout(parts, told)])]
 
 
-def _by_depth(values: pd.DataFrame, parts: Parts | None) -> pd.DataFrame:
-    """With one column for the parts of a layer, which are all as deep: their median."""
-    if parts is None:
-        return values
-    layers = values.columns.to_series().map(lambda name: parts.of.get(name, name))
-    return values if layers.is_unique else values.T.groupby(layers.to_numpy(), sort=False).median().T
+def _by_layer(values: pd.DataFrame, parts: Parts | None, how: Literal["max", "median"]) -> pd.DataFrame:
+    """With one column for the parts of a layer."""
+    layers = [parts.of.get(name, name) for name in values.columns] if parts is not None else values.columns
+    return values if len(set(layers)) == len(layers) else values.T.groupby(layers, sort=False).agg(how).T
+
+
+def _moving(values: pd.DataFrame, parts: Parts | None) -> pd.DataFrame:
+    """Without the samples in which a part does not change: that a router did not choose it is no small change."""
+    of = values.columns.isin(parts.of.index) if parts is not None else np.zeros(values.shape[1], dtype=bool)
+    return values.where((values != 0) | ~of) if of.any() else values

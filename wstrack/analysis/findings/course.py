@@ -191,8 +191,8 @@ def _distance(values: pd.DataFrame) -> float:
     return float(values.index[-1] - values.index[-2])
 
 
-def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str, told: Collection[str] = ()) -> Finding | None:
-    """Which layers stay next to zero from some step on to the end: candidates for freezing; not those `told` as parts.
+def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str) -> Finding | None:
+    """Which layers stay next to zero from some step on to the end: candidates for freezing.
 
     A schedule slows all of them; so each is held against the layer that has most left at that sample.
     """
@@ -202,7 +202,6 @@ def stopped(values: pd.DataFrame, thirds: pd.DataFrame, noun: str, told: Collect
     # The sample after the last large one.
     since = pd.Series(samples - np.argmax(large[::-1], axis=0), index=values.columns)
     ended = (thirds["early"] > 0) & thirds["late"].notna() & (since <= samples - samples // 3)
-    ended &= ~ended.index.isin(list(told))
     if not ended.any():
         return None
     step = pd.Series(values.index.to_numpy()[np.minimum(since, samples - 1)], index=values.columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,10 +107,9 @@ def _ends(finite: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> dict[int, 
     return found
 
 
-def still(values: pd.DataFrame, noun: str, told: Collection[str] = ()) -> Finding | None:
-    """Which layers did not change at all, in no sample; those are no news of which that was told as parts."""
+def still(values: pd.DataFrame, noun: str) -> Finding | None:
+    """Which layers did not change at all, in no sample."""
     never = [str(name) for name in values.columns[values.eq(0).all(axis=0)]] if noun == "change" else []
-    never = [name for name in never if name not in told]
     if not never:
         return None
     if len(never) == values.shape[1]:
@@ -126,11 +125,11 @@ def still(values: pd.DataFrame, noun: str, told: Collection[str] = ()) -> Findin
     return Finding("still", text, "curves", {"still": len(never), "layers": values.shape[1]}, tuple(never))
 
 
-def decay(values: pd.DataFrame, noun: str, told: Collection[str] = ()) -> Finding | None:
+def decay(values: pd.DataFrame, noun: str) -> Finding | None:
     """Which layers change by the same to the end, as weights do that get no gradient: decay is one factor for all.
 
     Layers are held against those next to them by their level in the last third. Rounding sets them apart a little:
-    what is equal to the last digit are two names of one layer. Those are no news of which it was told as parts.
+    what is equal to the last digit are two names of one layer.
     """
     samples = len(values)
     if noun != "change" or samples < _FEWEST or values.shape[1] < 2:
@@ -142,7 +141,7 @@ def decay(values: pd.DataFrame, noun: str, told: Collection[str] = ()) -> Findin
     apart = ~(distance <= _SAME) | ~distance.any(axis=0)
     alike = np.where(apart.any(axis=0), np.argmax(apart[::-1], axis=0), samples)  # samples up to the last
     longest = pd.Series(np.maximum(np.append(alike, 0), np.append(0, alike)), index=ordered.columns)[values.columns]
-    those = longest[(longest >= _FEWEST) & ~longest.index.isin(list(told))]
+    those = longest[longest >= _FEWEST]
     if not len(those):
         return None
     steps = [int(values.index[samples - count]) for count in those]
