@@ -1,7 +1,6 @@
 """Small real trainings of networks with experts and fused projections, and what their parts changed by.
 
-For `parts_findings.py`: models of Transformers made from a configuration, a text of Python's own to predict, and NumPy
-in float64 that cuts each weight and takes the raw sums that a recording has.
+For `parts_findings.py`: models from configurations, and NumPy in float64 that takes the raw sums of a recording.
 """
 
 from __future__ import annotations

@@ -90,7 +90,9 @@ def views_of(parts: Parts) -> list[View]:
         inside = {layer: parts.inside(layer) for layer in layers}
         together = [part for layer in layers for part in inside[layer]]
         if len(layers) > 1 and len(together) <= _TOGETHER:
-            views.append(View(f"{family} ({len(layers)} layers)", layers, together, labels(together)))
+            brief = dict(zip(layers, labels(layers, width=16), strict=True))
+            named = [f"{brief[of]}[{shorten(parts.label(part), width=12)}]" for of in layers for part in inside[of]]
+            views.append(View(f"{family} ({len(layers)} layers)", layers, together, named))
             continue
         unequal = parts.table.loc[layers, "gini"].fillna(-1.0)
         for layer in unequal.sort_values(ascending=False, kind="stable").index:
