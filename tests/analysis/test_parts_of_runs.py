@@ -23,16 +23,14 @@ def cut_run() -> Callable[..., Run]:
     def make(*, experts: int = 3, samples: int = 20, seed: int = 0, parts: str = "each") -> Run:
         layers: list[Layer] = []
         for stacked, other in zip(STACKED, OTHERS, strict=True):
-            labels = ("least", "median", "largest") if parts == "summarised" else map(str, range(experts))
+            labels = ("least", "median", "largest", "zero") if parts == "summarised" else map(str, range(experts))
             layers += [Layer(stacked, "linear", (experts, 4, 4), 16 * experts)]
             layers += [Layer(f"{stacked}[{label}]", "linear", (4, 4), 16, of=stacked) for label in labels]
             layers += [Layer(other, "attention", (4, 4), 16)]
         values = 10 ** np.random.default_rng(seed).normal(-3, 0.1, (samples, len(layers)))
         metrics = {"rwc": values}
         if parts == "summarised":
-            unmoved = np.full_like(values, np.nan)
-            unmoved[:, [place for place, layer in enumerate(layers) if layer.name in STACKED]] = 0.25
-            metrics["unmoved"] = unmoved
+            values[:, [layer.name.endswith("[zero]") for layer in layers]] = 0.25
         manifest = Manifest("cut", tuple(layers), tuple(metrics), 10, origin={"parts": parts})
         sums = {"abs_change": values, "abs_previous": np.ones_like(values)}
         return Run.from_values(

@@ -17,7 +17,7 @@ from wstrack.runs.run import Run
 __all__ = ["MOST", "SUMMARY", "Parts", "family_of", "gini", "of_parts", "on_one_level", "parts_of"]
 
 MOST = 2000  # layers: of more an analysis would take minutes
-SUMMARY = ("least", "median", "largest")  # what a tracker has of a layer's parts
+SUMMARY = ("least", "median", "largest")  # what a tracker has of a layer's parts; and "zero", the share that is 0
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,9 @@ def parts_of(runs: Sequence[Run], metric: str, align_by: Align = "step") -> Part
     if not len(series):
         return None
     if any(_summed_up(run) for run in runs):
-        return Parts(series, of, False, _summary(runs, series, of), pd.DataFrame(), pd.DataFrame(), runs[0].intervals)
+        values = of[[not name.endswith("[zero]") for name in of.index]]
+        table, nothing = _summary(series, of), pd.DataFrame()
+        return Parts(series[values.index], values, False, table, nothing, nothing, runs[0].intervals)
     sums = runs[0].sums if len(runs) == 1 and metric == "rwc" else {}
     known = "abs_change" in sums and "abs_previous" in sums
     change, previous = (sums[name][of.index] if known else pd.DataFrame() for name in ("abs_change", "abs_previous"))
@@ -197,18 +199,16 @@ def _table(series: pd.DataFrame, of: pd.Series[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
 
 
-def _summary(runs: Sequence[Run], series: pd.DataFrame, of: pd.Series[str]) -> pd.DataFrame:
+def _summary(series: pd.DataFrame, of: pd.Series[str]) -> pd.DataFrame:
     """The same from what a tracker has: the means of the least, the median and the largest part of each sample."""
     means = series.where(np.isfinite(series)).mean()
-    share = [run.series["unmoved"] for run in runs if "unmoved" in run.series]
     rows = {}
     for layer in dict.fromkeys(of):
-        unmoved = [float(frame[layer].mean()) for frame in share if layer in frame]
         rows[layer] = {
             "parts": 0,
             **{which: float(means.get(f"{layer}[{which}]", np.nan)) for which in SUMMARY},
             "gini": np.nan,
-            "unmoved": float(np.mean(unmoved)) if unmoved else np.nan,
+            "unmoved": float(means.get(f"{layer}[zero]", np.nan)),
             "never": 0,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
