@@ -388,7 +388,10 @@ def test_a_quantised_weight_that_nobody_reads_is_refused() -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (lambda: peft.LoraConfig(target_modules=["q_proj"], use_dora=True), r"the adapter 'default' \(DoraLinear\)"),
+        (
+            lambda: peft.LoraConfig(target_modules=["q_proj"], use_dora=True),
+            r"the adapter 'default' \(DoRALinear\).*`wstrack diff`",
+        ),
         (
             lambda: peft.AdaLoraConfig(target_modules=["q_proj"], total_step=10),
             r"the adapter 'default' \(AdaLoRA\) adds to .*q_proj.* is not s B A.*leave 'lora' and 'lora_change' out",
@@ -412,3 +415,23 @@ def test_a_model_without_adapters_is_refused() -> None:
         ValueError, match=r"metrics: 'lora' is of LoRA adapters.*LlamaForCausalLM has none.*get_peft_mo"
     ):
         adapted_weights(llama(), set())
+
+
+def test_nothing_waits_for_the_device() -> None:
+    """No number is asked for, whose tensor might still be under way."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    asked = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    model = adapted(llama(), target_modules=["q_proj", "v_proj"])
+    meter = meter_of(model)
+    meter.sample()
+    with Watched():
+        meter.sample()
+    assert "aten.bmm.default" in asked
+    assert not [name for name in asked if "_local_scalar_dense" in name or "nonzero" in name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,3 +185,10 @@ def test_a_model_without_adapters(tmp_path: Path, metrics: str) -> None:
     with pytest.raises(ValueError, match=r"metrics: 'lora' is of LoRA adapters.*Linear has none"):
         wstrack.watch(nn.Linear(3, 3), to=tmp_path / "run", metrics=metrics)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_several_processes_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = SimpleNamespace(withdraw=lambda error: None)
+    monkeypatch.setattr("wstrack.training.watching.find_ranks", lambda *about: others)
+    with pytest.raises(ValueError, match=r"'lora' is not to be had of a model that several processes hold"):
+        wstrack.watch(network(), to=tmp_path, metrics="lora")

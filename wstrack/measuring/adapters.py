@@ -94,8 +94,8 @@ def adapted_weights(model: nn.Module, among: Collection[nn.Parameter]) -> list[t
             if kind := _other_kind(module, name):
                 raise ValueError(
                     f"metrics: what the adapter {name!r} ({kind}) adds to {unwrapped(whole, model)} is not s B A, and "
-                    "'lora' is not known for it; leave 'lora' and 'lora_change' out, or compare saved adapters with "
-                    "`wstrack diff`"
+                    "'lora' is not known for it; leave 'lora' and 'lora_change' out"
+                    + (", or compare saved adapters with `wstrack diff`" if kind.startswith("DoRA") else "")
                 )
         try:
             adapted = Adapted(model, path)
@@ -151,7 +151,7 @@ def _other_kind(module: Any, name: str) -> str | None:
         return "AdaLoRA"
     variant = getattr(module, "lora_variant", {}).get(name)
     if variant is not None and type(variant).__name__ not in _PLAIN:
-        return type(variant).__name__.removesuffix("Variant")
+        return type(variant).__name__.removesuffix("Variant").replace("Dora", "DoRA")
     return "DoRA" if variant is None and getattr(module, "use_dora", {}).get(name) else None
 
 
