@@ -51,7 +51,7 @@ def swallowed(runs: Sequence[Run]) -> Finding | None:
         layers |= dict.fromkeys(map(str, share.index))
         shares += share.tolist()
         named = names(f"{layer} ({number(100 * value)} %)" for layer, value in share.items())
-        most = f"of {len(run.layers):,} layers at most {100 * _FEW:g} % of the weights move in an optimizer step"
+        most = f"of {run.series['changed'].shape[1]:,} layers at most {100 * _FEW:g} % of the weights move in an optimizer step"
         least, enough = 2 ** (_DIGITS[dtype] + 1), 2 ** _DIGITS[dtype]
         texts.append(
             f"{f'In {run.name}, in' if len(runs) > 1 else 'In'} {len(share):,} {most} (median over samples): {named}. "
@@ -67,7 +67,7 @@ def swallowed(runs: Sequence[Run]) -> Finding | None:
         f"learning rate at least {number(rate)} times as high."
     )
     numbers: Numbers = {
-        "swallowed": len(layers), "layers": len(runs[0].layers), "share": middle, "rate_for_half": rate
+        "swallowed": len(layers), "layers": runs[0].series["rwc"].shape[1], "share": middle, "rate_for_half": rate
     }  # fmt: skip
     return Finding("swallowed", "\n".join(texts), "curves", numbers, tuple(layers))
 
