@@ -74,6 +74,8 @@ SUMS: dict[str, Sum] = {
 RATES: dict[str, str] = {
     "lr": "the learning rate that the layer's parameter group had at the step",
     "weight_decay": "the weight decay that it had",
+    "momentum": "m: b1 of AdamW, the momentum of SGD; not a number of others and of their variants",
+    "gain": "what a gradient moves in all steps together, in learning rates: 1 of AdamW, 1 / (1 - m) of SGD",
     "told": "1",
 }
 """What no meter takes: it is read from the optimizer. Added up over the processes that hold a layer, as sums are."""
@@ -94,6 +96,14 @@ def _share(part: Array, whole: Array) -> Array:
     if zero.any():
         share[zero & (part == 0)] = 0.0
     return share
+
+
+def _equilibrium(sums: Sums, numel: Array) -> Array:
+    rate, decay, momentum, gain = (
+        np.divide(sums[name], sums["told"]) for name in ("lr", "weight_decay", "momentum", "gain")
+    )
+    found: Array = np.sqrt(2 * rate * decay * gain * (1 - momentum) / (1 + momentum))
+    return found
 
 
 def _cosine(sums: Sums, numel: Array) -> Array:
@@ -201,6 +211,13 @@ METRICS: dict[str, Metric] = {
         "change by the adapter: ‖new − old‖ of what adapters add to a weight, divided by ‖weight‖",
         ("sq_adapters_change", "sq_adapted"),
         lambda sums, numel: _share(np.sqrt(sums["sq_adapters_change"]), np.sqrt(sums["sq_adapted"])),
+    ),
+    # Kosson, Messmer and Jaggi, arXiv 2305.17212: AdamW sqrt(2 lr wd (1 - m) / (1 + m)), SGD sqrt(2 lr wd / (1 + m)).
+    "equilibrium": Metric(
+        "sqrt(2 lr wd gain (1 - m) / (1 + m)), of AdamW and SGD",
+        "expected change: the ‖new − old‖ / ‖old‖ of a step that weight decay brings layers to that are normalised",
+        ("lr", "weight_decay", "momentum", "gain", "told"),
+        _equilibrium,
     ),
 }
 

@@ -13,6 +13,7 @@ from bokeh.plotting import figure
 from matplotlib.figure import Figure
 
 from wstrack.analysis import analyse
+from wstrack.analysis.equilibrium import Equilibrium
 from wstrack.analysis.schedule import Schedule
 from wstrack.reporting.captions import about_curves
 from wstrack.reporting.marks import mark_clusters
@@ -63,6 +64,29 @@ def test_a_line_for_each_course_on_the_steps_of_the_curves() -> None:
 def test_rates_that_begin_at_zero_are_drawn_on_a_linear_scale() -> None:
     plot = draw_rates(schedule(np.array([[0.0], [0.1], [0.05]])), Range1d(0, 10), [])
     assert type(plot.y_scale).__name__ == "LinearScale"
+
+
+def test_a_rate_that_stays_is_drawn_above_zero() -> None:
+    plot = draw_rates(schedule(np.full((3, 1), 0.003)), Range1d(0, 10), [])
+    assert (plot.y_range.start, plot.y_range.end) == (0, 0.006)
+
+
+def test_the_equilibrium_is_a_dotted_line_among_the_curves_and_the_caption_says_what_it_is(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    run = make_run()
+    frame = run.series["rwc"]
+    expected = pd.Series(np.where(frame.index > 100, 0.02, np.nan), index=frame.index)
+    for line, drawn in ((None, False), (Equilibrium(expected, tuple(frame.columns[:8])), True)):
+        found = replace(report(run, k=3), equilibrium=line)
+        found.save(tmp_path / "report.html")
+        text = about_curves(found)
+        assert ("gradients and weight decay of 8 layers balance:" in text) == drawn
+        assert ('"field":"expected"' in (tmp_path / "report.html").read_text()) == drawn
+        place = Figure()
+        _curves(found, mark_clusters(found), place)
+        lines = [np.asarray(one.get_ydata()) for one in place.axes[0].lines]
+        assert any(np.array_equal(one, expected, equal_nan=True) for one in lines) == drawn
 
 
 def test_of_many_courses_six_are_drawn_and_it_is_said(make_run: MakeRun) -> None:

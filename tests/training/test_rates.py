@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, lr_scheduler
+from torch.optim import SGD, Adam, AdamW, lr_scheduler
 
 import wstrack
 from wstrack.training.delivery import Delivery
@@ -193,6 +193,31 @@ def test_a_loop_that_counts_by_itself_may_name_its_optimizer(model: nn.Sequentia
     with wstrack.watch(model, optimizer, every=1, metrics=("rwc", "lr")) as watcher:
         watcher.step()
     assert watcher.run().series["lr"].to_numpy().tolist() == [[0.3] * 3]
+
+
+@pytest.mark.parametrize(
+    ("optimizer_of", "factor"),
+    [
+        (lambda parameters: AdamW(parameters, lr=0.01, betas=(0.8, 0.99), weight_decay=0.5), 0.2 / 1.8),
+        (lambda parameters: AdamW(parameters, lr=torch.tensor(0.01), betas=(0.8, 0.99), weight_decay=0.5), 0.2 / 1.8),
+        (lambda parameters: SGD(parameters, lr=0.01, momentum=0.8, weight_decay=0.5), 1 / 1.8),
+        (lambda parameters: SGD(parameters, lr=0.01, weight_decay=0.5), 1.0),
+        (lambda parameters: SGD(parameters, lr=0.01), 0.0),
+        (lambda parameters: AdamW(parameters, lr=0.01, weight_decay=0.5, amsgrad=True), np.nan),
+        (lambda parameters: SGD(parameters, lr=0.01, momentum=0.8, weight_decay=0.5, nesterov=True), np.nan),
+        (lambda parameters: SGD(parameters, lr=0.01, momentum=0.8, weight_decay=0.5, dampening=0.5), np.nan),
+        (lambda parameters: Adam(parameters, lr=0.01, weight_decay=0.5), np.nan),
+    ],
+    ids=["AdamW", "tensor", "momentum", "SGD", "no decay", "amsgrad", "nesterov", "dampening", "Adam"],
+)
+def test_the_equilibrium_is_known_of_adamw_and_sgd_and_of_none_of_their_variants(
+    model: nn.Sequential, optimizer_of: Callable[[Any], torch.optim.Optimizer], factor: float
+) -> None:
+    optimizer = optimizer_of(model.parameters())
+    with wstrack.watch(model, every=1, metrics=("rwc_l2", "equilibrium")) as watcher:
+        step(model, optimizer)
+    found = watcher.run().series["equilibrium"].to_numpy()
+    np.testing.assert_allclose(found, np.full((1, 3), np.sqrt(2 * 0.01 * 0.5 * factor)), rtol=1e-6)
 
 
 def test_groups_without_a_rate_are_nan(model: nn.Sequential) -> None:

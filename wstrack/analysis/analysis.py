@@ -19,6 +19,7 @@ from wstrack.analysis.comparison import compare as compared
 from wstrack.analysis.components import Component, describe_components
 from wstrack.analysis.cut import Cut, cut_layers
 from wstrack.analysis.cutoffs import SMALLEST_RATIO
+from wstrack.analysis.equilibrium import Equilibrium, equilibrium_of
 from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.findings.health import incomplete
 from wstrack.analysis.findings.saved import of_checkpoints
@@ -61,6 +62,7 @@ class Analysis:
         stability: how far the clusters hold; None with one cluster or fewer than four steps.
         components: what each of the two components means, in words.
         schedule: the learning rates of the runs; None where they are not known, or not alike.
+        equilibrium: the change that weight decay brings normalised layers; None where it is not known to.
         phases: where the courses break off; None where no samples can be held against each other.
         phase_clusters: by layer, a column a phase: its cluster there, numbered as those of the whole; no column with
             one phase or one cluster.
@@ -93,6 +95,7 @@ class Analysis:
     stability: Stability | None
     components: list[Component]
     schedule: Schedule | None
+    equilibrium: Equilibrium | None
     phases: Phases | None
     phase_clusters: pd.DataFrame
     phase_agreement: pd.Series[float]
@@ -240,6 +243,7 @@ def analyse(
             prepared.values, clustered.reduction.points, explained=clustered.reduction.explained
         ),
         schedule=schedule,
+        equilibrium=equilibrium_of(chosen, metric, series.index),
         phases=phases,
         phase_clusters=phase_clusters,
         phase_agreement=pd.Series(phase_agreement, dtype=np.float64),

@@ -65,12 +65,13 @@ class Turn:
     slopes: tuple[float, float]
 
 
-def schedule_of(runs: Sequence[Run], steps: pd.Index[int]) -> Schedule | None:
+def schedule_of(runs: Sequence[Run], steps: pd.Index[int], of: str = "lr") -> Schedule | None:
     """The learning rates of a run, or of several that have the same; None where nobody knows them.
 
     Args:
         runs: what is analysed.
         steps: of the samples that are.
+        of: which metric of the optimizers, if not the learning rate.
 
     Example:
         >>> from wstrack.runs.manifest import Layer, Manifest
@@ -79,7 +80,7 @@ def schedule_of(runs: Sequence[Run], steps: pd.Index[int]) -> Schedule | None:
         >>> schedule_of([run], run.series["lr"].index).layers
         {1: ('b', 'c'), 2: ('a',)}
     """
-    frames = [run.series["lr"].reindex(steps) for run in runs if "lr" in run.series]
+    frames = [run.series[of].reindex(steps) for run in runs if of in run.series]
     if len(frames) < len(runs) or not all(_same(frame, frames[0]) for frame in frames[1:]):
         return None
     frame = frames[0].dropna(axis="columns", how="all")

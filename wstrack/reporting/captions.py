@@ -78,6 +78,14 @@ def about_curves(analysis: Analysis) -> str:
         )
     else:
         text.append("A layer's own curve shows under the pointer, or once it is chosen.")
+    if analysis.equilibrium is not None:
+        theirs = len(analysis.equilibrium.layers)
+        whose = "" if theirs == len(analysis.series.columns) else f" of {theirs} layers"
+        text.append(
+            f"The black dotted line is the change at which gradients and weight decay{whose} balance: layers that a "
+            "normalisation follows come to it, others need not. It is drawn where a steady learning rate has had the "
+            "time for that."
+        )
     if analysis.schedule is not None:
         courses = len(analysis.schedule.layers)
         most = f", those of the most layers are {MOST} of {courses}" if courses > MOST else ""

@@ -128,6 +128,11 @@ def _curves(
         framed.append(draw(plot, line, course.source))
         framed[-1].tags = [mark.label, "line_alpha", 1.0]
     extent = min(course.extent[0] for course in courses), max(course.extent[1] for course in courses)
+    if analysis.equilibrium is not None:
+        expected = analysis.equilibrium.line
+        line = Line(x="step", y="expected", line_color="black", line_width=1.5, line_dash=[2, 3])
+        framed.append(draw(plot, line, ColumnDataSource({"step": expected.index, "expected": expected})))
+        extent = min(extent[0], float(expected.min())), max(extent[1], float(expected.max()))
     low, high = float(values.min()), float(values.max())
     if high - low <= _EQUAL * abs(high):  # what rounding leaves between equal values is no course
         extent = (low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2)

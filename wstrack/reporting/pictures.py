@@ -163,6 +163,9 @@ def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure
         colour = GREY if whole else mark.colour
         axes.fill_between(steps[picked], low[picked], high[picked], color=colour, alpha=0.16, linewidth=0)
         axes.plot(steps[picked], middle[picked], color=colour)
+    if analysis.equilibrium is not None:
+        line = analysis.equilibrium.line
+        axes.plot(line.index, line, color="black", linewidth=1.2, linestyle=(0, (1, 1.5)))
     for at in named_steps(analysis):
         axes.axvline(at, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     for at in analysis.phases.breaks if analysis.phases else ():

@@ -51,9 +51,12 @@ def draw_rates(schedule: Schedule, x_range: Range1d, above: list[figure]) -> fig
     for name, dash, steps, rates in courses_of(schedule):
         source = ColumnDataSource({"step": steps, "rate": rates, "layers": [name] * len(steps)})
         lines.append(draw(plot, Line(x="step", y="rate", line_color=GREY, line_dash=dash, line_width=2), source))
+    values = schedule.courses.iloc[:, :MOST].to_numpy()
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if logarithmic:
-        values = schedule.courses.iloc[:, :MOST].to_numpy()
-        with_powers(plot, float(np.nanmin(values)), float(np.nanmax(values)))
+        with_powers(plot, low, high)
+    elif 0 < low == high:  # Bokeh's own range about one value is 2 wide, on which a rate looks like 0
+        plot.y_range = Range1d(0, 2 * high)
     plot.add_tools(
         HoverTool(renderers=lines, tooltips=[("of", "@layers"), ("step", "@step"), ("rate", "@rate{0.[000000]}")])
     )

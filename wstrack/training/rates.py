@@ -1,15 +1,16 @@
-"""What the optimizers say of each layer: the learning rate and the weight decay of its parameter group."""
+"""What the optimizers say of each layer: the learning rate, weight decay and momentum of its parameter group."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim import SGD, AdamW
 
 from wstrack.training.host import OnHost
 
@@ -71,10 +72,19 @@ class Rates:
         for group in optimizer.param_groups:
             layers = [number for parameter in group["params"] for number in numbers.get(parameter, ())]
             if layers:
-                found.append(
-                    GroupRates(layers, {name: _number(group.get(name)) for name in self.names if name != TOLD})
-                )
+                said = {**group, **_averaging(optimizer, group)}
+                found.append(GroupRates(layers, {name: _number(said.get(name)) for name in self.names if name != TOLD}))
         return found
+
+
+def _averaging(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
+    """How an optimizer averages gradients, where the equilibrium of such averages is known: in no variant of these."""
+    if type(optimizer) is AdamW and not group["amsgrad"]:
+        return {"momentum": group["betas"][0], "gain": 1.0}
+    if type(optimizer) is SGD and not (group["nesterov"] or group["dampening"]):
+        momentum = float(group["momentum"])
+        return {"momentum": momentum, "gain": 1 / (1 - momentum) if momentum < 1 else np.nan}
+    return {"momentum": np.nan, "gain": np.nan}
 
 
 def _number(value: object) -> float | OnHost:

@@ -81,8 +81,9 @@ def watch(
         every: steps between samples. A sample reads the weights once; a step in between costs a few comparisons.
         window: "interval" = the change since the previous sample, as in the paper; "step" = the change of the sampled
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
-        metrics: one or several of `wstrack.metrics.METRICS`; "lr" and "weight_decay" beside one of the weights. "lora"
-            and "lora_change" are of the weights that LoRA adapters add to: those whose factors are among the layers.
+        metrics: one or several of `wstrack.metrics.METRICS`; "lr", "weight_decay" and "equilibrium" beside one of the
+            weights. "lora" and "lora_change" are of the weights that LoRA adapters add to: those whose factors are
+            among the layers.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
