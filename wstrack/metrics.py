@@ -75,6 +75,8 @@ RATES: dict[str, str] = {
     "lr": "the learning rate that the layer's parameter group had at the step",
     "weight_decay": "the weight decay that it had",
     "momentum": "m: b1 of AdamW, the momentum of SGD; not a number of others and of their variants",
+    "group": "the number of that group among all that have layers, from 0",
+    "plain": "1 of SGD, whose changes are as large as its gradients; 0 of others",
     "gain": "what a gradient moves in all steps together, in learning rates: 1 of AdamW, 1 / (1 - m) of SGD",
     "told": "1",
 }
@@ -191,7 +193,7 @@ METRICS: dict[str, Metric] = {
     "lr": Metric(
         "the learning rate of the layer's parameter group",
         "learning rate: that of the layer's parameter group at the sampled step",
-        ("lr", "told"),
+        ("lr", "group", "plain", "told"),
         lambda sums, numel: np.divide(sums["lr"], sums["told"]),
     ),
     "weight_decay": Metric(

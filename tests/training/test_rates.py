@@ -239,6 +239,16 @@ def test_groups_without_a_rate_are_nan(model: nn.Sequential) -> None:
     assert run.completeness.missing == 0
 
 
+def test_the_group_and_whether_it_is_sgd_are_kept_beside_the_rate(model: nn.Sequential) -> None:
+    groups = [{"params": model[4].parameters()}, {"params": model[2].parameters()}]
+    optimizers = SGD(model[0].parameters(), lr=0.1), AdamW(groups, lr=0.01)
+    with wstrack.watch(model, every=1, metrics=("rwc", "lr")) as watcher:
+        step(model, *optimizers)
+    sums = watcher.run().sums
+    assert sums["plain"].to_numpy().tolist() == [[1.0, 0.0, 0.0]]
+    assert sums["group"].to_numpy().tolist() == [[0.0, 2.0, 1.0]]
+
+
 def test_sums_over_ranks_are_the_rate_of_one() -> None:
     """What ranks add up, each for the layers that it holds."""
     from wstrack.metrics import compute

@@ -21,6 +21,7 @@ from wstrack.analysis.cut import Cut, cut_layers
 from wstrack.analysis.cutoffs import SMALLEST_RATIO
 from wstrack.analysis.equilibrium import Equilibrium, equilibrium_of
 from wstrack.analysis.findings import Finding, collect_findings
+from wstrack.analysis.findings.expected import expected
 from wstrack.analysis.findings.health import incomplete
 from wstrack.analysis.findings.saved import of_checkpoints
 from wstrack.analysis.findings.swallowed import swallowed
@@ -256,7 +257,7 @@ def analyse(
             chosen[0].layers, finite, thirds["ratio"], clustered, cut, stability, groups, prepared.dropped
         ),
         findings=[
-            *filter(None, [incomplete(chosen), *of_checkpoints(chosen), swallowed(chosen)]),
+            *filter(None, [incomplete(chosen), *of_checkpoints(chosen), swallowed(chosen), expected(chosen)]),
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
                 groups=groups, comparison=comparison, cut=cut, tree=tree,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupRates", "Rates", "table_of"]
 
-TOLD = "told"  # of `wstrack.metrics.RATES`: how many processes have told; each tells once
+# Of `wstrack.metrics.RATES`, what no group says itself.
+TOLD = "told"  # how many processes have told; each tells once
+GROUP = "group"
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class Rates:
         for group in optimizer.param_groups:
             layers = [number for parameter in group["params"] for number in numbers.get(parameter, ())]
             if layers:
-                said = {**group, **_averaging(optimizer, group)}
-                found.append(GroupRates(layers, {name: _number(said.get(name)) for name in self.names if name != TOLD}))
+                said = {**group, **_averaging(optimizer, group), "plain": float(isinstance(optimizer, SGD))}
+                ours = {name: _number(said.get(name)) for name in self.names if name not in (TOLD, GROUP)}
+                found.append(GroupRates(layers, ours))
         return found
 
 
@@ -108,8 +111,8 @@ def table_of(groups: Sequence[GroupRates], names: Sequence[str], layers: int) ->
     """
     table = np.full((layers, len(names)), np.nan)
     table[:, [name == TOLD for name in names]] = 1.0
-    for group in groups:
-        for name, value in group.values.items():
+    for place, group in enumerate(groups):
+        for name, value in {**group.values, **({GROUP: float(place)} if GROUP in names else {})}.items():
             number = value.numpy().ravel()[0] if isinstance(value, OnHost) else value
             table[group.layers, list(names).index(name)] = number
     return table

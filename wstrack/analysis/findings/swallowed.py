@@ -51,7 +51,8 @@ def swallowed(runs: Sequence[Run]) -> Finding | None:
         layers |= dict.fromkeys(map(str, share.index))
         shares += share.tolist()
         named = names(f"{layer} ({number(100 * value)} %)" for layer, value in share.items())
-        most = f"of {run.series['changed'].shape[1]:,} layers at most {100 * _FEW:g} % of the weights move in an optimizer step"
+        layers_there = run.series["changed"].shape[1]
+        most = f"of {layers_there:,} layers at most {100 * _FEW:g} % of the weights move in an optimizer step"
         least, enough = 2 ** (_DIGITS[dtype] + 1), 2 ** _DIGITS[dtype]
         texts.append(
             f"{f'In {run.name}, in' if len(runs) > 1 else 'In'} {len(share):,} {most} (median over samples): {named}. "
