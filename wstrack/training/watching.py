@@ -21,7 +21,7 @@ from wstrack.measuring.meters import choose
 from wstrack.measuring.meters.products import ProductMeter
 from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import reshard
-from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.manifest import Manifest
 from wstrack.trackers.registry import name_in
 from wstrack.training.followed import Followed
 from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from wstrack.measuring.cuts import Parts
     from wstrack.measuring.layers import Selection
-    from wstrack.measuring.parts import Cut
     from wstrack.training.ranks import Ranks
 
 __all__ = ["watch"]
@@ -169,7 +168,11 @@ def _begin(
         raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
     selected = select(model, settings.layers)
     shards = [shard for _, shard in selected]
-    rows = rows_of(selected, _cuts(model, settings, [layer for layer, _ in selected]))
+    whole = [layer for layer, _ in selected]
+    rows = rows_of(selected, {} if settings.parts is None else cuts(model, settings.parts, whole))
+    alone = not elsewhere and (ranks is None or ranks.writes)
+    if settings.parts is None and alone and (said := stacked_experts(model, whole)):
+        log.warning("%s", said)
     layers = rows.layers
     # A callable has seen all there is; it may also hold the model, which must not live on for that.
     missed = None if elsewhere or callable(settings.layers) else predicate(settings.layers)
@@ -226,15 +229,6 @@ def _begin(
             sharded=ranks is not None,
         )
     return Watcher(model, optimizer, settings, followed, measured)
-
-
-def _cuts(model: nn.Module, settings: Settings, layers: Sequence[Layer]) -> Mapping[str, Cut]:
-    """The layers that have parts; where it would help, say that they could."""
-    if settings.parts is not None:
-        return cuts(model, settings.parts, layers)
-    if said := stacked_experts(model, layers):
-        log.info(said)
-    return {}
 
 
 def _origin(model: nn.Module) -> dict[str, Any]:
