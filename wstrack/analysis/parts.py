@@ -173,7 +173,10 @@ def parts_of(runs: Sequence[Run], metric: str, align_by: Align = "step") -> Part
         return Parts(series[values.index], values, False, table, nothing, nothing, runs[0].intervals)
     sums = runs[0].sums if len(runs) == 1 and metric == "rwc" else {}
     known = "abs_change" in sums and "abs_previous" in sums
-    change, previous = (sums[name][of.index] if known else pd.DataFrame() for name in ("abs_change", "abs_previous"))
+    change, previous = (
+        sums[name].reindex(series.index)[of.index] if known else pd.DataFrame()
+        for name in ("abs_change", "abs_previous")
+    )
     return Parts(series, of, True, _table(series, of), change, previous, runs[0].intervals)
 
 

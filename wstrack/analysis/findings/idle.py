@@ -12,6 +12,7 @@ from scipy import special
 from wstrack.analysis.called import called
 from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, Numbers, names
+from wstrack.analysis.medians import middles
 from wstrack.analysis.parts import Parts
 
 __all__ = ["idle"]
@@ -81,9 +82,10 @@ def _ends(inside: list[str], values: Matrix, away: Matrix, fading: Flags, steps:
     relative = np.where(known & ~fading, values, 0.0) / _usual(values, learns)
     active = relative > _STILL * np.minimum(relative.max(axis=0), 1.0)
     shares = active.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    together = active.sum(axis=1)
     found = {}
     for place, part in enumerate(inside):
-        live = np.flatnonzero(np.delete(active, place, axis=1).any(axis=1) & known[:, place])
+        live = np.flatnonzero((together > active[:, place]) & known[:, place])
         at = np.flatnonzero(active[live, place])
         rest = len(live) - (int(at[-1]) + 1 if len(at) else 0)
         if rest < _FEWEST:
@@ -100,8 +102,8 @@ def _ends(inside: list[str], values: Matrix, away: Matrix, fading: Flags, steps:
 
 def _usual(values: Matrix, those: Flags) -> Matrix:
     """By sample, the median of those values; infinite where there is none."""
-    middle = [np.median(row[there]) if there.any() else np.inf for row, there in zip(values, those, strict=True)]
-    return np.array(middle)[:, None]
+    middle = middles(np.where(those, values, np.nan))
+    return np.where(those.any(axis=1), middle, np.inf)[:, None]
 
 
 def _chance_of_an_end(samples: int, active: int, rest: int) -> float:

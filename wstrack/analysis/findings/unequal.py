@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy import stats
 
 from wstrack.analysis.called import noun_of, place_of, weight_of
 from wstrack.analysis.cutoffs import FINDING_P
-from wstrack.analysis.findings.words import Finding, Numbers, batches, chance, holm, names, number
+from wstrack.analysis.findings.words import Finding, Numbers, batches, chance, names, number
 from wstrack.analysis.parts import Parts, gini
 
 __all__ = ["unequal"]
@@ -27,36 +27,39 @@ def unequal(parts: Parts, told: Collection[str] = ()) -> Finding | None:
 
     Parts that are numbered are made alike and differ by what reaches them; q, k and v do not. The Gini coefficient of
     their mean changes must be 0.85 or more, and one of them must have the most in more stretches of samples than chance
-    would have it (binomial test, times the number of parts, Holm over layers).
+    would have it (binomial test, Bonferroni over parts and layers).
 
     Args:
         parts: of a run.
         told: parts that are idle, which is told of them.
     """
-    found: dict[str, pd.Series[float]] = {}  # by layer, the mean change of each part, the largest first
-    p = []
-    for layer in map(str, parts.table.index):
-        inside = [part for part in parts.inside(layer) if part not in told]
+    alike = {layer: [part for part in parts.inside(layer) if part not in told] for layer in map(str, parts.table.index)}
+    alike = {
+        layer: inside
+        for layer, inside in alike.items()
+        if len(inside) >= _FEWEST_PARTS and all(parts.label(part).isdecimal() for part in inside)
+    }
+    said: dict[str, str] = {}
+    p, largest = 0.0, 0.0
+    for layer, inside in alike.items():
         values = parts.series[inside].where(np.isfinite(parts.series[inside])).dropna(how="all")
-        numbered = all(parts.label(part).isdecimal() for part in inside)
-        if numbered and len(inside) >= _FEWEST_PARTS and len(values) >= _FEWEST:
-            found[layer] = values.mean().dropna().sort_values(ascending=False)
-            p.append(_chance(batches(values)))
-    beyond = dict(zip(found, holm(np.array(p)), strict=True))
-    those = {layer: gini(means.to_numpy()) for layer, means in found.items() if beyond[layer] < FINDING_P}
-    those = {layer: coefficient for layer, coefficient in those.items() if coefficient >= _FAR}
-    if not those:
+        means = values.mean().dropna().sort_values(ascending=False)
+        coefficient = gini(means.to_numpy())
+        if not coefficient >= _FAR or len(values) < _FEWEST:
+            continue
+        chance_of_it = len(alike) * _chance(batches(values))
+        if chance_of_it < FINDING_P:
+            said[layer] = _said(parts, layer, means, coefficient)
+            p, largest = max(p, chance_of_it), max(largest, coefficient)
+    if not said:
         return None
-    everywhere = list(map(str, parts.table.index))
-    said = [_said(parts, layer, found[layer], coefficient, everywhere) for layer, coefficient in those.items()]
-    p_most = float(max(beyond[layer] for layer in those))
-    numbers: Numbers = {"unequal": len(those), "layers": len(found), "gini": max(those.values()), "p": p_most}
+    numbers: Numbers = {"unequal": len(said), "layers": len(alike), "gini": largest, "p": p}
     text = (
-        f"Few parts have most of the change in {len(those):,} of {len(found):,} layers with parts that are made alike: "
-        f"{names(said)} (binomial test of how many stretches of samples one of them is ahead in, Holm over layers, "
-        f"{chance(p_most)} at most)."
+        f"Few parts have most of the change in {len(said):,} of {len(alike):,} layers with parts that are made alike: "
+        f"{names(said.values())} (binomial test of how many stretches of samples one of them is ahead in, Bonferroni "
+        f"over layers, {chance(p)} at most)."
     )
-    return Finding("unequal", text, "parts", numbers, tuple(those))
+    return Finding("unequal", text, "parts", numbers, tuple(said))
 
 
 def _chance(stretches: pd.DataFrame) -> float:
@@ -69,12 +72,12 @@ def _chance(stretches: pd.DataFrame) -> float:
     return min(1.0, parts * float(stats.binom.sf(ahead - 1, len(known), 1 / parts)))
 
 
-def _said(parts: Parts, layer: str, means: pd.Series[float], coefficient: float, everywhere: Sequence[str]) -> str:
+def _said(parts: Parts, layer: str, means: pd.Series[float], coefficient: float) -> str:
     """Which of its parts have at least half of the change."""
     share = (means / means.sum()).cumsum()
     most = int((share < _MOST).sum()) + 1
     labels = sorted(map(parts.label, map(str, means.index[:most])), key=int)
-    where = place_of(layer, everywhere)
+    where = place_of(layer, map(str, parts.table.index))
     return (
         f"in {where} ({weight_of(layer)}) {most} of {len(means)} {noun_of(layer)}s "
         f"({names(labels)}) {'have' if most > 1 else 'has'} {100 * float(share.iloc[most - 1]):.0f} % of it "
