@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from mlflow_servers import mlflow_server, postgres, postgres_folder
+from mlflow_servers import SERVED, mlflow_server, postgres, postgres_folder, store_in
 
 from tests.integrations.wandb_server import WANDB_KEY, Server
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def _database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking store without runs. MLflow takes seconds to make its tables, so they are made once."""
     mlflow = pytest.importorskip("mlflow", reason="the extra wstrack[mlflow] is not installed")
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -26,18 +24,14 @@ def _database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mlflow_store(_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def mlflow_store(mlflow_tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URI of a tracking store of its own, in use; no run is left over."""
     import mlflow
 
-    shutil.copy(_database, tmp_path)
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
-        connection.execute("update experiments set artifact_location = ?", (f"{tmp_path}/mlruns/0",))
-    connection.close()
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = store_in(tmp_path, mlflow_tables, f"{tmp_path}/mlruns/0")
     mlflow.set_tracking_uri(uri)
     yield uri
     while mlflow.active_run():
@@ -56,9 +50,9 @@ def postgres_uri() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def sqlite_server(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("sqlite-server")
-    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db") as uri:
+    with mlflow_server(folder, store_in(folder, mlflow_tables, SERVED)) as uri:
         yield uri
 
 

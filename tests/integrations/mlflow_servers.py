@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE = 180  # seconds that a server may take to start
+SERVED = "mlflow-artifacts:/0"  # where the first experiment has its artifacts: among the server's own
 
 
 def free_port() -> int:
@@ -52,6 +54,16 @@ def group(command: Sequence[str], folder: Path, **options: object) -> Iterator[s
         process.wait()
 
 
+def store_in(folder: Path, database: Path, artifacts: str) -> str:
+    """A copy of MLflow's database without runs, whose first experiment has its artifacts there; its URI."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(database, folder / "mlflow.db")
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        connection.execute("update experiments set artifact_location = ?", (artifacts,))
+    connection.close()
+    return f"sqlite:///{folder}/mlflow.db"
+
+
 @contextmanager
 def mlflow_server(folder: Path, backend: str, port: int | None = None, *, workers: int = 1) -> Iterator[str]:
     """An MLflow server over a database; its URI. Each worker takes seconds to start."""
@@ -60,7 +72,8 @@ def mlflow_server(folder: Path, backend: str, port: int | None = None, *, worker
     arguments = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
     command = [sys.executable, "-m", "mlflow", "server", *arguments, *where]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Without its queues of jobs, which nothing here uses: eight more processes that import MLflow.
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
 
     def answers() -> bool:

@@ -23,10 +23,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow_servers import free_port, mlflow_server
+from mlflow_servers import SERVED, free_port, mlflow_server, store_in
 from torch import nn
 from wstrack_integrations import mlflow as tracker
 from wstrack_integrations.mlflow import server as rest
+from wstrack_integrations.mlflow.sink import BATCH
 
 import wstrack
 from wstrack.errors import WstrackError
@@ -168,7 +169,7 @@ def test_odd_names_and_numbers(store: str) -> None:
 
 
 def test_a_sample_of_more_layers_than_a_batch_holds(store: str) -> None:
-    manifest = manifest_of(*(f"block{number}.weight" for number in range(1500)))
+    manifest = manifest_of(*(f"block{number}.weight" for number in range(BATCH + 1)))
     samples = samples_of(manifest, [10, 20])
     run = wstrack.pull(write(manifest, samples))
     np.testing.assert_array_equal(run.series["rwc"].to_numpy(), values(samples))
@@ -360,18 +361,24 @@ def silent() -> socket.socket:
 
 
 def test_a_server_that_dies_holds_up_nothing_and_gets_the_rest_later(
-    tmp_path: Path, model: nn.Sequential, train: Callable[..., None], caplog: pytest.LogCaptureFixture
+    mlflow_tables: Path,
+    tmp_path: Path,
+    model: nn.Sequential,
+    train: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    store, port = f"sqlite:///{tmp_path}/server/mlflow.db", free_port()
+    store, port = store_in(tmp_path / "server", mlflow_tables, SERVED), free_port()
     with mlflow_server(tmp_path / "server", store, port) as uri:
         mlflow.set_tracking_uri(uri.replace("://", "://me:planted-secret@"))
         active = MlflowClient().create_run("0")
         watcher = wstrack.watch(model, every=1, to=active)
         train(model, optimizer, 5)
         assert watcher.flush()
-    train(model, optimizer, 50)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), monkeypatch.context() as patch:
+        patch.setattr(rest, "RETRIES", 1)  # this one is sent at once, those after it seconds later
+        train(model, optimizer, 50)
         watcher.close()
     assert watcher.run().steps.tolist() == list(range(1, 56))
     text = "\n".join(record.getMessage() for record in caplog.records if record.name == "wstrack")
