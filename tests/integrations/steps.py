@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 import wstrack
+from tests.integrations.wandb_written import written
 from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def tracked(reference: str, recordings: Path = Path()) -> Run:
     """A run as its tracker has it, without its recording."""
     for recording in recordings.absolute().rglob(FOLDER):
         shutil.rmtree(recording)
+    if reference.startswith("wandb:"):
+        written(reference.removeprefix("wandb:"))
     run = wstrack.pull(reference)
     assert run.origin["source"] != "recording"
     return run

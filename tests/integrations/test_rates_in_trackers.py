@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import wstrack
+from tests.integrations.wandb_written import written
 from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def test_wandb_offline(watch: Callable[[object], None]) -> None:
     with wandb.init(project="p", mode="offline") as run:
         watch(None)
     recorded = wstrack.pull(run.dir)
+    written(run.dir)
     shutil.rmtree(Path(run.dir) / FOLDER)
     check(recorded, wstrack.pull(Path(run.dir).parent))
 

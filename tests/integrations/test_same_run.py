@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import wstrack
+from tests.integrations.wandb_written import written
 from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def test_wandb_offline(expected: Run, trained: Callable[[object], wstrack.Watche
     with wandb.init(project="p", mode="offline") as run:
         trained(None)
     agree(wstrack.pull(run.dir), expected, "recording")
+    written(run.dir)
     shutil.rmtree(Path(run.dir) / FOLDER)
     agree(wstrack.pull(Path(run.dir).parent), expected, "wandb")
 

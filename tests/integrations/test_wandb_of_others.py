@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,12 @@ import torch
 from torch import nn
 from wstrack_integrations import wandb as tracker
 from wstrack_integrations.wandb import online
-from wstrack_integrations.wandb.framing import records
 from wstrack_integrations.wandb.online import _split
 from wstrack_integrations.wandb.sink import WandbSink
 
 import wstrack
 from tests.integrations.wandb_framing import framed
+from tests.integrations.wandb_written import written
 from wstrack.runs.recording import FOLDER
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.references import names
@@ -44,21 +43,8 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 def without_recordings(run: Any) -> None:
     """As where the files were not kept: what is read is the history."""
-    written(run)
+    written(run.dir)
     shutil.rmtree(Path(run.dir) / FOLDER)
-
-
-def written(run: Any) -> list[Any]:
-    """The records of an offline run that is over; its file is whole a moment after `finish` returns."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    file, late = next(Path(run.dir).parent.glob("*.wandb")), time.monotonic() + 10
-    while True:
-        told = [Record.FromString(data) for data in records(file.read_bytes(), [])]
-        if any(record.HasField("exit") for record in told):
-            return told
-        assert time.monotonic() < late
-        time.sleep(0.01)
 
 
 def changes(layers: dict[str, nn.Module], steps: int, log: Callable[[int], None]) -> dict[str, list[float]]:
@@ -127,7 +113,7 @@ def test_a_pattern_of_the_users_takes_no_chart_of_ours(tmp_path: Path, model: nn
         with wstrack.watch(model, every=1):
             train(model, sgd(model), 5)
     steps, keys = {}, set()
-    for record in written(run):
+    for record in written(run.dir):
         steps[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         keys |= {"/".join(item.nested_key) or item.key for item in record.history.item}
     ours = {key for key in keys if key.startswith(("rwc/", "wstrack/"))} - {"wstrack/step"}
@@ -141,7 +127,7 @@ def test_of_very_many_keys_the_metric_is_defined(
     monkeypatch.setattr("wstrack_integrations.wandb.sink.DEFINED", 1)
     with wandb.init(project="p", mode="offline", dir=tmp_path) as run:
         wstrack.watch(model, metrics=["rwc", "norm"]).close()
-    steps = {record.metric.name or record.metric.glob_name: record.metric.step_metric for record in written(run)}
+    steps = {record.metric.name or record.metric.glob_name: record.metric.step_metric for record in written(run.dir)}
     assert {"rwc/*": "wstrack/step", "norm/*": "wstrack/step"}.items() <= steps.items()
     assert not any(name.startswith("rwc/") for name in steps.keys() - {"rwc/*"})
 
@@ -262,14 +248,14 @@ def test_a_hole_in_a_file_is_no_end(tmp_path: Path) -> None:
 # ---- adding to a run later leaves it as it was ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "variable",
-    ["WANDB_MODE=offline", "WANDB_MODE=disabled", "WANDB_NAME=x", "WANDB_TAGS=x", "WANDB_RUN_GROUP=x", "WANDB_NOTES=x",
-     "WANDB_JOB_TYPE=x", "WANDB_SWEEP_ID=x", "WANDB_RUN_ID=x", "WANDB_RESUME=never"],
-)  # fmt: skip
+OF_NEW_RUNS = ("NAME", "TAGS", "RUN_GROUP", "NOTES", "JOB_TYPE", "SWEEP_ID", "RUN_ID")
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_what_the_environment_says_of_new_runs_does_not_count(
-    server: Server, model: nn.Sequential, train: Train, variable: str
+    server: Server, model: nn.Sequential, train: Train, mode: str
 ) -> None:
+    """All variables at once, for each is seen in a thing of its own."""
     with (
         wandb.init(project="p", name="mine", group="g", tags=["t"], notes="n") as run,
         wstrack.watch(model, every=1) as w,
@@ -281,9 +267,14 @@ def test_what_the_environment_says_of_new_runs_does_not_count(
             del row[key]
     stored.files.clear()
     heard = len(server.heard)
-    name, _, value = variable.partition("=")
+    environment = {
+        **os.environ,
+        **{f"WANDB_{name}": "x" for name in OF_NEW_RUNS},
+        "WANDB_MODE": mode,
+        "WANDB_RESUME": "never",
+    }
     for command in (["push", str(w.recording), f"wandb:team/p/{run.id}"], ["report", str(w.recording), "--attach"]):
-        subprocess.run(["wstrack", *command], env={**os.environ, name: value}, check=True, capture_output=True)
+        subprocess.run(["wstrack", *command], env=environment, check=True, capture_output=True)
     assert sum("rwc/0/weight" in row for row in stored.rows) == 10
     assert any(name.endswith(".arrow") for name in stored.files)
     assert server.artifacts
