@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -47,6 +48,30 @@ class Tally:
     points: int = 0
     readings: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+
+
+# ---- once, before the forks -----------------------------------------------------------------------------------------
+
+
+def ready() -> None:
+    """Do what takes each process seconds when it is done anew: import, and make MLflow's tables."""
+    import mlflow
+    import wandb
+
+    del mlflow, wandb
+    os.environ |= {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    torch.optim.SGD(torch.nn.Linear(1, 1).parameters())  # the first optimizer imports torch's compiler
+    tables()
+
+
+@functools.cache
+def tables() -> bytes:
+    """The file of an MLflow store without runs."""
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
 
 
 # ---- in the process that trains -------------------------------------------------------------------------------------
@@ -95,6 +120,7 @@ def _tracked(tracker: str, home: Path) -> Iterator[tuple[Any, dict[str, str], Ca
     else:
         import mlflow
 
+        (home / "mlflow.db").write_bytes(tables())
         mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
         mlflow.create_experiment("e", artifact_location=f"{home}/artifacts")
         mlflow.set_experiment("e")
@@ -208,11 +234,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=36, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    import mlflow  # before the forks, or each imports it anew
-    import wandb
-
-    del mlflow, wandb
-    os.environ |= {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ready()
     chance = random.Random(asked.seed)
     tallies = {(happening, tracker): Tally() for happening in HAPPENINGS for tracker in TRACKERS}
     for number in range(asked.points):

@@ -13,10 +13,9 @@ pytest.importorskip("wandb", reason="the extra wstrack[wandb] is not installed")
 pytest.importorskip("mlflow", reason="the extra wstrack[mlflow] is not installed")
 
 CODE = """
-import os, random
-import mlflow, wandb
-from tests.disasters import HAPPENINGS, MOUNTED, TRACKERS, Tally, can_mount, point
-os.environ |= {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "MLFLOW_DISABLE_TELEMETRY": "true"}
+import random
+from tests.disasters import HAPPENINGS, MOUNTED, TRACKERS, Tally, can_mount, point, ready
+ready()
 tally, mounts = Tally(), can_mount()
 for number, happening in enumerate(HAPPENINGS):
     if mounts or happening not in MOUNTED:
