@@ -476,6 +476,7 @@ def test_kill_at_any_moment_leaves_a_readable_recording(tmp_path: Path) -> None:
         while last_step(tmp_path / "run" / FOLDER) < 20:
             assert time.monotonic() < deadline
             assert process.poll() is None
+            time.sleep(0.01)  # the processors are for the training
     finally:
         process.kill()
         process.wait()
