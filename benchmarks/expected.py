@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,13 @@ from torch.optim.lr_scheduler import LambdaLR
 import wstrack
 from wstrack.analysis.findings.expected import expected
 from wstrack.demo import SmallResNet
+from wstrack.metrics import sums_needed
+from wstrack.runs.run import Run
+from wstrack.training.settings import Window
 
 STEPS = 150
-WINDOWS = {"step": 5, "interval": 10}  # with samples every so many steps
+WINDOWS: dict[Window, int] = {"step": 5, "interval": 10}  # with samples every so many steps
+METRICS = ("rwc", "rwc_l2")
 FACTORS = (3, 5, 10, 25)
 
 
@@ -200,59 +206,60 @@ PLANTED: dict[str, Optimizers] = {
 WITH_BOTH = list(NETWORKS)[:6]  # networks with convolutions and linear layers
 
 
-def train(network: str, optimizers: Optimizers, window: str, seed: int, to: Path) -> None:
-    """Train with a warm-up and a cosine, watched."""
+def warm_up_and_cosine(step: int) -> float:
+    """What the learning rate is multiplied by."""
+    return min(1, (step + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * step / STEPS))
+
+
+def train(network: str, optimizers: Optimizers, window: Window, seed: int, to: Path) -> None:
+    """Train a network, watched."""
     torch.manual_seed(seed)
     make, data = NETWORKS[network]
     model, batches = make(), data()
     those = optimizers(model)
-    rate = [
-        LambdaLR(one, lambda at: min(1, (at + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * at / STEPS)))
-        for one in those
-    ]
+    rates = [LambdaLR(one, warm_up_and_cosine) for one in those]
     loss_of = nn.functional.mse_loss if data is images else nn.functional.cross_entropy
-    metrics = ("rwc", "rwc_l2", "lr")
-    layers = "all" if seed % 2 else None
-    with wstrack.watch(model, to=to, every=WINDOWS[window], window=window, metrics=metrics, layers=layers):  # type: ignore[arg-type]
+    with wstrack.watch(model, to=to, every=WINDOWS[window], window=window, metrics=(*METRICS, "lr")):
         for _ in range(STEPS):
             inputs, targets = next(batches)
             model.zero_grad()
             torch.autograd.backward(loss_of(model(inputs), targets))
-            for optimizer in (*those, *rate):
+            for optimizer in (*those, *rates):
                 optimizer.step()
 
 
-def told(
-    folder: Path, name: str, optimizers: Optimizers, networks: list[str], window: str, seeds: int
-) -> Iterator[tuple[str, bool]]:
-    """By network and seed, whether a kind was told to be far off; trains what is not there yet."""
-    for network in networks:
-        for seed in range(seeds):
-            to = folder / f"{name}, {network}, {window}, {seed}".replace(" ", "-").replace("#", "")
-            if not to.exists():
-                train(network, optimizers, window, seed, to)
-            yield network, expected([wstrack.pull(to)]) is not None
+def judged(run: Run, metric: str) -> bool:
+    """Whether a kind is told to be far off, had this been the metric."""
+    kept = {*sums_needed([metric, "lr"])}
+    return expected([replace(run, sums={name: frame for name, frame in run.sums.items() if name in kept})]) is not None
 
 
 def main() -> None:
     """Train what is not there yet, and print the tables."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--seeds", type=int, default=2)
+    arguments.add_argument("--seeds", type=int, default=1)
     given = arguments.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    ends = " | ".join(f"window={window!r}, every={every}" for window, every in WINDOWS.items())
-    print(f"{datetime.date.today()}; {STEPS} steps, {given.seeds} seeds.\n")
+    ways = [(window, metric) for window in WINDOWS for metric in METRICS]
+    heads = " | ".join(f"{metric}, {window}, every {WINDOWS[window]}" for window, metric in ways)
+    print(f"{datetime.date.today()}; {STEPS} steps, {given.seeds} seed{'s' * (given.seeds > 1)}.\n")
     for title, some, networks in ("sound", SOUND, list(NETWORKS)), ("planted", PLANTED, WITH_BOTH):
-        print(f"| {title}: told of | {ends} |\n|---|{'---|' * len(WINDOWS)}")
+        print(f"| {title}: told of | {heads} |\n|---|{'---|' * len(ways)}")
         for name, optimizers in some.items():
+            runs: list[tuple[str, str, Run]] = []
+            for network, window, seed in itertools.product(networks, WINDOWS, range(given.seeds)):
+                to = given.folder / f"{name}, {network}, {window}, {seed}".replace(" ", "-").replace("#", "")
+                if not to.exists():
+                    train(network, optimizers, window, seed, to)
+                runs.append((network, window, wstrack.pull(to)))
             cells = []
-            for window in WINDOWS:
-                found = list(told(given.folder, name, optimizers, networks, window, given.seeds))
-                which = sorted({network for network, yes in found if yes != (title == "planted")})
-                apart = f" ({'not' if title == 'planted' else 'in'} {', '.join(which)})" if which else ""
-                cells.append(f"{sum(yes for _, yes in found)} of {len(found)}{apart}")
+            for way, metric in ways:
+                found = [(network, judged(run, metric)) for network, window, run in runs if window == way]
+                odd = sorted({network for network, told in found if told != (title == "planted")})
+                which = f" ({'not' if title == 'planted' else 'in'} {', '.join(odd)})" if odd else ""
+                cells.append(f"{sum(told for _, told in found)} of {len(found)}{which}")
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
         print()
 
