@@ -185,7 +185,7 @@ def _weight(module: Any) -> torch.Tensor:
         peft: Any = sys.modules.get("peft.utils.integrations")
         try:
             weight = peft.dequantize_module_weight(base)
-        except Exception as error:
+        except Exception as error:  # whatever the library of the quantisation raises
             raise ValueError(f"which is quantised, and cannot be read ({error}); leave 'lora' out") from error
         if not weight.is_floating_point():
             raise ValueError(f"which is kept as {str(weight.dtype).removeprefix('torch.')}; leave 'lora' out")

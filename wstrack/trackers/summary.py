@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.trackers.shared import by_layer
 
-__all__ = ["summarise", "summarised"]
+__all__ = ["share_of", "summarise", "summarised"]
 
 NUMBERS = ("least", "median", "largest", "zero")  # of the values of a layer's parts; zero: the share of them that are 0
 
@@ -40,6 +40,16 @@ def summarised(manifest: Manifest) -> Manifest:
             about = Layer("", kind=layer.kind, of=layer.name)
             layers += [replace(about, name=f"{layer.name}[{number}]") for number in NUMBERS]
     return replace(manifest, layers=tuple(layers), origin={**manifest.origin, "parts": "summarised"})
+
+
+def share_of(layer: str) -> str:
+    """What the row is called that has the share of a layer's parts that are 0.
+
+    Example:
+        >>> share_of("w")
+        'w[zero]'
+    """
+    return f"{layer}[{NUMBERS[-1]}]"
 
 
 def summarise(layers: Sequence[Layer], values: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

@@ -15,6 +15,7 @@ from wstrack.runs.manifest import Manifest, block_of
 from wstrack.trackers.contract import Sample
 from wstrack.trackers.naming import layer_keys
 from wstrack.trackers.shared import by_layer, numbers_of, series_keys
+from wstrack.trackers.summary import share_of
 from wstrack_integrations.tensorboard.files import SCHEME
 from wstrack_integrations.tensorboard.records import record
 from wstrack_integrations.tensorboard.source import CLOSED, INTERVAL, MANIFEST
@@ -134,7 +135,10 @@ def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:
         blocks: dict[str, list[str]] = {} if by_layer([metric]) else {"": ["least", "largest"]}
         for layer, key in compress(zip(manifest.layers, keys, strict=True), manifest.has(metric)):
             if by_layer([metric]):
-                blocks.setdefault(block_of(layer.name), []).append(re.escape(key))
+                block = block_of(layer.of or layer.name)
+                if layer.name == share_of(layer.of):  # a share among changes would flatten their lines
+                    block = f"{block} share of parts that are 0".strip()
+                blocks.setdefault(block, []).append(re.escape(key))
         for block, tags in blocks.items():
             # The page asks for a pattern's lines by URL, which must not become too long.
             some = ("|".join(tags[first : first + 100]) for first in range(0, len(tags), 100))

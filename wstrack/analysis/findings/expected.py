@@ -83,10 +83,11 @@ def _far(run: Run) -> Iterator[_Far]:
     if not laws:
         return
     kinds = run.layers["kind"]
+    of_groups = run.sums["group"] / run.sums["told"]  # each process that holds a layer has told it
     groups: dict[bytes, list[str]] = {}
     for layer in map(str, laws[0].updates):
         if kinds[layer] in _JUDGED:
-            groups.setdefault(run.sums["group"][layer].to_numpy().tobytes(), []).append(layer)
+            groups.setdefault(of_groups[layer].to_numpy().tobytes(), []).append(layer)
     for judged in groups.values():
         there = dict.fromkeys(kinds[judged])
         sets = [{kind for kind in there if kind in _CONVOLUTIONS}, *({kind} for kind in there)]
