@@ -39,23 +39,30 @@ def run_of(
     *,
     rates: object = 1e-3,
     groups: object = 0,
+    processes: object = 1,
     plain: float = 0.0,
     layers: tuple[Layer, ...] = LAYERS,
     span: int = 1,
     noise: float = 0.1,
 ) -> Run:
-    """A run of 20 samples whose weights change by these times the learning rate in a step."""
+    """A run of 20 samples whose weights change by these times the learning rate in a step.
+
+    What the optimizers say is added up over the processes that hold a layer.
+    """
     rng = np.random.default_rng(0)
     rate = np.broadcast_to(np.asarray(rates, float), (20, len(layers)))
     numel = np.array([layer.numel for layer in layers], float)
     change = updates * rate * span * np.exp(noise * rng.normal(size=rate.shape)) * numel
     previous = np.broadcast_to(SIZE[: len(layers)] * numel, rate.shape)
     values = {"rwc": change / previous, "lr": rate}
-    told = {name: np.broadcast_to(one, rate.shape) for name, one in (("group", groups), ("plain", plain), ("told", 1))}
+    told = {
+        name: np.broadcast_to(np.asarray(one) * processes, rate.shape)
+        for name, one in (("group", groups), ("plain", plain), ("told", 1))
+    }
     manifest = Manifest("made", layers, ("rwc", "lr"), every=50)
     return Run.from_values(
         manifest, np.arange(1, 21) * 50, values, intervals=[span] * 20,
-        sums={"abs_change": change, "abs_previous": previous, "lr": rate, **told},
+        sums={"abs_change": change, "abs_previous": previous, "lr": rate * processes, **told},
     )  # fmt: skip
 
 
@@ -108,6 +115,8 @@ def test_what_is_in_another_group_is_not_compared() -> None:
     faulty = slowed(LAWS["by weight"], 24, "patch")
     assert expected([run_of(faulty, groups=[1, 0, 0, 0, 0])]) is None
     assert expected([run_of(faulty, groups=[1, 1, 1, 1, 1])]) is not None
+    assert expected([run_of(faulty, groups=1, processes=np.array([2, 1, 4, 1, 2]))]) is not None
+    assert expected([run_of(faulty, groups=[1, 2, 2, 2, 2], processes=np.array([2, 1, 1, 1, 1]))]) is None
 
 
 @pytest.mark.parametrize("kind", ["embedding", "norm", "bias", "other"])
