@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from wstrack.runs.alerts import Alert
     from wstrack.runs.manifest import Manifest
     from wstrack.runs.run import Run
 
-__all__ = ["Attachment", "Recorded", "Sample", "Sink", "Source", "Tracker", "WritingTracker"]
+__all__ = ["AlertedSink", "Attachment", "Recorded", "Sample", "Sink", "Source", "Tracker", "WritingTracker"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,17 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Release what was opened here; what belongs to the user stays open."""
+
+
+@runtime_checkable
+class AlertedSink(Protocol):
+    """A sink that can also tell people what rules have noticed (`watch(rules=...)`); others are not asked to."""
+
+    def alert(self, alerts: Sequence[Alert]) -> None:
+        """Tell of these alerts, where people who look at the run, or wait for it, see them.
+
+        Called like `write`, after the samples that they are of. Each alert comes once, and there are never many.
+        """
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -22,11 +23,14 @@ from numpy.typing import NDArray
 from wstrack.errors import WstrackError
 from wstrack.measuring.rows import Rows
 from wstrack.metrics import compute
+from wstrack.rules.contract import Observed
+from wstrack.rules.panel import Judge, Panel
+from wstrack.runs.alerts import Alert
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.summary import summarise, summarised
-from wstrack.training.feed import Feed
+from wstrack.training.feed import Feed, hand_over
 from wstrack.training.host import OnHost
 from wstrack.training.rates import GroupRates, table_of
 
@@ -110,6 +114,7 @@ class Delivery:
         recorder: gets everything; None on a rank that only adds its sums.
         sinks: get the manifest's metrics.
         ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
+        rules: look at each sample once it is recorded.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Delivery:
         recorder: Recorder | None,
         sinks: Sequence[Sink],
         ranks: Adder | None = None,
+        rules: Sequence[Judge] = (),
     ) -> None:
         self._manifest = manifest
         self._summarised = summarised(manifest) is not manifest
@@ -129,7 +135,10 @@ class Delivery:
         self._ranks = ranks
         self._parted = 0  # samples since the ranks have fallen apart
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
-        self._feeds = [Feed[Sample](sink.name, sink.write, sink.close) for sink in sinks]
+        self._feeds = [Feed[Sample | Alert](sink.name, partial(hand_over, sink), sink.close) for sink in sinks]
+        self._panel = Panel(rules) if rules else None
+        dtypes = manifest.origin.get("dtypes") or ()
+        self._dtype = str(dtypes[0]) if len(dtypes) == 1 else ""
         self._recording = Feed[_Arriving]("recording", self._record)
         self._marks: Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
         self.delivered = 0
@@ -204,15 +213,31 @@ class Delivery:
             self._recorder.append(steps, intervals, times, sums)
         finally:  # what could not be recorded can still be watched
             columns = {name: sums[:, :, column] for column, name in enumerate(self._sums)}
-            values = compute(self._manifest.metrics, columns, self._numel)
+            of_layers = values = compute(self._manifest.metrics, columns, self._numel)
             if self._summarised:
                 values = summarise(self._manifest.layers, values)
             for row, (step, interval, moment) in enumerate(zip(steps, intervals, times, strict=True)):
                 sample = Sample(step, interval, moment, {name: array[row] for name, array in values.items()})
                 for feed in self._feeds:
                     feed.put(sample)
+                if self._panel is not None:
+                    here = {name: array[row] for name, array in of_layers.items()}
+                    at = {name: array[row] for name, array in columns.items()}
+                    self._judge(Observed(step, interval, self._manifest.layers, here, at, self._dtype), self._panel)
             self.delivered += len(samples)
             self._look_for_change(steps, columns)
+
+    def _judge(self, seen: Observed, panel: Panel) -> None:
+        """Have the rules look at a sample, and tell of it what they say."""
+        for alert in panel.worth_telling(panel.judge(seen)):
+            log.warning("%s", alert)
+            for feed in self._feeds:
+                feed.put(alert)
+            try:
+                if self._recorder is not None:
+                    self._recorder.mark(alert.step, alert.mark, reset=False)
+            except OSError as error:
+                log.warning("recording: this alert cannot be kept: %s", error)
 
     def _look_for_change(self, steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Say once if the first samples find that nothing at all has changed."""

@@ -8,7 +8,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["WAITING", "Feed"]
+from wstrack.runs.alerts import Alert
+from wstrack.trackers.contract import AlertedSink, Sample, Sink
+
+__all__ = ["WAITING", "Feed", "hand_over"]
 
 log = logging.getLogger("wstrack")
 Item = TypeVar("Item")
@@ -92,3 +95,12 @@ class Feed(Generic[Item]):
             self._end()
         except Exception as error:  # noqa: BLE001  as above: a tracker's failure ends nothing but itself
             log.warning("%s: cannot be closed: %s: %s", self.name, type(error).__name__, error)
+
+
+def hand_over(sink: Sink, batch: Sequence[Sample | Alert]) -> None:
+    """Give a sink what waits for it: the samples, then what rules said of them, if it has ears for that."""
+    if samples := [one for one in batch if isinstance(one, Sample)]:
+        sink.write(samples)
+    alerts = [one for one in batch if isinstance(one, Alert)]
+    if alerts and isinstance(sink, AlertedSink):
+        sink.alert(alerts)

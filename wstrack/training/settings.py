@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from wstrack.measuring.cuts import Parts
 from wstrack.measuring.layers import Selection
 from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, sums_needed
+from wstrack.rules import default
+from wstrack.rules.panel import Judge, checked, name_of
 
 __all__ = ["Fact", "MeterName", "Place", "Settings", "Window"]
 
@@ -32,6 +34,7 @@ class Settings:
         facts: the user's own.
         start: the steps that the model has seen; None = as many as the run has.
         snapshot, meter, log_parts: as in `wstrack.watch`.
+        rules: what looks at each sample; perhaps nothing.
     """
 
     every: int
@@ -45,6 +48,7 @@ class Settings:
     snapshot: Place
     meter: MeterName | None
     log_parts: bool
+    rules: tuple[Judge, ...] = ()
 
     @classmethod
     def checked(
@@ -61,6 +65,7 @@ class Settings:
         snapshot: Place,
         meter: MeterName | None,
         log_parts: bool,
+        rules: object = None,
     ) -> Settings:
         """The settings, each in the one form that the rest of the room takes.
 
@@ -100,12 +105,17 @@ class Settings:
             snapshot=snapshot,
             meter=meter,
             log_parts=log_parts,
+            rules=checked(rules, default),
         )
 
     @property
     def sums(self) -> tuple[str, ...]:
-        """The raw sums that the metrics need of the weights; if none does, those of `rwc`, which cost as little."""
-        return tuple(name for name in sums_needed(self.metrics) if name in SUMS) or METRICS["rwc"].sums
+        """The raw sums that the metrics need of the weights; if none does, those of `rwc`, which cost as little.
+
+        Rules look at these too.
+        """
+        needed = tuple(name for name in sums_needed(self.metrics) if name in SUMS)
+        return tuple(dict.fromkeys((*needed, *(METRICS["rwc"].sums if self.rules or not needed else ()))))
 
     @property
     def products(self) -> tuple[str, ...]:
@@ -114,8 +124,9 @@ class Settings:
 
     @property
     def rates(self) -> tuple[str, ...]:
-        """What they need of the optimizers."""
-        return tuple(name for name in sums_needed(self.metrics) if name in RATES)
+        """What they need of the optimizers; rules need the learning rate."""
+        metrics = (*self.metrics, "lr") if self.rules else self.metrics
+        return tuple(name for name in sums_needed(metrics) if name in RATES)
 
     @property
     def single_step(self) -> bool:
@@ -132,6 +143,7 @@ class Settings:
             "layers": "a callable" if callable(self.layers) else self.layers,
             "parts": "a callable" if callable(self.parts) else None if self.parts is None else repr(self.parts),
             "log_parts": self.log_parts,
+            "rules": [name_of(rule) for rule in self.rules],
         }
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from wstrack.measuring.cuts import Parts
     from wstrack.measuring.layers import Selection
+    from wstrack.rules.panel import Rules
     from wstrack.training.ranks import Ranks
 
 __all__ = ["watch"]
@@ -63,6 +64,7 @@ def watch(
     snapshot: Place = "device",
     meter: MeterName | None = None,
     log_parts: bool = False,
+    rules: Rules | None = None,
 ) -> Watcher:
     """Measure how much each layer changes while `model` trains, and log it.
 
@@ -107,6 +109,9 @@ def watch(
             variable WSTRACK_METER says, or else "auto". `wstrack doctor` tells which there are.
         log_parts: whether trackers get a series for each part, not only the least, the median and the largest of a
             layer's parts and the share of them that are 0. The recording has each in any case.
+        rules: what looks at each sample, and says when something is wrong, in the log, the trackers and the recording:
+            "default", a rule of `wstrack.rules`, a function of your own, or a list of these (docs/rules.md). None = no
+            rules.
 
     Returns:
         A handle. It closes itself when the interpreter exits, when the model is gone, or when the model is watched
@@ -144,6 +149,7 @@ def watch(
         settings = Settings.checked(
             every=every, window=window, metrics=metrics, layers=layers, parts=parts, name=name, facts=facts,
             start=start, snapshot=snapshot, meter=meter, log_parts=log_parts,
+            rules=rules,
         )  # fmt: skip
         watcher = _begin(model, optimizer, to, settings, ranks, elsewhere=elsewhere)
     except BaseException as error:
@@ -219,6 +225,7 @@ def _begin(
             shards=shards,
             settings=settings.alike_on_all_ranks(),
             start=settings.start,
+            rules=settings.rules,
         )
         measured = Measurement(
             meter,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import threading
 import time
-from itertools import islice
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +25,7 @@ from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, RESUME
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from wstrack.runs.alerts import Alert
     from wstrack.runs.manifest import Manifest
     from wstrack.trackers.contract import Sample
 
@@ -30,6 +33,8 @@ __all__ = ["MlflowSink"]
 
 log = logging.getLogger("wstrack")
 
+ALERT = "wstrack.alert."  # and the rule: a tag
+MOST = 5000  # characters of a tag
 BATCH = 1000  # metrics; MLflow takes no more at once
 TIMEOUT = 45.0  # seconds that opening or closing may take; what MLflow does by itself may take many minutes
 Result = TypeVar("Result")
@@ -86,6 +91,18 @@ class MlflowSink:
         points = (point for sample in samples for point in self._points(sample))
         while batch := list(islice(points, BATCH)):
             self._log(metrics=batch)
+
+    def alert(self, alerts: Sequence[Alert]) -> None:
+        """Put what rules said into a tag a rule, the latest, and all of it among the artifacts, a file a step.
+
+        Raises:
+            WstrackError: MLflow cannot be reached or refuses.
+        """
+        latest = {re.sub(r"[^-.\w ]", "_", each.rule): f"step {each.step}: {each.sentence}" for each in alerts}
+        self._log(tags={f"{ALERT}{rule}": said[:MOST] for rule, said in latest.items()})
+        for step, its in groupby(alerts if self._artifacts else (), key=lambda each: each.step):
+            text, file = "".join(f"{each}\n" for each in its), f"{FOLDER}/alerts/step-{step}.txt"
+            self._guarded(partial(self._client.log_text, self._run, text, file))
 
     def close(self) -> None:
         """Say how many samples there should be, upload the recording, and end the run if it was begun here.

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from itertools import compress, count
+from itertools import compress, count, groupby
 from typing import TYPE_CHECKING, BinaryIO
 
 from wstrack.errors import WstrackError
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
     from tensorboard.compat.proto.event_pb2 import Event
 
+    from wstrack.runs.alerts import Alert
+
 __all__ = ["TensorBoardSink"]
 
 _SERIAL = count()
+ALERTS = "wstrack/alerts"
 
 
 class TensorBoardSink:
@@ -102,6 +105,17 @@ class TensorBoardSink:
                 value.simple_value = number
             self._add(self._event)
 
+    def alert(self, alerts: Sequence[Alert]) -> None:
+        """Write what rules said, for the tab Text.
+
+        Raises:
+            WstrackError: the file cannot be written to.
+        """
+        for step, its in groupby(alerts, key=lambda alert: alert.step):
+            lines = [f"- **{_plain(alert.rule)}**: {_plain(alert.sentence)}" for alert in its]
+            content = text(ALERTS, "text", "\n".join(lines).encode(errors="backslashreplace"))
+            self._add(self._Event(wall_time=time.time(), step=step, summary=self._Summary(value=[content])))
+
     def close(self) -> None:
         """Write down how many samples there should be, and close the file."""
         if self._file is None:
@@ -123,6 +137,11 @@ class TensorBoardSink:
 
     def _cannot(self, error: Exception) -> WstrackError:
         return WstrackError(f"cannot write to {str(self._directory)!r}: {getattr(error, 'strerror', None) or error}")
+
+
+def _plain(said: str) -> str:
+    """Text as Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_<>\[\]#&])", r"\\\1", said)
 
 
 def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:

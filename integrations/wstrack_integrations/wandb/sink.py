@@ -22,6 +22,7 @@ from wstrack_integrations.wandb.rows import Rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from wstrack.runs.alerts import Alert
     from wstrack.runs.manifest import Manifest
 
 __all__ = ["INTERVAL", "MANIFEST_FILE", "STEP", "WandbSink"]
@@ -120,6 +121,18 @@ class WandbSink:
             )
         self._thinned += len(samples) - len(kept)
         self._rows.put([partial(self._row, sample) for sample in kept])
+
+    def alert(self, alerts: Sequence[Alert]) -> None:
+        """Send what rules said as alerts of W&B, one a rule: by mail or to Slack, as the user has set it up there.
+
+        Raises:
+            WstrackError: the run is finished.
+        """
+        if getattr(self._run, "_is_finished", False):
+            raise WstrackError("the W&B run was finished before its alerts came; call watcher.close() first")
+        for rule in dict.fromkeys(alert.rule for alert in alerts):
+            text = "\n".join(f"step {each.step}: {each.sentence}" for each in alerts if each.rule == rule)
+            self._run.alert(title=f"wstrack: {rule}"[:64], text=text, level="WARN", wait_duration=0)
 
     def close(self) -> None:
         """Upload the finished recording. What waits for a row is logged when the run finishes, which the user does."""

@@ -22,6 +22,7 @@ from wstrack.analysis.findings import (
     saved,
     unequal,
 )
+from wstrack.analysis.findings.alerted import alerted
 from wstrack.analysis.findings.runs import differences
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
@@ -63,10 +64,11 @@ def collect_findings(
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
-    In this order: what must not be missed (no finite values from some step on, nothing or a layer that does not learn,
-    parts that do not or are cut wrong, layers that stopped or only decay, layers beyond the 1e-3 rule); the clusters
-    and how far to trust them, branches that stand apart or share a name; differences between settings; phases, what
-    follows the learning rate, periods, course, layers against it; depth, spread, groups; unsteady layers, shared
+    In this order: what must not be missed (alerts of rules, no finite values from some step on, nothing or a layer that
+    does not learn, parts that do not or are cut wrong, layers that stopped or only decay, layers beyond the 1e-3 rule);
+    the clusters and how far to trust them, branches that stand apart or share a name; differences between settings;
+    phases, what follows the learning rate, periods, course, layers against it; depth, spread, groups; unsteady
+    layers, shared
     spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
@@ -116,6 +118,7 @@ def collect_findings(
     most_over_time = most.loc[over_time.index]
     ends = known if most is values else early_and_late(most_over_time)
     found = [
+        alerted(marks, list(map(str, series.columns))),
         health.not_finite(runs or [("", series)]),
         saved.changes(values, noun) or health.still(most, noun),
         *of_parts,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from wstrack.runs.alerts import is_alert
+
 __all__ = ["on_marks"]
 
 _MANY = 0.8  # of the jumps, and of the marks among the samples: many marks would lie near anything
@@ -27,6 +29,7 @@ def on_marks(jumps: Sequence[int], samples: pd.Index[int], marks: Sequence[tuple
         >>> on_marks(range(120, 1000, 100), steps, epochs), on_marks(range(160, 1000, 100), steps, epochs)
         ('at the begin of each epoch', '')
     """
+    marks = [mark for mark in marks if is_alert(mark[1]) is None]
     # A mark is the last step before what begins there; one before the first sample is that of training.
     first = np.searchsorted(samples.to_numpy(), [step for step, _ in marks], side="right")
     named: dict[int, set[str]] = {}

@@ -1,0 +1,49 @@
+"""Rules that watch a training by themselves: `wstrack.watch(model, rules="default")`."""
+
+from wstrack.rules.bands import Band as Band
+from wstrack.rules.bands import Surge as Surge
+from wstrack.rules.contract import Observed as Observed
+from wstrack.rules.contract import Rule as Rule
+from wstrack.rules.states import IdlePart as IdlePart
+from wstrack.rules.states import NotFinite as NotFinite
+from wstrack.rules.states import Stopped as Stopped
+from wstrack.rules.thresholds import OneStep as OneStep
+from wstrack.rules.thresholds import RateJump as RateJump
+from wstrack.rules.thresholds import Swallowed as Swallowed
+from wstrack.runs.alerts import Alert as Alert
+
+__all__ = [
+    "Alert",
+    "Band",
+    "IdlePart",
+    "NotFinite",
+    "Observed",
+    "OneStep",
+    "RateJump",
+    "Rule",
+    "Stopped",
+    "Surge",
+    "Swallowed",
+    "default",
+]
+
+
+def default(*, rate: float = 0.01) -> list[Rule]:
+    """New rules as `rules="default"` has them; together they raise a false alarm in a share of `rate` of sound runs.
+
+    Half of it is `Band`'s and four tenths are `Surge`'s, which look at noise; a twentieth each is for `Stopped` and
+    `IdlePart`. The others say what is so, and need none.
+
+    Example:
+        >>> [rule.name for rule in default()]
+        ['not finite', 'stopped', 'idle part', 'band', 'surge', 'rate jump', 'swallowed']
+    """
+    return [
+        NotFinite(),
+        Stopped(rate=0.05 * rate),
+        IdlePart(rate=0.05 * rate),
+        Band(rate=0.5 * rate),
+        Surge(rate=0.4 * rate),
+        RateJump(),
+        Swallowed(),
+    ]
