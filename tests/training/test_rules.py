@@ -67,7 +67,7 @@ def test_a_sound_training_raises_nothing(tmp_path: Path, caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize(
     ("fault", "rule", "layer", "within"),
-    [(freeze, "stopped", "2.weight ", 20), (lose, "not finite", "4.weight ", 2), (zero, "band", "2.weight ", 30),
+    [(freeze, "stopped", "2.weight ", 20), (lose, "not finite", "0.weight ", 2), (zero, "band", "2.weight ", 30),
      (hasten, "rate jump", "the learning rate", 2)],
 )  # fmt: skip
 def test_a_fault_is_said_once_with_its_layer_and_step(

@@ -7,6 +7,7 @@ from wstrack.rules.contract import Rule as Rule
 from wstrack.rules.states import IdlePart as IdlePart
 from wstrack.rules.states import NotFinite as NotFinite
 from wstrack.rules.states import Stopped as Stopped
+from wstrack.rules.stopping import StopTraining as StopTraining
 from wstrack.rules.thresholds import OneStep as OneStep
 from wstrack.rules.thresholds import RateJump as RateJump
 from wstrack.rules.thresholds import Swallowed as Swallowed
@@ -21,6 +22,7 @@ __all__ = [
     "OneStep",
     "RateJump",
     "Rule",
+    "StopTraining",
     "Stopped",
     "Surge",
     "Swallowed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +70,8 @@ class Panel:
 
     Args:
         rules: what `checked` gave.
+        hear: is told of all alerts, to act on them.
+        passed_over: layers of which nothing is said any more: they were frozen on a rule's word.
 
     Example:
         >>> def early(seen):
@@ -79,8 +81,16 @@ class Panel:
         [1, 0]
     """
 
-    def __init__(self, rules: Sequence[Judge]) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Judge],
+        *,
+        hear: Callable[[Sequence[Alert]], None] | None = None,
+        passed_over: Container[str | None] = (),
+    ) -> None:
         self._seats = [_Seat(rule, name_of(rule)) for rule in rules]
+        self._hear = hear
+        self._passed_over = passed_over
 
     def judge(self, seen: Observed) -> list[Alert]:
         """What the rules have to say of a sample, all of it; a rule that raises is reported, and asked no more."""
@@ -97,7 +107,9 @@ class Panel:
                     seat.name, seen.step, type(error).__name__, error,
                 )  # fmt: skip
                 continue
-            alerts += said
+            alerts += (alert for alert in said if alert.layer not in self._passed_over)
+        if alerts and self._hear is not None:
+            self._hear(alerts)
         return alerts
 
     def worth_telling(self, alerts: Sequence[Alert]) -> list[Alert]:

@@ -24,7 +24,7 @@ from wstrack.errors import WstrackError
 from wstrack.measuring.rows import Rows
 from wstrack.metrics import compute
 from wstrack.rules.contract import Observed
-from wstrack.rules.panel import Judge, Panel
+from wstrack.rules.panel import Panel
 from wstrack.runs.alerts import Alert
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
@@ -114,7 +114,7 @@ class Delivery:
         recorder: gets everything; None on a rank that only adds its sums.
         sinks: get the manifest's metrics.
         ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
-        rules: look at each sample once it is recorded.
+        panel: the rules that look at each sample once it is recorded; None = none.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Delivery:
         recorder: Recorder | None,
         sinks: Sequence[Sink],
         ranks: Adder | None = None,
-        rules: Sequence[Judge] = (),
+        panel: Panel | None = None,
     ) -> None:
         self._manifest = manifest
         self._summarised = summarised(manifest) is not manifest
@@ -136,9 +136,9 @@ class Delivery:
         self._parted = 0  # samples since the ranks have fallen apart
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
         self._feeds = [Feed[Sample | Alert](sink.name, partial(hand_over, sink), sink.close) for sink in sinks]
-        self._panel = Panel(rules) if rules else None
-        dtypes = manifest.origin.get("dtypes") or ()
-        self._dtype = str(dtypes[0]) if len(dtypes) == 1 else ""
+        self._panel = panel
+        dtypes: Sequence[str] = manifest.origin.get("dtypes") or ()
+        self._dtype = dtypes[0] if len(dtypes) == 1 else ""
         self._recording = Feed[_Arriving]("recording", self._record)
         self._marks: Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
         self.delivered = 0

@@ -243,6 +243,7 @@ class MeasuredByRank0:
     def __init__(self, name: str, layers: Sequence[Layer]) -> None:
         self.name, self.last_step, self.where = name, 0, "measured by rank 0"
         self._layers = tuple(layers)
+        self._looked = False
 
     @property
     def folder(self) -> Path:
@@ -268,7 +269,8 @@ class MeasuredByRank0:
     def sample(self, steps: Steps, look_up: Callable[[], None]) -> None:
         """See once whether rank 0 does measure these layers: by now it has begun, if it ever does."""
         steps.due = sys.maxsize
-        if not announced(self._layers):
+        looked, self._looked = self._looked, True
+        if not looked and not announced(self._layers):
             log.warning(
                 "%s: this rank is not measured, and rank 0 watches no model with these layers. Where each rank holds a "
                 "part of one model, pass process_group=torch.distributed.group.WORLD to watch() on all of them; where "

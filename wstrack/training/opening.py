@@ -14,7 +14,7 @@ from typing import Any
 from wstrack.errors import WstrackError
 from wstrack.measuring.rows import Rows
 from wstrack.measuring.sharding import LocalShard
-from wstrack.rules.panel import Judge
+from wstrack.rules.panel import Panel
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, being_written, last_step, recorded_name
@@ -62,7 +62,7 @@ def open_delivery(
     shards: Sequence[LocalShard],
     settings: Mapping[str, object],
     start: int | None = None,
-    rules: Sequence[Judge] = (),
+    panel: Panel | None = None,
 ) -> Opened:
     """Open the trackers that `to` stands for (see `wstrack.watch`) and the recording; with ranks, on the first of them.
 
@@ -75,7 +75,7 @@ def open_delivery(
         shards: what it holds of the whole ones.
         settings: what `watch` was called with, and must be alike on all ranks.
         start: see `wstrack.watch`.
-        rules: what looks at each sample.
+        panel: the rules that look at each sample, where it is judged; None = none.
 
     Raises:
         ValueError, TypeError, WstrackError: as `open_sinks`, `Recorder` and `Ranks`; what was opened is closed again.
@@ -84,7 +84,7 @@ def open_delivery(
         manifest = replace(manifest, name=manifest.name or _fresh_name(str(manifest.origin["model"])))
         begun = _open(to, manifest, sums, start)
         announce(manifest.layers)
-        return Opened(begun.delivery(rows, sums, None, rules), begun.manifest.name, begun.recorder.folder, begun.last)
+        return Opened(begun.delivery(rows, sums, None, panel), begun.manifest.name, begun.recorder.folder, begun.last)
 
     opened: list[_Begun] = []
 
@@ -109,7 +109,7 @@ def open_delivery(
     elsewhere = replace(manifest, layers=plan.layers)
     delivery = Delivery(elsewhere, rows, sums, None, [], ranks)
     if opened:
-        delivery = opened[0].delivery(rows, sums, ranks, rules)
+        delivery = opened[0].delivery(rows, sums, ranks, panel)
     return Opened(delivery, plan.told["name"], Path(plan.told["folder"]), plan.told["last"])
 
 
@@ -127,9 +127,9 @@ class _Begun:
         """Wait until every sample so far has come to the sinks."""
         return all(delivery.flush(timeout) for delivery in self.delivering)
 
-    def delivery(self, rows: Rows, sums: Sequence[str], ranks: Ranks | None, rules: Sequence[Judge]) -> Delivery:
+    def delivery(self, rows: Rows, sums: Sequence[str], ranks: Ranks | None, panel: Panel | None) -> Delivery:
         """What delivers to all of it."""
-        self.delivering = [Delivery(self.manifest, rows, sums, self.recorder, self.sinks, ranks, rules)]
+        self.delivering = [Delivery(self.manifest, rows, sums, self.recorder, self.sinks, ranks, panel)]
         return self.delivering[0]
 
 

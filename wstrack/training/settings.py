@@ -12,6 +12,7 @@ from wstrack.measuring.layers import Selection
 from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, sums_needed
 from wstrack.rules import default
 from wstrack.rules.panel import Judge, checked, name_of
+from wstrack.training.acting import Act, acts_of
 
 __all__ = ["Fact", "MeterName", "Place", "Settings", "Window"]
 
@@ -35,6 +36,7 @@ class Settings:
         start: the steps that the model has seen; None = as many as the run has.
         snapshot, meter, log_parts: as in `wstrack.watch`.
         rules: what looks at each sample; perhaps nothing.
+        acts: what is done when which of them speaks.
     """
 
     every: int
@@ -48,7 +50,8 @@ class Settings:
     snapshot: Place
     meter: MeterName | None
     log_parts: bool
-    rules: tuple[Judge, ...] = ()
+    rules: tuple[Judge, ...]
+    acts: Mapping[str, Act]
 
     @classmethod
     def checked(
@@ -65,7 +68,8 @@ class Settings:
         snapshot: Place,
         meter: MeterName | None,
         log_parts: bool,
-        rules: object = None,
+        rules: object,
+        act: object,
     ) -> Settings:
         """The settings, each in the one form that the rest of the room takes.
 
@@ -105,7 +109,8 @@ class Settings:
             snapshot=snapshot,
             meter=meter,
             log_parts=log_parts,
-            rules=checked(rules, default),
+            rules=(judges := checked(rules, default)),
+            acts=acts_of(act, [name_of(rule) for rule in judges]),
         )
 
     @property
@@ -144,6 +149,7 @@ class Settings:
             "parts": "a callable" if callable(self.parts) else None if self.parts is None else repr(self.parts),
             "log_parts": self.log_parts,
             "rules": [name_of(rule) for rule in self.rules],
+            "act": {rule: what if isinstance(what, str) else "a function" for rule, what in self.acts.items()},
         }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from wstrack.runs.run import Run
+    from wstrack.training.acting import Acting
     from wstrack.training.followed import Followed
     from wstrack.training.measurement import Measured
     from wstrack.training.settings import Settings
@@ -38,14 +39,25 @@ class Watcher:
         settings: what was asked for.
         followed: the model's layers.
         measured: takes the samples, here or elsewhere.
+        acting: acts on what rules say, after each sample; None = nobody does.
+        begin: the steps that the model has seen.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer | None, settings: Settings, followed: Followed, measured: Measured
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None,
+        settings: Settings,
+        followed: Followed,
+        measured: Measured,
+        acting: Acting | None,
+        *,
+        begin: int,
     ) -> None:
         self.name = measured.name
         self._measured = measured
         self._followed = followed
+        self._acting = acting
         self._layers = len(followed.parameters)
         self._every = settings.every
         self._single_step = settings.single_step
@@ -54,7 +66,6 @@ class Watcher:
             begins=self._before_step if settings.single_step else None, ended=self._sample,
             stepping=self._stepping if settings.rates else None,
         )  # fmt: skip
-        begin = measured.last_step if settings.start is None else settings.start
         measured.begin(begin)
         self._steps.count = begin
         self._steps.due = (begin // self._every + 1) * self._every
@@ -160,7 +171,9 @@ class Watcher:
             if self._closing is not None:
                 self._closing.join(CLOSE_TIMEOUT)
             return
+        acting, self._acting = self._acting, None  # nothing is acted on with a last sample: training is over
         self._steps.end_round()
+        self._acting = acting
         self._detach()
         self._measured.close(self._steps)
 
@@ -211,7 +224,12 @@ class Watcher:
     def _sample(self) -> None:
         self._steps.due = (self._steps.count // self._every + 1) * self._every
         self._steps.look_up_again()
+        due = self._steps.due
         self._measured.sample(self._steps, self._look_up)
+        if self._acting is not None and not self._closed:
+            self._steps.due = due  # in a process that does not measure as well
+            for layer in self._acting.act():
+                self._measured.mark(self._steps, f"froze {layer}", reset=False)
 
     # ---- ending -----------------------------------------------------------------------------------------------------
 
@@ -225,6 +243,8 @@ class Watcher:
     def _detach(self) -> None:
         """Let go of the optimizers, the weights and the snapshot: the handle may live on."""
         self._closed = True
+        if self._acting is not None:
+            self._acting.close()
         self._end.detach()
         atexit.unregister(self.close)
         self._steps.unfollow()

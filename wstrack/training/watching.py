@@ -21,8 +21,11 @@ from wstrack.measuring.meters import choose
 from wstrack.measuring.meters.products import ProductMeter
 from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import reshard
+from wstrack.rules.panel import Panel
 from wstrack.runs.manifest import Manifest
 from wstrack.trackers.registry import name_in
+from wstrack.training.acting import Act, Acting, check_freezing
+from wstrack.training.agreement import agreement_of
 from wstrack.training.followed import Followed
 from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
 from wstrack.training.opening import open_delivery
@@ -65,6 +68,7 @@ def watch(
     meter: MeterName | None = None,
     log_parts: bool = False,
     rules: Rules | None = None,
+    act: Act | Mapping[str, Act] | None = None,
 ) -> Watcher:
     """Measure how much each layer changes while `model` trains, and log it.
 
@@ -112,6 +116,10 @@ def watch(
         rules: what looks at each sample, and says when something is wrong, in the log, the trackers and the recording:
             "default", a rule of `wstrack.rules`, a function of your own, or a list of these (docs/rules.md). None = no
             rules.
+        act: what is done when a rule speaks, with the next sample and in all processes alike: "stop" raises
+            `wstrack.rules.StopTraining` out of `optimizer.step()`, "freeze" trains the layer's weight and bias no
+            further, and a function is called with the alert, between two steps; or a dictionary with one of these for
+            the names of some rules. None = nothing, rules only speak.
 
     Returns:
         A handle. It closes itself when the interpreter exits, when the model is gone, or when the model is watched
@@ -149,7 +157,7 @@ def watch(
         settings = Settings.checked(
             every=every, window=window, metrics=metrics, layers=layers, parts=parts, name=name, facts=facts,
             start=start, snapshot=snapshot, meter=meter, log_parts=log_parts,
-            rules=rules,
+            rules=rules, act=act,
         )  # fmt: skip
         watcher = _begin(model, optimizer, to, settings, ranks, elsewhere=elsewhere)
     except BaseException as error:
@@ -203,6 +211,10 @@ def _begin(
     if model in _watchers:
         _watchers.pop(model).close()
     name = settings.name or name_in(to) or ""
+    acting = None
+    if settings.acts:
+        check_freezing(settings.acts, model)
+        acting = Acting(settings.acts, model, agreement_of(None if ranks is None else ranks.ranks))
     measured: Measured = MeasuredByRank0(name or type(model).__name__, layers)
     if meter is not None:
         meter.snapshot()
@@ -225,7 +237,7 @@ def _begin(
             shards=shards,
             settings=settings.alike_on_all_ranks(),
             start=settings.start,
-            rules=settings.rules,
+            panel=_panel(settings, acting),
         )
         measured = Measurement(
             meter,
@@ -235,7 +247,23 @@ def _begin(
             single_step=settings.single_step,
             sharded=ranks is not None,
         )
-    return Watcher(model, optimizer, settings, followed, measured)
+    begin = measured.last_step if settings.start is None else settings.start
+    if acting is not None:
+        try:
+            begin = acting.begin(begin)
+        except BaseException:
+            measured.close_in_background()
+            raise
+    return Watcher(model, optimizer, settings, followed, measured, acting, begin=begin)
+
+
+def _panel(settings: Settings, acting: Acting | None) -> Panel | None:
+    """The rules of a watch, told who acts on them."""
+    if not settings.rules:
+        return None
+    return (
+        Panel(settings.rules) if acting is None else Panel(settings.rules, hear=acting.hear, passed_over=acting.frozen)
+    )
 
 
 def _origin(model: nn.Module) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def alerted(marks: Sequence[tuple[int, str]], layers: Sequence[str]) -> Finding 
         >>> print(alerted(marks, ["a.weight"]).text)
         While training, rules raised 1 alert. Step 40: a.weight has not changed (rule 'stopped').
     """
-    said = [(step, *text.split(": ", 1)) for step, name in marks if (text := is_alert(name)) and ": " in text]
+    texts = [(step, *text.partition(": ")) for step, name in marks if (text := is_alert(name))]
+    said = [(step, rule, text) for step, rule, _, text in texts if text]
     if not said:
         return None
     each = " ".join(f"Step {step:,}: {text} (rule {rule!r})." for step, rule, text in said[:MOST_NAMED])
