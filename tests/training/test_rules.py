@@ -83,8 +83,7 @@ def test_a_fault_is_said_once_with_its_layer_and_step(
 
 
 def test_an_alert_is_a_finding_of_the_report(tmp_path: Path) -> None:
-    trained(tmp_path / "run", freeze)
-    found = {finding.kind: finding for finding in wstrack.report(str(tmp_path / "run")).analysis.findings}
+    found = {finding.kind: finding for finding in wstrack.report(trained(tmp_path, freeze)).analysis.findings}
     assert found["alerted"].layers == ("2.weight",)
     assert "2.weight has not changed in" in found["alerted"].text
 
@@ -178,4 +177,5 @@ def test_a_layer_that_often_stands_still_has_not_stopped() -> None:
 
 
 def test_the_default_rules_are_new_each_time() -> None:
-    assert not {id(rule) for rule in default()} & {id(rule) for rule in default()}
+    first, second = default(), default()
+    assert not any(one is other for one in first for other in second)

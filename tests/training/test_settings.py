@@ -9,7 +9,7 @@ from wstrack.training.settings import Settings
 
 GIVEN: dict[str, Any] = {
     "every": 50, "window": "interval", "metrics": ("rwc",), "layers": None, "name": None, "facts": None, "start": None,
-    "snapshot": "device", "meter": None, "parts": None, "log_parts": False,
+    "snapshot": "device", "meter": None, "parts": None, "log_parts": False, "rules": None, "act": None,
 }  # fmt: skip
 
 
