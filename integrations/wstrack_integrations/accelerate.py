@@ -28,6 +28,8 @@ def watch(model: nn.Module, accelerator: Accelerator, **options: Any) -> Watcher
             where `wstrack.watch` sends them.
         **options: those of `wstrack.watch`; of a run that is resumed, `start` is the steps that its checkpoint has.
 
+            With `act="stop"`, `optimizer.step()` raises `wstrack.rules.StopTraining` in every process.
+
     Returns:
         What `wstrack.watch` returns. Close it before `accelerator.end_training()`, which finishes the runs.
 

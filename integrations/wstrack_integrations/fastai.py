@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wstrack.trackers.registry import active
+from wstrack.training.acting import stopped_by
 from wstrack.training.watching import watch
 
 try:
-    from fastai.callback.core import Callback
+    from fastai.callback.core import Callback, CancelFitException
     from fastai.learner import Recorder
     from fastai.optimizer import OptimWrapper
 except ModuleNotFoundError as error:
@@ -17,6 +18,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("fastai is not installed: pip install 'wstrack[fastai]'") from error
 
 if TYPE_CHECKING:
+    from wstrack.runs.alerts import Alert
     from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
@@ -30,7 +32,7 @@ class WeightChangeCallback(Callback):
     Args:
         **options: those of `wstrack.watch`; `window="step"` needs an optimizer of torch (`OptimWrapper`). Without `to`,
             samples go to an active W&B or MLflow run and to the writer of the learner's `TensorBoardCallback`; if there
-            is none of these, where `watch` sends them.
+            is none of these, where `watch` sends them. `act="stop"` ends the fit after the batch.
 
     Attributes:
         watcher: what `watch` returned at the start of the latest fit; not pickled with the learner.
@@ -43,14 +45,16 @@ class WeightChangeCallback(Callback):
         self.watcher: Watcher | None = None
         self.options = options
         self.steps = 0
-        self.cancelled = False
+        self.cancelled = self.stopped = False
 
     def before_fit(self) -> None:
         """Watch the model, unless this is a search for a learning rate or a prediction."""
         self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self, "gather_preds")
+        self.stopped = False
         if self.run:
             given = {"to": _behind(self.learn), "start": self.steps}
-            self.watcher = watch(self.learn.model, **{**given, **self.options})
+            options = {**self.options, "act": stopped_by(self.options.get("act"), self._stop)}
+            self.watcher = watch(self.learn.model, **{**given, **options})
 
     def after_cancel_step(self) -> None:
         """Remember that the step that is about to end was none."""
@@ -62,11 +66,19 @@ class WeightChangeCallback(Callback):
             self.watcher.step()
         self.cancelled = False
 
+    def after_batch(self) -> None:
+        """End the fit if a rule has asked for it."""
+        if self.stopped:
+            raise CancelFitException
+
     def after_fit(self) -> None:
         """Finish what was logged."""
         if self.watcher is not None:
             self.steps = self.watcher.steps
             self.watcher.close()
+
+    def _stop(self, alert: Alert) -> None:
+        self.stopped = True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "watcher": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wstrack.trackers.registry import active
+from wstrack.training.acting import stopped_by
 from wstrack.training.watching import watch
 
 try:
@@ -32,7 +33,7 @@ class WeightChangeHandler:
     Args:
         **options: those of `wstrack.watch`. Without `to`, samples go to an active W&B or MLflow run and to the
             TensorBoard writer of a logger that is attached to the engine; if there is none of these, where `watch`
-            sends them.
+            sends them. `act="stop"` calls `engine.terminate()`.
 
     Attributes:
         watcher: what `watch` returned at the start of the latest run.
@@ -66,7 +67,8 @@ class WeightChangeHandler:
 
     def _begin(self, engine: Engine, model: nn.Module) -> None:
         start = engine.state.iteration if self._start is None else self._start
-        self.watcher = watch(model, **{"to": _behind(engine), "start": start, **self._options})
+        options = {**self._options, "act": stopped_by(self._options.get("act"), lambda alert: engine.terminate())}
+        self.watcher = watch(model, **{"to": _behind(engine), "start": start, **options})
 
     def _mark(self, engine: Engine) -> None:
         assert self.watcher is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wstrack.training.acting import stopped_by
 from wstrack.training.watching import watch
 
 try:
@@ -16,6 +17,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from torch import nn
 
+    from wstrack.runs.alerts import Alert
     from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
@@ -30,6 +32,7 @@ class WeightChangeCallback(keras.callbacks.Callback):
     Args:
         **options: those of `wstrack.watch`; except for `window="step"`, which needs a torch optimizer. Without `to`,
             samples go where `watch` sends them: to an active W&B or MLflow run, or else to TensorBoard under `runs/`.
+            `act="stop"` sets `model.stop_training`.
 
     Attributes:
         watcher: what `watch` returned at the start of the latest fit.
@@ -55,7 +58,8 @@ class WeightChangeCallback(keras.callbacks.Callback):
         """Watch the weights: by now they are built, and restored if another callback does that."""
         if self.watcher is None:
             self._weights = _as_module(self.model)  # kept: a watch ends with its model
-            self.watcher = watch(self._weights, **{"start": self._iterations(), **self._options})
+            options = {**self._options, "act": stopped_by(self._options.get("act"), self._stop)}
+            self.watcher = watch(self._weights, **{"start": self._iterations(), **options})
         self.watcher.mark(f"epoch {epoch}")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -67,6 +71,9 @@ class WeightChangeCallback(keras.callbacks.Callback):
         """Finish what was logged."""
         if self.watcher is not None:
             self.watcher.close()
+
+    def _stop(self, alert: Alert) -> None:
+        self.model.stop_training = True
 
     def _iterations(self) -> int:
         return int(self.model.optimizer.iterations)  # Keras has waited for the device already, to hand over `logs`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wstrack.training.acting import stopped_by
 from wstrack.training.watching import watch
 
 try:
@@ -32,7 +33,8 @@ class WeightChangeCallback(Callback):
 
     Args:
         **options: those of `wstrack.watch`. Without `to`, samples go to the W&B runs, MLflow runs and TensorBoard
-            writers behind the trainer's loggers; if there are none, where `watch` sends them.
+            writers behind the trainer's loggers; if there are none, where `watch` sends them. `act="stop"` sets
+            `trainer.should_stop`, which heeds `min_steps` and `min_epochs`.
 
     Attributes:
         watcher: what `watch` returned at the start of the latest fit.
@@ -55,7 +57,8 @@ class WeightChangeCallback(Callback):
         """Watch the model, which by now is wrapped and has the weights of the checkpoint that is gone on from."""
         start = trainer.global_step if self._start is None else self._start
         model = trainer.strategy.model or pl_module  # with the outermost wrapper: FSDP's holds weights of its own
-        self.watcher = watch(model, **{"to": _behind(trainer), "start": start, **self._options})
+        options = {**self._options, "act": stopped_by(self._options.get("act"), lambda alert: _stop(trainer))}
+        self.watcher = watch(model, **{"to": _behind(trainer), "start": start, **options})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the epoch."""
@@ -78,6 +81,11 @@ class WeightChangeCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on at the steps of a checkpoint."""
         self._start = state_dict["steps"]
+
+
+def _stop(trainer: Trainer) -> None:
+    """End the fit after this batch, as the trainer's own early stopping does."""
+    trainer.should_stop = True
 
 
 def _behind(trainer: Trainer) -> list[object] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wstrack.training.acting import stopped_by
 from wstrack.training.watching import watch
 
 try:
@@ -16,6 +17,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from skorch import NeuralNet
 
+    from wstrack.runs.alerts import Alert
     from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
@@ -29,7 +31,8 @@ class WeightChangeCallback(Callback):
 
     Args:
         **options: those of `wstrack.watch`. Without `to`, samples go to what the net's `WandbLogger`, `MlflowLogger`
-            and `TensorBoard` callbacks log to; if there is none of these, where `watch` sends them.
+            and `TensorBoard` callbacks log to; if there is none of these, where `watch` sends them. `act="stop"` ends
+            `fit` after the batch, without an error.
 
     Attributes:
         watcher_: what `watch` returned at the start of the latest fit; not pickled with the net.
@@ -43,6 +46,7 @@ class WeightChangeCallback(Callback):
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.watcher_: Watcher | None = None
+        self._stopped = False
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The options, so that scikit-learn can clone the net and search over them."""
@@ -55,19 +59,28 @@ class WeightChangeCallback(Callback):
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:  # noqa: N803
         """Forget an earlier fit."""
-        self.watcher_ = None
+        self.watcher_, self._stopped = None, False
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Watch the module: by now another callback has loaded a checkpoint, if one does."""
         if self.watcher_ is None:
             start = sum(epoch.get("train_batch_count", 0) for epoch in net.history)
-            self.watcher_ = watch(net.module_, **{"to": _behind(net), "start": start, **self.options})
+            options = {**self.options, "act": stopped_by(self.options.get("act"), self._stop)}
+            self.watcher_ = watch(net.module_, **{"to": _behind(net), "start": start, **options})
         self.watcher_.mark(f"epoch {len(net.history)}")
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        """End the training if a rule has asked for it, as skorch's own early stopping does."""
+        if self._stopped and training:
+            raise KeyboardInterrupt
 
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:  # noqa: N803
         """Finish what was logged."""
         if self.watcher_ is not None:
             self.watcher_.close()
+
+    def _stop(self, alert: Alert) -> None:
+        self._stopped = True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "watcher_": None}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wstrack.trackers.registry import active
+from wstrack.training.acting import stopped_by
 from wstrack.training.watching import watch
 
 try:
@@ -19,6 +20,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+    from wstrack.runs.alerts import Alert
     from wstrack.training.watcher import Watcher
 
 __all__ = ["WeightChangeCallback"]
@@ -34,7 +36,7 @@ class WeightChangeCallback(TrainerCallback):
     Args:
         **options: those of `wstrack.watch`. Without `to`, samples go where `report_to` of the trainer's arguments says:
             the active W&B run, the active MLflow run, and `wstrack` in the folder of TensorBoard's events; if it names
-            none of these, where `watch` sends them.
+            none of these, where `watch` sends them. `act="stop"` sets `control.should_training_stop`.
 
     Attributes:
         watcher: what `watch` returned at the start of the latest training.
@@ -46,12 +48,13 @@ class WeightChangeCallback(TrainerCallback):
     def __init__(self, **options: Any) -> None:
         self.watcher: Watcher | None = None
         self._options = options
+        self._stopped = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget an earlier training."""
-        self.watcher = None
+        self.watcher, self._stopped = None, False
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -59,8 +62,14 @@ class WeightChangeCallback(TrainerCallback):
         """Watch the model, and mark the epoch: by now each callback has begun, and opened what it reports to."""
         if self.watcher is None:
             given = _behind(args) if state.is_world_process_zero else {}
-            self.watcher = watch(kwargs["model"], **{"start": state.global_step, **given, **self._options})
+            options = {**self._options, "act": stopped_by(self._options.get("act"), self._stop)}
+            self.watcher = watch(kwargs["model"], **{"start": state.global_step, **given, **options})
         self.watcher.mark(f"epoch {int((state.epoch or 0) + 1e-3)}")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """End the training if a rule has asked for it."""
+        if self._stopped:
+            control.should_training_stop = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -68,6 +77,9 @@ class WeightChangeCallback(TrainerCallback):
         """Finish what was logged."""
         if self.watcher is not None:
             self.watcher.close()
+
+    def _stop(self, alert: Alert) -> None:
+        self._stopped = True
 
 
 def _behind(args: TrainingArguments) -> dict[str, object]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import wstrack
 from tests.integrations.wandb_written import written
 from wstrack.runs.recording import FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import torch
     from torch import nn
 
+    from wstrack.rules import Alert, Observed
     from wstrack.runs.run import Run
+    from wstrack.training.watcher import Watcher
 
 
 class Steps:
@@ -56,6 +62,26 @@ def tracked(reference: str, recordings: Path = Path()) -> Run:
     run = wstrack.pull(reference)
     assert run.origin["source"] != "recording"
     return run
+
+
+def at_step_2(seen: Observed) -> list[Alert]:
+    """A rule that speaks once."""
+    return [seen.alert("at_step_2", 0, 1, "is as planned")] if seen.step == 2 else []
+
+
+@contextmanager
+def delivered(watcher: Callable[[], Watcher | None]) -> Iterator[None]:
+    """Each step of a torch optimizer waits until its sample is delivered, so that it is known when a rule is heard."""
+
+    def wait(*_: object) -> None:
+        if (one := watcher()) is not None:
+            one._measured.flush(60)
+
+    hook = register_optimizer_step_post_hook(wait)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def agree(run: Run, expected: pd.DataFrame, **tolerance: Any) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import torch
-from steps import Steps, agree, tracked
+from steps import Steps, agree, at_step_2, delivered, tracked
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from wstrack_integrations.accelerate import watch
 
 import wstrack
+from wstrack.rules import StopTraining
 
 pytest.importorskip("accelerate", reason="the extra wstrack[accelerate] is not installed")
 
@@ -90,3 +91,15 @@ def test_the_line_alone_works_inside_in_mixed_precision() -> None:
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     steps = train(accelerator, lambda model, _: wstrack.watch(model, to="./plain", every=EVERY))
     agree(tracked("tensorboard:plain"), steps.changes(EVERY))
+
+
+def test_a_rule_that_stops_raises_out_of_the_loop() -> None:
+    watchers: list[wstrack.Watcher] = []
+
+    def start(*given: Any) -> wstrack.Watcher:
+        watchers.append(watch(*given, every=EVERY, to="./stopped", rules=at_step_2, act="stop"))
+        return watchers[0]
+
+    with delivered(lambda: watchers[0] if watchers else None), pytest.raises(StopTraining, match="step 2"):
+        train(Accelerator(cpu=True), start)
+    assert wstrack.pull("stopped").steps.tolist() == [2, 4]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from steps import Steps, agree, tracked
+from steps import Steps, agree, at_step_2, tracked
 from torch import nn
 
 import wstrack
@@ -95,3 +95,20 @@ def test_the_line_alone_works_inside_with_an_optimizer_of_torch_in_mixed_precisi
     found = tracked("tensorboard:plain")
     agree(found, follow.found[0].changes(EVERY))
     assert np.isfinite(found.series["rwc"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_rule_that_stops_ends_the_fit(kind: str) -> None:
+    callback = WeightChangeCallback(every=EVERY, to="./stopped", rules=at_step_2, act="stop")
+
+    class Delivered(Callback):
+        order = 100
+
+        def after_step(self) -> None:
+            callback.watcher._measured.flush(60)
+
+    made = learner(callback, Delivered(), optimizer=OPTIMIZERS[kind])
+    with made.no_logging():
+        made.fit(2)
+    assert wstrack.pull("stopped").steps.tolist() == [2, 4]
+    assert callback.steps == 4

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from steps import Steps, agree, tracked
+from steps import Steps, agree, at_step_2, delivered, tracked
 from torch import nn
 
 import wstrack
@@ -94,3 +94,13 @@ def test_epochs_are_marked() -> None:
     trainer.run(data(), max_epochs=3)
     assert handler.watcher is not None
     assert handler.watcher.run().marks == ((0, "epoch 1"), (4, "epoch 2"), (8, "epoch 3"))
+
+
+def test_a_rule_that_stops_terminates_the_engine() -> None:
+    trainer, model, _ = engine()
+    handler = WeightChangeHandler(every=EVERY, to="./stopped", rules=at_step_2, act="stop")
+    handler.attach(trainer, model)
+    with delivered(lambda: handler.watcher):
+        trainer.run(data(), max_epochs=3)
+    assert trainer.state.iteration == 4
+    assert wstrack.pull("stopped").steps.tolist() == [2, 4]

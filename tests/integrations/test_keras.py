@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from steps import agree, tracked
+from steps import agree, at_step_2, tracked
 
 import wstrack
 
@@ -104,3 +104,17 @@ def test_epochs_are_marked() -> None:
     fit(model(gradient_accumulation_steps=4), callback, epochs=3)
     assert callback.watcher is not None
     assert callback.watcher.run().marks == ((0, "epoch 0"), (4, "epoch 1"), (8, "epoch 2"))
+
+
+def test_a_rule_that_stops_ends_the_fit() -> None:
+    callback = WeightChangeCallback(every=EVERY, to="./stopped", rules=at_step_2, act="stop")
+
+    class Delivered(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            assert callback.watcher is not None
+            callback.watcher._measured.flush(60)
+
+    made = model()
+    fit(made, callback, Delivered(), epochs=3)
+    assert int(made.optimizer.iterations) == 4
+    assert wstrack.pull("stopped").steps.tolist() == [2, 4]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import torch
-from steps import Steps, agree, tracked
+from steps import Steps, agree, at_step_2, delivered, tracked
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -189,3 +189,13 @@ def test_epochs_are_marked() -> None:
     trainer(watching, max_epochs=3, logger=False, accumulate_grad_batches=ACCUMULATE).fit(Net(), data())
     assert watching.watcher is not None
     assert watching.watcher.run().marks == ((0, "epoch 0"), (4, "epoch 1"), (8, "epoch 2"))
+
+
+def test_a_rule_that_stops_ends_the_fit_as_early_stopping_does() -> None:
+    callback = WeightChangeCallback(every=EVERY, to="./stopped", rules=at_step_2, act="stop")
+    stopped = trainer(callback, max_epochs=3, logger=False)
+    with delivered(lambda: callback.watcher):
+        stopped.fit(Net(), data(), data())
+    assert stopped.global_step == 4
+    assert stopped.state.finished
+    assert wstrack.pull("stopped").marks[-1] == (2, "alert: at_step_2: net.0.weight is as planned")

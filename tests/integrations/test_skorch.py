@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from steps import Steps, agree, tracked
+from steps import Steps, agree, at_step_2, delivered, tracked
 from torch import nn
 
 import wstrack
@@ -86,3 +86,12 @@ def test_the_line_alone_works_inside() -> None:
 def test_epochs_are_marked() -> None:
     net(WeightChangeCallback(every=EVERY, to="./runs/it"), max_epochs=3).fit(X, Y)
     assert wstrack.pull("runs/it").marks == ((0, "epoch 1"), (16, "epoch 2"), (32, "epoch 3"))
+
+
+def test_a_rule_that_stops_ends_the_fit_without_an_error() -> None:
+    made = net(WeightChangeCallback(every=2, to="./stopped", rules=at_step_2, act="stop"))
+    with delivered(lambda: dict(made.callbacks_)["WeightChangeCallback"].watcher_):
+        made.fit(X, Y)
+    assert wstrack.pull("stopped").steps.tolist() == [2, 4]
+    made.partial_fit(X, Y)  # and goes on when it is asked to
+    assert len(made.history) > 1

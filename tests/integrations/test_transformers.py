@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from steps import Steps, agree, tracked
+from steps import Steps, agree, at_step_2, delivered, tracked
 from torch import nn
 
 import wstrack
@@ -127,3 +127,12 @@ def test_epochs_are_marked() -> None:
     trainer(watching, num_train_epochs=3).train()
     assert watching.watcher is not None
     assert watching.watcher.run().marks == ((0, "epoch 0"), (4, "epoch 1"), (8, "epoch 2"))
+
+
+def test_a_rule_that_stops_ends_the_training() -> None:
+    callback = WeightChangeCallback(every=EVERY, to="./stopped", rules=at_step_2, act={"at_step_2": "stop"})
+    stopped = trainer(callback, num_train_epochs=4, gradient_accumulation_steps=1)
+    with delivered(lambda: callback.watcher):
+        stopped.train()
+    assert stopped.state.global_step == 4
+    assert wstrack.pull("stopped").steps.tolist() == [2, 4]
