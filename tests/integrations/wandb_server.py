@@ -148,6 +148,7 @@ class Server:
         self.refuse = 0
         self.delay = 0.0
         self.interrupt = 0
+        self.alerts: list[tuple[str, str]] = []  # title and text
         self.heard: list[str] = []  # headers are left out: the key is there by right
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -196,6 +197,10 @@ class Server:
         run.group = asked.get("groupName") or run.group
         run.tags = asked.get("tags") or run.tags
         return {"upsertBucket": {"bucket": run.described(), "inserted": inserted}}
+
+    def _NotifyScriptableRunAlert(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self.alerts.append((asked["title"], asked["text"]))
+        return {"notifyScriptableRunAlert": {"success": True}}
 
     def _RunResumeStatus(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         run = self.runs.get(asked["name"])

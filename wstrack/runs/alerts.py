@@ -34,10 +34,15 @@ class Alert:
     number: float
     text: str
 
+    def __post_init__(self) -> None:
+        """Half a surrogate pair, which no tracker takes, is written as JSON writes it."""
+        object.__setattr__(self, "rule", _encodable(self.rule))
+        object.__setattr__(self, "text", _encodable(self.text))
+
     @property
     def sentence(self) -> str:
         """What happened, and to which layer."""
-        return f"{self.layer} {self.text}" if self.layer is not None else self.text
+        return f"{_encodable(self.layer)} {self.text}" if self.layer is not None else self.text
 
     @property
     def mark(self) -> str:
@@ -46,6 +51,10 @@ class Alert:
 
     def __str__(self) -> str:
         return f"step {self.step}: {self.sentence} (rule {self.rule!r})"
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def is_alert(mark: str) -> str | None:

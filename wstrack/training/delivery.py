@@ -30,7 +30,7 @@ from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.summary import summarise, summarised
-from wstrack.training.feed import Feed, hand_over
+from wstrack.training.feed import Feed, Told, hand_over
 from wstrack.training.host import OnHost
 from wstrack.training.rates import GroupRates, table_of
 
@@ -135,7 +135,7 @@ class Delivery:
         self._ranks = ranks
         self._parted = 0  # samples since the ranks have fallen apart
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
-        self._feeds = [Feed[Sample | Alert](sink.name, partial(hand_over, sink), sink.close) for sink in sinks]
+        self._feeds = [Feed[Told](sink.name, partial(hand_over, sink), sink.close) for sink in sinks]
         self._panel = panel
         dtypes: Sequence[str] = manifest.origin.get("dtypes") or ()
         self._dtype = dtypes[0] if len(dtypes) == 1 else ""
@@ -218,26 +218,28 @@ class Delivery:
                 values = summarise(self._manifest.layers, values)
             for row, (step, interval, moment) in enumerate(zip(steps, intervals, times, strict=True)):
                 sample = Sample(step, interval, moment, {name: array[row] for name, array in values.items()})
-                for feed in self._feeds:
-                    feed.put(sample)
+                said: Sequence[Alert] = ()
                 if self._panel is not None:
                     here = {name: array[row] for name, array in of_layers.items()}
                     at = {name: array[row] for name, array in columns.items()}
-                    self._judge(Observed(step, interval, self._manifest.layers, here, at, self._dtype), self._panel)
+                    seen = Observed(step, interval, self._manifest.layers, here, at, self._dtype)
+                    said = self._judged(seen, self._panel)
+                for feed in self._feeds:
+                    feed.put((sample, said))
             self.delivered += len(samples)
             self._look_for_change(steps, columns)
 
-    def _judge(self, seen: Observed, panel: Panel) -> None:
-        """Have the rules look at a sample, and tell of it what they say."""
-        for alert in panel.worth_telling(panel.judge(seen)):
+    def _judged(self, seen: Observed, panel: Panel) -> list[Alert]:
+        """What the rules say of a sample, as far as it is to be told; it is logged, and kept in the recording."""
+        said = panel.worth_telling(panel.judge(seen))
+        for alert in said:
             log.warning("%s", alert)
-            for feed in self._feeds:
-                feed.put(alert)
             try:
                 if self._recorder is not None:
                     self._recorder.mark(alert.step, alert.mark, reset=False)
             except OSError as error:
                 log.warning("recording: this alert cannot be kept: %s", error)
+        return said
 
     def _look_for_change(self, steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Say once if the first samples find that nothing at all has changed."""

@@ -11,10 +11,11 @@ from typing import Generic, TypeVar
 from wstrack.runs.alerts import Alert
 from wstrack.trackers.contract import AlertedSink, Sample, Sink
 
-__all__ = ["WAITING", "Feed", "hand_over"]
+__all__ = ["WAITING", "Feed", "Told", "hand_over"]
 
 log = logging.getLogger("wstrack")
 Item = TypeVar("Item")
+Told = tuple[Sample, Sequence[Alert]]  # a sample, and what rules said of it
 
 WAITING = 1024  # entries of a queue; a reading of 1000 layers is 16 kB
 
@@ -97,10 +98,13 @@ class Feed(Generic[Item]):
             log.warning("%s: cannot be closed: %s: %s", self.name, type(error).__name__, error)
 
 
-def hand_over(sink: Sink, batch: Sequence[Sample | Alert]) -> None:
+def hand_over(sink: Sink, batch: Sequence[Told]) -> None:
     """Give a sink what waits for it: the samples, then what rules said of them, if it has ears for that."""
-    if samples := [one for one in batch if isinstance(one, Sample)]:
-        sink.write(samples)
-    alerts = [one for one in batch if isinstance(one, Alert)]
-    if alerts and isinstance(sink, AlertedSink):
+    sink.write([sample for sample, _ in batch])
+    alerts = [alert for _, said in batch for alert in said]
+    if not alerts or not isinstance(sink, AlertedSink):
+        return
+    try:
         sink.alert(alerts)
+    except Exception as error:  # noqa: BLE001  as above; the samples have arrived, and are not to be counted as lost
+        log.warning("%s: %d alerts did not arrive: %s: %s", sink.name, len(alerts), type(error).__name__, error)

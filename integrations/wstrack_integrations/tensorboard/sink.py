@@ -113,7 +113,7 @@ class TensorBoardSink:
         """
         for step, its in groupby(alerts, key=lambda alert: alert.step):
             lines = [f"- **{_plain(alert.rule)}**: {_plain(alert.sentence)}" for alert in its]
-            content = text(ALERTS, "text", "\n".join(lines).encode(errors="backslashreplace"))
+            content = text(ALERTS, "text", "\n".join(lines).encode())
             self._add(self._Event(wall_time=time.time(), step=step, summary=self._Summary(value=[content])))
 
     def close(self) -> None:
@@ -141,7 +141,8 @@ class TensorBoardSink:
 
 def _plain(said: str) -> str:
     """Text as Markdown that shows it as it is."""
-    return re.sub(r"([\\`*_<>\[\]#&])", r"\\\1", said)
+    said = re.sub(r"([\\`*_\[\]#])", r"\\\1", said)
+    return said.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _layout(manifest: Manifest, keys: Sequence[str]) -> bytes:
