@@ -130,8 +130,20 @@ def test_a_part_is_not_frozen_alone(tmp_path: Path, caplog: pytest.LogCaptureFix
     training = Training()
     with training.watch(tmp_path, rules=tell(2, 1), act="freeze", parts={r"^0\.weight$": 2}) as watcher:
         training.run(watcher, 6)
-    assert "0.weight[0] is part of a weight, or none, and is not frozen" in caplog.text
+    assert "0.weight[0] is not frozen (rule 'tell'): it is part of a weight" in caplog.text
     assert all(parameter.requires_grad for parameter in training.model.parameters())
+
+
+def test_the_last_layer_that_trains_is_not_frozen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def all_of_them(seen: Observed) -> list[Alert]:
+        return [seen.alert("all_of_them", place, 1, "is as planned") for place in range(3)]
+
+    training = Training()
+    with training.watch(tmp_path, rules=all_of_them, act="freeze") as watcher:
+        training.run(watcher, 12)  # and backward goes on
+    asks = [parameter.requires_grad for parameter in training.model.parameters()]
+    assert asks == [False, False, False, False, True, True]
+    assert "4.weight is not frozen" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_fault_is_said_once_with_its_layer_and_step(
 
 
 def test_an_alert_is_a_finding_of_the_report(tmp_path: Path) -> None:
-    found = {finding.kind: finding for finding in wstrack.report(trained(tmp_path, freeze)).analysis.findings}
+    found = {finding.kind: finding for finding in wstrack.report(trained(tmp_path, freeze)).findings}
     assert found["alerted"].layers == ("2.weight",)
     assert "2.weight has not changed in" in found["alerted"].text
 

@@ -4,6 +4,7 @@ from wstrack.rules.bands import Band as Band
 from wstrack.rules.bands import Surge as Surge
 from wstrack.rules.contract import Observed as Observed
 from wstrack.rules.contract import Rule as Rule
+from wstrack.rules.settled import Settled as Settled
 from wstrack.rules.states import IdlePart as IdlePart
 from wstrack.rules.states import NotFinite as NotFinite
 from wstrack.rules.states import Stopped as Stopped
@@ -22,6 +23,7 @@ __all__ = [
     "OneStep",
     "RateJump",
     "Rule",
+    "Settled",
     "StopTraining",
     "Stopped",
     "Surge",

@@ -152,7 +152,11 @@ class Acting:
             return []
         names = freeze(model, alert.layer)
         if not names:
-            log.warning("%s is part of a weight, or none, and is not frozen (rule %r)", alert.layer, alert.rule)
+            log.warning(
+                "%s is not frozen (rule %r): it is part of a weight, or none, or the last that trains",
+                alert.layer,
+                alert.rule,
+            )
             return []
         log.warning("step %d: froze %s (rule %r)", alert.step, " and ".join(names), alert.rule)
         return [alert.layer]
@@ -162,7 +166,8 @@ def freeze(model: nn.Module, layer: str) -> list[str]:
     """Train a layer's weight and its bias no further; what optimizers know of them is kept.
 
     Returns:
-        The names of the parameters that no longer ask for gradients; none if the model has no such weight.
+        The names of the parameters that no longer ask for gradients; none if the model has no such weight, or if
+        nothing else asks for them, for then `backward` would fail.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
@@ -171,10 +176,12 @@ def freeze(model: nn.Module, layer: str) -> list[str]:
     """
     *path, own = layer.split(".")
     bias = ".".join((*path, own.replace("weight", "bias")))
-    found = []
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if (plain := unwrapped(name, model)) in (layer, bias):
-            found.append(plain)
-            parameter.requires_grad_(False)
-            parameter.grad = None  # an optimizer passes over what has none, and momentum and decay with it
-    return found if layer in found else []
+    named = [(unwrapped(name, model), one) for name, one in model.named_parameters(remove_duplicate=False)]
+    found = {name: one for name, one in named if name in (layer, bias)}
+    others = (one for _, one in named if not any(one is frozen for frozen in found.values()))
+    if layer not in found or not any(one.requires_grad for one in others):
+        return []
+    for parameter in found.values():
+        parameter.requires_grad_(False)
+        parameter.grad = None  # an optimizer passes over what has none, and momentum and decay with it
+    return list(found)
