@@ -148,8 +148,7 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.getLogger("wstrack").setLevel(logging.ERROR)
     about = f"{options.seeds} seeds, {options.steps} steps"
-    print(f"{datetime.date.today()}; torch {torch.__version__}, one thread; {about}.
-")
+    print(f"{datetime.date.today()}; torch {torch.__version__}, one thread; {about}.\n")
     print("| training | settled at | frozen, median | first at step | time saved | accuracy | lost to freezing |")
     print("|---|---|---|---|---|---|---|")
     for task in TASKS:
