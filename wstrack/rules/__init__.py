@@ -1,7 +1,6 @@
 """Rules that watch a training by themselves: `wstrack.watch(model, rules="default")`."""
 
 from wstrack.rules.bands import Band as Band
-from wstrack.rules.bands import Surge as Surge
 from wstrack.rules.contract import Observed as Observed
 from wstrack.rules.contract import Rule as Rule
 from wstrack.rules.settled import Settled as Settled
@@ -12,11 +11,15 @@ from wstrack.rules.stopping import StopTraining as StopTraining
 from wstrack.rules.thresholds import OneStep as OneStep
 from wstrack.rules.thresholds import RateJump as RateJump
 from wstrack.rules.thresholds import Swallowed as Swallowed
+from wstrack.rules.together import Collapse as Collapse
+from wstrack.rules.together import Smooth as Smooth
+from wstrack.rules.together import Surge as Surge
 from wstrack.runs.alerts import Alert as Alert
 
 __all__ = [
     "Alert",
     "Band",
+    "Collapse",
     "IdlePart",
     "NotFinite",
     "Observed",
@@ -24,6 +27,7 @@ __all__ = [
     "RateJump",
     "Rule",
     "Settled",
+    "Smooth",
     "StopTraining",
     "Stopped",
     "Surge",
@@ -35,19 +39,21 @@ __all__ = [
 def default(*, rate: float = 0.01) -> list[Rule]:
     """New rules as `rules="default"` has them; together they raise a false alarm in a share of `rate` of sound runs.
 
-    Half of it is `Band`'s and four tenths are `Surge`'s, which look at noise; a twentieth each is for `Stopped` and
-    `IdlePart`. The others say what is so, and need none.
+    Two fifths of it are `Band`'s, which looks at each layer, one fifth each is for `Surge` and `Collapse`, a tenth for
+    `Smooth`, and a twentieth each for `Stopped` and `IdlePart`. The others say what is so, and need none.
 
     Example:
         >>> [rule.name for rule in default()]
-        ['not finite', 'stopped', 'idle part', 'band', 'surge', 'rate jump', 'swallowed']
+        ['not finite', 'stopped', 'idle part', 'band', 'surge', 'collapse', 'smooth', 'rate jump', 'swallowed']
     """
     return [
         NotFinite(),
         Stopped(rate=0.05 * rate),
         IdlePart(rate=0.05 * rate),
-        Band(rate=0.5 * rate),
-        Surge(rate=0.4 * rate),
+        Band(rate=0.4 * rate),
+        Surge(rate=0.2 * rate),
+        Collapse(rate=0.2 * rate),
+        Smooth(rate=0.1 * rate),
         RateJump(),
         Swallowed(),
     ]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from wstrack.rules.contract import Observed
 from wstrack.rules.evidence import Evidence
+from wstrack.rules.usual import quantile
 from wstrack.runs.alerts import Alert
 
 __all__ = ["IdlePart", "NotFinite", "Stopped"]
@@ -16,17 +17,28 @@ _IDLE = 0.02  # of the median of the other parts: what weight decay alone, or ol
 
 
 class NotFinite:
-    """Weights of a layer that have become NaN or infinite. A fact, and no matter of chance."""
+    """Weights of a layer that have become NaN or infinite. A fact, and no matter of chance.
+
+    Said is it at once where a sample begins with finite weights and does not end with such, and at the second sample
+    that has none at all: a single one may be a gap, which a process leaves that could not measure.
+    """
 
     name = "not finite"
 
     def __init__(self) -> None:
         self._told: set[int] = set()
+        self._missing: NDArray[np.bool_] | None = None
 
     def __call__(self, seen: Observed) -> list[Alert]:
-        """The layers that have just become so: their weights are not, and those of the sample before were."""
+        """The layers whose weights have just become so."""
         before, change = seen.sums["abs_previous"], seen.sums["abs_change"]
-        lost = (np.isfinite(before) & ~np.isfinite(change)) | np.isinf(before)
+        missing = np.isnan(before) & np.isnan(change)
+        if self._missing is None:
+            self._missing, self._known = np.zeros_like(missing), np.zeros_like(missing)
+        again = missing & self._missing & self._known
+        lost = (np.isfinite(before) & ~np.isfinite(change)) | np.isinf(before) | again
+        self._missing = missing
+        self._known |= np.isfinite(before)
         alerts = []
         for place in np.flatnonzero(lost & seen.whole).tolist():
             if place not in self._told:
@@ -107,20 +119,18 @@ class IdlePart:
         change = seen.change[parts]
         if self._evidence is None:
             self._evidence = Evidence(len(parts), rate=self._rate)
-            self._groups = _groups([seen.layers[place].of for place in parts.tolist()])
+            self._layer, self._table = _grouped([seen.layers[place].of for place in parts.tolist()])
             self._moved, self._still = np.zeros(len(parts)), np.zeros(len(parts))
             self._samples = 0
         self._samples += 1
-        factors = np.full(len(parts), np.nan)
-        moved = np.zeros(len(parts), dtype=bool)
-        for group in self._groups:
-            its = change[group]
-            moving = its[np.isfinite(its) & (its > 0)]
-            if len(moving) < 2:
-                continue
-            moved[group] = its >= _IDLE * np.median(moving)
-            share = (self._moved[group].mean() + 0.5) / (self._samples + 1)  # before this sample
-            factors[group] = np.where(np.isnan(its), np.nan, np.where(moved[group], 0.0, 1 / (1 - share / 2)))
+        moving = np.isfinite(change) & (change > 0)
+        of_layer = np.append(np.where(moving, change, np.nan), np.nan)[self._table]
+        middle = np.where(np.isfinite(of_layer).sum(axis=1) >= 2, quantile(of_layer, 0.5), np.nan)[self._layer]
+        moved = change >= _IDLE * middle
+        often = np.bincount(self._layer, self._moved) / np.bincount(self._layer)
+        share = (often[self._layer] + 0.5) / (self._samples + 1)  # before this sample
+        factors = np.where(moved, 0.0, 1 / (1 - share / 2))
+        factors[np.isnan(change) | np.isnan(middle)] = np.nan
         known = ~np.isnan(factors)
         self._moved += moved
         self._still = np.where(known, np.where(moved, 0, self._still + 1), self._still)
@@ -135,6 +145,18 @@ class IdlePart:
         return alerts
 
 
-def _groups(of: list[str]) -> list[NDArray[np.intp]]:
-    """The places of the parts of each layer."""
-    return [np.flatnonzero(np.array(of) == name) for name in dict.fromkeys(of)]
+def _grouped(of: list[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The number of each part's layer, and for each layer the places of its parts; -1 where it has fewer than others.
+
+    Example:
+        >>> _grouped(["up", "down", "up"])
+        (array([0, 1, 0]), array([[ 0,  2],
+               [ 1, -1]]))
+    """
+    _, first, layer = np.unique(of, return_index=True, return_inverse=True)
+    layer = np.argsort(np.argsort(first))[layer]
+    order = np.argsort(layer, kind="stable")
+    sizes = np.bincount(layer)
+    table = np.full((len(sizes), sizes.max()), -1)
+    table[layer[order], np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = order
+    return layer, table

@@ -10,6 +10,7 @@ from wstrack.runs.alerts import Alert
 __all__ = ["OneStep", "RateJump", "Swallowed"]
 
 _HIGHER = 3.0  # times the highest learning rate so far, in one sample
+_PASSED = 8  # samples in which a rate may begin as it likes
 _FEW = 0.03  # of the weights, that move; see wstrack/analysis/findings/swallowed.py
 _LONG = 10  # samples in a row
 _DIGITS = {"float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3}
@@ -18,29 +19,42 @@ _DIGITS = {"float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3}
 class RateJump:
     """A learning rate that rises to 3 times its highest so far within one sample, once training has begun.
 
-    A warm-up rises by less, and a restart returns to what was there; the first 8 samples are passed over.
+    Each layer has its own; if all jump alike, it is the run's. A warm-up rises by less, and a restart returns to what
+    was there; the first 8 samples in which a layer has a rate are passed over.
     """
 
     name = "rate jump"
 
     def __init__(self) -> None:
-        self._samples, self._highest, self._told = 0, 0.0, False
+        self._highest: np.ndarray | None = None
+        self._told: set[int] = set()
 
     def __call__(self, seen: Observed) -> list[Alert]:
-        """Once, when it has jumped."""
-        if not np.isfinite(seen.rate):
+        """The layers whose rate has just jumped, or once for all of them."""
+        if "lr" not in seen.sums:
             return []
-        self._samples += 1
-        times = seen.rate / self._highest if self._highest > 0 else 1.0
-        self._highest = max(self._highest, seen.rate)
-        if self._told or self._samples <= 8 or times < _HIGHER:
-            return []
-        self._told = True
-        said = (
-            f"the learning rate is {seen.rate:.3g}, {times:.3g} times its highest before; look at the schedule, and at "
-        )
-        said += "what a checkpoint was resumed with"
-        return [seen.alert(self.name, None, times, said)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rates = seen.sums["lr"] / seen.sums["told"]
+        known = seen.whole & np.isfinite(rates) & (rates > 0)
+        if self._highest is None:
+            self._highest, self._samples = np.zeros(len(rates)), np.zeros(len(rates))
+        self._samples += known
+        with np.errstate(divide="ignore", invalid="ignore"):
+            times = np.where(known, rates / self._highest, 0.0)
+        self._highest = np.where(known, np.maximum(self._highest, rates), self._highest)
+        jumped = np.flatnonzero((times >= _HIGHER) & (self._samples > _PASSED))
+        new = [place for place in jumped.tolist() if place not in self._told]
+        self._told.update(new)
+        if new and len(jumped) == known.sum():
+            said = "the learning rate is " + _jump(np.median(rates[jumped]), np.median(times[jumped]))
+            return [seen.alert(self.name, None, np.median(times[jumped]), said)]
+        said = "has a learning rate of "
+        return [seen.alert(self.name, at, times[at], said + _jump(rates[at], times[at])) for at in new]
+
+
+def _jump(rate: float, times: float) -> str:
+    what = "look at the schedule, and at what a checkpoint was resumed with"
+    return f"{rate:.3g}, {times:.3g} times its highest before; {what}"
 
 
 class Swallowed:
