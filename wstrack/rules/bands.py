@@ -31,7 +31,7 @@ class Band:
     name = "band"
 
     def __init__(self, *, rate: float = 0.004) -> None:
-        self._rate = rate
+        self.rate = rate
         self._evidence: Evidence | None = None
         self._told: set[int] = set()
 
@@ -39,7 +39,7 @@ class Band:
         """The layers that left their band with this sample."""
         whole = np.flatnonzero(seen.whole)
         if self._evidence is None:
-            self._evidence = Evidence(len(whole), rate=self._rate)
+            self._evidence = Evidence(len(whole), rate=self.rate)
             self._usual = Usual(series=len(whole))
         change = seen.change[whole]
         moves = np.isfinite(change) & (change > 0)

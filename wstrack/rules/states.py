@@ -13,6 +13,7 @@ from wstrack.runs.alerts import Alert
 __all__ = ["IdlePart", "NotFinite", "Stopped"]
 
 _FEWEST = 8  # samples in which a layer moved, before it can be said to have stopped
+_MOSTLY = 0.8  # of the samples: more often nothing is held to move
 _IDLE = 0.02  # of the median of the other parts: what weight decay alone, or old momentum, may still do
 
 
@@ -61,7 +62,7 @@ class Stopped:
     name = "stopped"
 
     def __init__(self, *, rate: float = 0.0005) -> None:
-        self._rate = rate
+        self.rate = rate
         self._evidence: Evidence | None = None
         self._told: set[int] = set()
 
@@ -73,7 +74,7 @@ class Stopped:
         if not moved.any():
             return []
         if self._evidence is None:
-            self._evidence = Evidence(int(seen.whole.sum()), rate=self._rate)
+            self._evidence = Evidence(int(seen.whole.sum()), rate=self.rate)
             self._samples, self._moved, self._still = (np.zeros(len(change)) for _ in range(3))
         likely = (self._samples - self._moved + 0.5) / (self._samples + 1)
         with np.errstate(divide="ignore"):
@@ -98,7 +99,8 @@ class IdlePart:
     """A part of a layer, such as an expert, that does not learn while the others do.
 
     It is still in a sample in which it changes by less than a fiftieth of the median part that moves. Bet is against
-    its moving at least half as often as the parts of its layer do.
+    its moving as often as it did so far, or a quarter as often as the parts of its layer do, whichever is more; of
+    five samples one may always be still.
 
     Args:
         rate: of false alarms over all parts and a whole run.
@@ -107,7 +109,7 @@ class IdlePart:
     name = "idle part"
 
     def __init__(self, *, rate: float = 0.0005) -> None:
-        self._rate = rate
+        self.rate = rate
         self._evidence: Evidence | None = None
         self._told: set[int] = set()
 
@@ -118,20 +120,20 @@ class IdlePart:
             return []
         change = seen.change[parts]
         if self._evidence is None:
-            self._evidence = Evidence(len(parts), rate=self._rate)
+            self._evidence = Evidence(len(parts), rate=self.rate)
             self._layer, self._table = _grouped([seen.layers[place].of for place in parts.tolist()])
             self._moved, self._still = np.zeros(len(parts)), np.zeros(len(parts))
             self._samples = 0
-        self._samples += 1
         moving = np.isfinite(change) & (change > 0)
         of_layer = np.append(np.where(moving, change, np.nan), np.nan)[self._table]
         middle = np.where(np.isfinite(of_layer).sum(axis=1) >= 2, quantile(of_layer, 0.5), np.nan)[self._layer]
         moved = change >= _IDLE * middle
         often = np.bincount(self._layer, self._moved) / np.bincount(self._layer)
-        share = (often[self._layer] + 0.5) / (self._samples + 1)  # before this sample
-        factors = np.where(moved, 0.0, 1 / (1 - share / 2))
+        often = np.maximum(self._moved, often[self._layer] / 4) / (self._samples + 1)  # before this sample
+        factors = np.where(moved, 0.0, 1 / (1 - np.minimum(often, _MOSTLY)))
         factors[np.isnan(change) | np.isnan(middle)] = np.nan
         known = ~np.isnan(factors)
+        self._samples += 1
         self._moved += moved
         self._still = np.where(known, np.where(moved, 0, self._still + 1), self._still)
         alerts = []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wstrack.rules.contract import Observed
-from wstrack.rules.evidence import Evidence, against_usual
+from wstrack.rules.evidence import STAKE, Evidence, against_usual
 from wstrack.rules.usual import FEWEST, LEAST, NORMAL, PAST, Latest, Usual, quantile
 from wstrack.runs.alerts import Alert
 
@@ -16,9 +16,8 @@ __all__ = ["Collapse", "Smooth", "Surge"]
 
 Array = NDArray[np.float64]
 
-_FAR = math.log(2)
+_TWICE, _THIRD = math.log(2), math.log(3)
 _CALM = 0.3  # of the noise: what is far less
-_STAKE = 0.8
 
 
 class Surge:
@@ -35,6 +34,7 @@ class Surge:
     name = "surge"
 
     def __init__(self, *, rate: float = 0.002) -> None:
+        self.rate = rate
         self._usual = Usual(series=2)
         self._evidence = Evidence(1, rate=rate)
         self._middle = _Middle()
@@ -48,7 +48,7 @@ class Surge:
         before, line = self._usual.near.middle(), self._usual.near.ahead()
         away, scale = self._usual.add(middle)
         away -= np.fmax(line - before, 0.0)
-        size = _told(self._evidence, away, scale)
+        size = _told(self._evidence, away, scale, _TWICE)
         if size is None:
             return []
         self._told = True
@@ -58,11 +58,11 @@ class Surge:
 
 
 class Collapse:
-    """The change of the layers together that falls to half or less within a few samples, and goes on so.
+    """The change of the layers together that falls to a third or less within a few samples.
 
-    Looked at is the median layer, by itself and by the learning rate: both must be half of the median of the 16 samples
-    before, or less, so that a schedule that falls is no collapse. A training that has learnt its data falls too, but
-    more slowly.
+    Looked at is the median layer, by itself and by the learning rate: both must be a third of the median of the 16
+    samples before, or less, so that a schedule that falls is no collapse. A training that has learnt its data
+    falls too, but more slowly.
 
     Args:
         rate: of false alarms over a whole run.
@@ -71,6 +71,7 @@ class Collapse:
     name = "collapse"
 
     def __init__(self, *, rate: float = 0.002) -> None:
+        self.rate = rate
         self._usual = Usual(series=2)
         self._evidence = Evidence(1, rate=rate)
         self._middle = _Middle()
@@ -82,7 +83,7 @@ class Collapse:
         if self._told or middle is None:
             return []
         away, scale = self._usual.add(middle)
-        size = _told(self._evidence, -away, scale)
+        size = _told(self._evidence, -away, scale, _THIRD)
         if size is None:
             return []
         self._told = True
@@ -105,6 +106,7 @@ class Smooth:
     name = "smooth"
 
     def __init__(self, *, rate: float = 0.001) -> None:
+        self.rate = rate
         self._evidence = Evidence(1, rate=rate)
         self._past: Latest | None = None
         self._told = False
@@ -128,7 +130,7 @@ class Smooth:
         # chance is the third: so many times smaller it may be each time.
         size = math.sqrt(6) * quantile((bend[noisy] / usual[noisy])[None], 0.5)
         by_chance = 12 * math.sqrt(3) / (math.pi * (3 + size**2) ** 2)
-        factor = 1 - _STAKE + _STAKE * np.where(size < _CALM, 1 / _CALM, 0.0) / by_chance
+        factor = 1 - STAKE + STAKE * np.where(size < _CALM, 1 / _CALM, 0.0) / by_chance
         if not self._evidence.add(np.where(np.isnan(size), np.nan, factor))[0] or not size[0] < _CALM:
             return []
         self._told = True
@@ -158,8 +160,8 @@ class _Middle:
         return np.array([middle, middle - math.log(rate) if rate > 0 else middle])
 
 
-def _told(evidence: Evidence, away: Array, scale: Array) -> float | None:
+def _told(evidence: Evidence, away: Array, scale: Array, far: float) -> float | None:
     """How many times more the lesser of two distances says, if there is now evidence enough that it is far."""
     which = int(np.argmin(away))  # NaN, if either is
-    factors = against_usual(away[which : which + 1], scale[which : which + 1], far=_FAR, both=False)
-    return math.exp(away[which]) if evidence.add(factors)[0] and away[which] >= _FAR else None
+    factors = against_usual(away[which : which + 1], scale[which : which + 1], far=far, both=False)
+    return math.exp(away[which]) if evidence.add(factors)[0] and away[which] >= far else None
