@@ -122,7 +122,7 @@ def print_faults(results: list[Result]) -> None:
 
 def counted(what: Counter[str]) -> str:
     """Names with their counts, the most frequent first."""
-    return ", ".join(f"{name} {times}" for name, times in what.most_common())
+    return ", ".join(f"{name} {times}" for name, times in what.most_common()) or "none"
 
 
 if __name__ == "__main__":
