@@ -13,6 +13,7 @@ import multiprocessing
 import platform
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from wstrack.rules.panel import Panel
 
 EACH = 30  # trainings of a kind, and of a fault
 SOUND, FAULTY = 1000, 1500  # seeds from here on; rules were made with those under 1000
+LONG, LONG_KINDS = 3000, ("MLP, AdamW", "MLP, SGD, label noise", "CNN, SGD", "MLP, resumed")  # steps; EACH // 6 of each
 
 Result = dict[str, Any]
 
@@ -53,6 +55,8 @@ def planned(each: int, seed: int) -> Iterator[Training]:
     for number in range(each):
         for fault, kinds in FAULTS.items():
             yield Training(kinds[number % len(kinds)], FAULTY + seed + number, fault)
+    for number in range(each // 6):
+        yield from (Training(kind, SOUND + seed + number, steps=LONG) for kind in LONG_KINDS)
 
 
 def judged(trainings: list[Training], workers: int, keep: Path | None) -> list[Result]:
@@ -61,7 +65,7 @@ def judged(trainings: list[Training], workers: int, keep: Path | None) -> list[R
     if keep is not None and keep.exists():
         for line in keep.read_text().splitlines():
             result = json.loads(line)
-            known[Training(result["kind"], result["seed"], result["fault"])] = result
+            known[Training(result["kind"], result["seed"], result["fault"], result["steps"])] = result
     todo = [training for training in trainings if training not in known]
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
         for training, result in pool.imap_unordered(judge, todo):
@@ -80,8 +84,7 @@ def judge(training: Training) -> tuple[Training, Result]:
         (place - trained.begin, alert.rule, alert.layer)
         for place, seen in enumerate(trained.seen) for alert in panel.judge(seen)
     ]  # fmt: skip
-    said = {"alerts": alerts, "least": trained.least, "samples": len(trained.seen)}
-    return training, {"kind": training.kind, "seed": training.seed, "fault": training.fault, **said}
+    return training, {**asdict(training), "alerts": alerts, "least": trained.least, "samples": len(trained.seen)}
 
 
 def interval(hits: int, of: int) -> str:
@@ -94,8 +97,10 @@ def interval(hits: int, of: int) -> str:
 def print_sound(results: list[Result]) -> None:
     """One line a kind, and one for all."""
     print("| sound trainings | runs | alarmed | 95 % interval | said by |\n|---|---|---|---|---|")
-    for kind in (*KINDS, "all"):
-        its = [result for result in results if kind in ("all", result["kind"])]
+    long = f"of {LONG:,} steps, four kinds"
+    for kind in (*KINDS, "together", long):
+        some = [result for result in results if (result["steps"] == LONG) == (kind == long)]
+        its = [result for result in some if kind in ("together", long, result["kind"])]
         sound = [result for result in its if result["least"] >= FAIR]
         by = Counter(rule for result in sound for rule in {rule for _, rule, _ in result["alerts"]})
         alarmed = sum(bool(result["alerts"]) for result in sound)

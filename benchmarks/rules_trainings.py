@@ -21,7 +21,7 @@ from torch.optim import lr_scheduler
 import wstrack
 from wstrack.rules import Observed
 
-STEPS, BEGIN = 400, 200  # of a training, and of them before a fault
+STEPS = 400  # of a training; a fault comes after half of them
 BEFORE = 150  # steps of a training that is resumed
 BALANCE = 0.3  # of the loss that keeps experts alike
 FAIR = 0.05  # of its fair share of the choices, that each expert of a sound training has in every quarter
@@ -53,6 +53,7 @@ class Training:
     kind: str
     seed: int
     fault: str = ""
+    steps: int = STEPS
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Trained:
 
 def train(training: Training) -> Trained:
     """Train, and have each sample as a rule is shown it."""
-    kind, fault = training.kind, training.fault
+    kind, fault, steps = training.kind, training.fault, training.steps
     torch.manual_seed(training.seed)
     chance = np.random.default_rng((KINDS.index(kind), training.seed))
     width, size = int(chance.choice([6, 12])), int(chance.choice([8, 16, 32]))
@@ -97,14 +98,14 @@ def train(training: Training) -> Trained:
             parts=parts, rules=seen.append,
         ),
     ):  # fmt: skip
-        for step in range(STEPS):
-            if fault and step == BEGIN:
+        for step in range(steps):
+            if fault and step == steps // 2:
                 it.plant()
             it.step(next(data))
-            if parts and step % (STEPS // 4) == STEPS // 4 - 1:
+            if parts and step % (steps // 4) == steps // 4 - 1:
                 shares.append(float(it.model.chosen.min() / it.model.chosen.mean()))
                 it.model.chosen.zero_()
-    at = 0 if fault == "bf16 swallows" else start + BEGIN
+    at = 0 if fault == "bf16 swallows" else start + steps // 2
     begin = next(place for place, sample in enumerate(seen) if sample.step > at)
     return Trained(seen, begin, min(shares, default=1.0))
 
@@ -120,7 +121,7 @@ class Loop:
             self.model = model.bfloat16()
         self._by, self._momentum = 10 ** float(chance.uniform(-0.4, 0.4)), float(chance.choice([0.0, 0.9]))
         self.optimizer = self._optimizer()
-        self._schedule = _schedule(self.optimizer, training.kind)
+        self._schedule = _schedule(self.optimizer, training.kind, training.steps)
         self._planted = False
         self._times = [1.0] * len(self.optimizer.param_groups)
         self._always: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -216,15 +217,15 @@ def _data(kind: str, size: int, chance: np.random.Generator, draw: torch.Generat
     return pictures(None if "full batch" in kind else size, noise, draw)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, kind: str) -> Any:
+def _schedule(optimizer: torch.optim.Optimizer, kind: str, steps: int) -> Any:
     if "cosine" in kind:
         return lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / 50, (1 + math.cos(math.pi * min(step / STEPS, 1))) / 2 + 0.01)
+            optimizer, lambda step: min((step + 1) / 50, (1 + math.cos(math.pi * min(step / steps, 1))) / 2 + 0.01)
         )
     if "steps" in kind:
         return lr_scheduler.MultiStepLR(optimizer, [240, 330], gamma=0.1)
     if "restarts" in kind:
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 80, eta_min=1e-4)
     if "one cycle" in kind:
-        return lr_scheduler.OneCycleLR(optimizer, [2 * g["lr"] for g in optimizer.param_groups], total_steps=STEPS + 1)
+        return lr_scheduler.OneCycleLR(optimizer, [2 * g["lr"] for g in optimizer.param_groups], total_steps=steps + 1)
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
