@@ -1,6 +1,6 @@
 """How often the default rules are wrong about sound trainings, and how soon they see planted faults; prints Markdown.
 
-Run it with `python benchmarks/rules.py` (a quarter of an hour on two cores), with `--quick` for a tenth of it. What
+Run it with `python benchmarks/rules.py` (12 minutes on two cores), with `--quick` for a tenth of it. What
 came of each training is kept, a line each, in the file that `--keep` names, and not trained again.
 """
 
