@@ -40,6 +40,7 @@ __all__ = [
     "push",
     "relative_weight_change",
     "report",
+    "runs_table",
     "watch",
 ]
 
@@ -55,6 +56,7 @@ _LATER = {
     "push": "wstrack.trackers.pushing",
     "relative_weight_change": "wstrack.measuring.change",
     "report": "wstrack.reporting.report",
+    "runs_table": "wstrack.trackers.listing",
     "watch": "wstrack.training.watching",
 }
 

@@ -290,7 +290,7 @@ def test_settings_are_held_against_each_other(make_run: MakeRun) -> None:
     assert found.bands is not None
     assert found.bands.runs.to_numpy().max() == 6
     json.dumps(found.to_dict(), allow_nan=False)
-    with pytest.raises(ValueError, match=r"compare='model' is no fact of 'a run'; pass compare= \(--compare\)"):
+    with pytest.raises(ValueError, match=r"compare='model' is no setting of 'a run'; pass compare= \(--compare\)"):
         report(runs, compare="model")
     with pytest.raises(ValueError, match="puts all 3 runs into one setting"):
         report(runs[:3], compare="task")

@@ -141,11 +141,13 @@ def settings_of(
             name = str(by(run))
         elif by == "run":
             name = run.name if [other.name for other in runs].count(run.name) == 1 else f"{run.name} ({place + 1})"
-        elif by in run.facts or by in run.origin:
-            name = str(run.facts.get(by, run.origin.get(by)))
+        elif by in run.settings or by in run.origin:
+            name = str(run.settings.get(by, run.origin.get(by)))
         else:
-            known = ", ".join(dict.fromkeys([*run.facts, *run.origin]))
-            raise ValueError(f"compare={by!r} is no fact of {run.name!r}; pass compare= (--compare) run, or: {known}")
+            known = ", ".join(dict.fromkeys([*run.settings, *(name for name in run.origin if name != "settings")]))
+            raise ValueError(
+                f"compare={by!r} is no setting of {run.name!r}; pass compare= (--compare) run, or: {known}"
+            )
         settings.setdefault(name, []).append(frame)
     if len(settings) < 2:
         raise ValueError(

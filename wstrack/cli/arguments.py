@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
     from wstrack.runs.run import Run
 
-__all__ = ["Output", "full", "measuring", "read", "reading", "tracking_uri"]
+__all__ = ["Output", "choosing", "full", "measuring", "read", "reading", "tracking_uri"]
 
 if TYPE_CHECKING:
     _PathType = click.ParamType[Path]
 else:
     _PathType = click.ParamType  # not generic in older releases
 
-ENDINGS = {"report": (".html", ".json", ".csv", ".md", ".png", ".svg"), "pull": (".csv", ".parquet", ".json", "")}
+ENDINGS = {
+    "report": (".html", ".json", ".csv", ".md", ".png", ".svg"),
+    "pull": (".csv", ".parquet", ".json", ""),
+    "runs": (".csv", ".parquet", ".json"),
+}
 _SOON = 2 * 10**9  # bytes, which are read in a moment
 
 
@@ -77,6 +81,19 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of every command that chooses among many runs."""
+    options = (
+        click.option("--where", metavar="CONDITION", help="Only runs that this fits, as behind WHERE in SQL: "
+                     "\"lr > 1e-4 and state == 'finished'\"."),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many runs."),
+        click.option("--newest", is_flag=True, help="The latest runs first."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def full(references: Sequence[str], tracker: str | None, project: str | None) -> list[str]:
     """References whole, of bare run ids and the tracker that they are of."""
     if project and not tracker:
@@ -86,12 +103,12 @@ def full(references: Sequence[str], tracker: str | None, project: str | None) ->
     return [f"{tracker}:{project}/{one}" if project else f"{tracker}:{one}" for one in references]
 
 
-def read(references: list[str], match: str | None, metrics: Sequence[str] | None = None) -> list[Run]:
-    """Every run at these references, with progress on long work."""
+def read(references: list[str], match: str | None, metrics: Sequence[str] | None = None, **choice: Any) -> list[Run]:
+    """Every run at these references that is chosen, with progress on long work."""
+    from wstrack.trackers.listing import chosen
     from wstrack.trackers.references import pull
-    from wstrack.trackers.references import references as runs_at
 
-    found = list(dict.fromkeys(one for each in references for one in runs_at(each, match=match)))
+    found = chosen(references, match=match, **choice)
     # Of several runs the bar tells; of one, what its source says meanwhile.
     logging.getLogger("wstrack").setLevel(logging.INFO if len(found) < 2 else logging.WARNING)
     with click.progressbar(found, label="reading", file=sys.stderr, hidden=len(found) < 2) as bar:

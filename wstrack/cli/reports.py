@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wstrack.cli.arguments import Output, full, measuring, read, reading
+from wstrack.cli.arguments import Output, choosing, full, measuring, read, reading
 from wstrack.cli.telling import say, tell, tell_findings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = ["diff", "report"]
 
 @click.command()
 @reading
+@choosing
 @click.option("-o", "--output", "outputs", multiple=True, type=Output("report"), help="May be given several times: "
               ".html the page, .json all that is in it, .csv the table of layers, .md a summary, .png, .svg a picture. "
               "[default: report.html]")  # fmt: skip
@@ -51,7 +52,7 @@ __all__ = ["diff", "report"]
     metavar="NAME",
     help="Blocks instead of layers, from recorded sums: block, stage, kind or a regular expression.",
 )
-@click.option("--compare", metavar="FACT", help="Hold runs against each other: by a fact of theirs, or run.")
+@click.option("--compare", metavar="SETTING", help="Hold runs against each other: by a setting of theirs, or run.")
 @click.option(
     "--align",
     type=click.Choice(["step", "share"]),
@@ -73,7 +74,7 @@ __all__ = ["diff", "report"]
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 def report(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
-    attach: bool, opens: bool, **settings: Any,
+    attach: bool, opens: bool, where: str | None, limit: int | None, newest: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.reporting.report import report as make
@@ -88,7 +89,7 @@ def report(
     settings["group"] = None if settings["group"] == "none" else settings["group"]
     _check_settings(settings)  # before runs are pulled, which may take minutes
     written = outputs or (() if attach else (Output("report").convert("report.html", None, None),))
-    runs = read(full(references, tracker, project), match)
+    runs = read(full(references, tracker, project), match, where=where, limit=limit, newest=newest)
     for run in runs:
         tell(run)
     _finish(make(runs, **settings), written, opens=opens, attach=attach)

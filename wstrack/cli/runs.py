@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wstrack.cli.arguments import Output, full, measuring, read, reading, tracking_uri
+from wstrack.cli.arguments import Output, choosing, full, measuring, read, reading, tracking_uri
 from wstrack.cli.telling import say, tell
 from wstrack.errors import WstrackError
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from wstrack.runs.run import Run
 
 __all__ = ["pull", "push", "runs"]
+
+_SHOWN = 6  # settings of a run in a line
 
 
 @click.command()
@@ -78,21 +80,38 @@ def push(recording: str, reference: str) -> None:
 
 @click.command()
 @reading
+@choosing
 @click.option("--check", is_flag=True, help="Read each run, and say what is in it and how whole it is.")
-def runs(references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, check: bool) -> None:
-    """List the runs at a reference."""
-    from wstrack.trackers.references import names, pull
+@click.option("-o", "--output", "outputs", multiple=True, type=Output("runs"), help="May be given several times: "
+              "a table of the runs with all of their settings, as .csv, .parquet or .json.")  # fmt: skip
+def runs(
+    references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, where: str | None,
+    limit: int | None, newest: bool, check: bool, outputs: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """List the runs at a reference, with the settings that differ between them; no series is read."""
+    from wstrack.runs.listed import differing, save_table, table_of
+    from wstrack.trackers.listing import listed
+    from wstrack.trackers.references import pull
 
+    given = full(references, tracker, project)
+    found = listed(given, where=where, limit=limit, newest=newest, match=match)
+    differ = differing(found) if len(found) > 1 else []
     failed = False
-    for reference in full(references, tracker, project):
-        for one, name in names(reference, match=match).items():
-            if not check:
-                say(f"{one}  {name}".rstrip())
-                continue
-            try:
-                tell(pull(one, match=match))
-            except WstrackError as error:  # one run that cannot be read must not hide the others
-                failed = True
-                say(f"{one}: {error}", err=True)
+    for run in found:
+        if not check:
+            known = ["" if run.reference.endswith(run.name) else run.name, run.state if run.state != "finished" else ""]
+            known += [f"{name}={run.settings[name]}" for name in differ[:_SHOWN] if name in run.settings]
+            say("  ".join([run.reference, *filter(None, known)]))
+            continue
+        try:
+            tell(pull(run.reference, match=match))
+        except WstrackError as error:  # one run that cannot be read must not hide the others
+            failed = True
+            say(f"{run.reference}: {error}", err=True)
+    if not check and len(differ) > _SHOWN:
+        say(f"{len(differ) - _SHOWN} more settings differ; -o runs.csv has them all", err=True)
+    for output in outputs:
+        save_table(table_of(found), output)
+        say(f"wrote {output}")
     if failed:
         raise WstrackError("some runs could not be read")

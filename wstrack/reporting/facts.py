@@ -42,10 +42,16 @@ def _facts(analysis: Analysis) -> list[dict[str, str]]:
         {
             "completeness": str(run.completeness),
             "notes": "\n".join(run.completeness.notes),
-            **{f"run: {name}": str(value) for name, value in {**run.origin, **run.facts}.items() if name != "name"},
+            **{f"run: {name}": str(value) for name, value in known_of(run).items()},
         }
         for run in analysis.runs
     ]
+
+
+def known_of(run: Run) -> dict[str, object]:
+    """Where a run is from, how it was trained, and its settings, each by its own name."""
+    origin = {name: value for name, value in run.origin.items() if name not in ("name", "settings")}
+    return {**origin, **run.settings}
 
 
 def _differ(facts: list[dict[str, str]]) -> list[str]:

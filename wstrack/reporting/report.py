@@ -61,7 +61,7 @@ def report(
         aggregate: report on blocks instead of layers: likewise "block", "stage", "kind" or a regular expression. What
             changed in all layers of a block over what they all were, exactly, from the raw sums of the recording;
             runs without one are refused.
-        compare: also hold the runs against each other: by the name of a fact (`Run.facts`), such as a data set, or of
+        compare: also hold the runs against each other: by the name of a setting (`Run.settings`), as a data set, or of
             something in `Run.origin`; by "run", each by itself; or by a function of the run that names its setting. The
             first run's setting is the reference; runs of one setting are its seeds. Layers that not all runs have are
             left out, and named.

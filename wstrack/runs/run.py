@@ -122,6 +122,11 @@ class Run:
             raise ValueError(f"metric={metric!r} is not in the run {self.name!r}; pass metric= one of: {there}")
         return draw_courses(self.series[metric], metric, layers=layers, ax=ax)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run was made with, by the user's names: what its tracker was told, and the facts, which stand."""
+        return {**self.origin.get("settings", {}), **self.facts}
+
     def with_origin(self, **more: Any) -> Run:
         """The same run, with more known of where it is from."""
         return replace(self, origin={**self.origin, **more})

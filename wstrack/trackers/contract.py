@@ -136,7 +136,9 @@ class Source(Protocol):
     """The read half of a tracker, opened at one address.
 
     It may also offer `names(*, match: str | None = None) -> dict[str, str]`: what people call each run, by what
-    `references` gives, where that is an id; `wstrack runs` shows it. And `expands`, true where a pattern in the address
+    `references` gives, where that is an id; `wstrack runs` shows it. `listed(*, match: str | None = None) ->
+    list[wstrack.runs.listed.Listed]`: what is known of each run without reading a series, its settings above all; runs
+    are chosen by it (`where=`). And `expands`, true where a pattern in the address
     is its own to read; else each path that it matches is an address.
     """
 

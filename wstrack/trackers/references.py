@@ -78,12 +78,20 @@ def _from_tracker(path: Path, metrics: Sequence[str] | None) -> Run | None:
 
 
 def pull_many(
-    reference: str | Path | Sequence[str | Path], *, metrics: Sequence[str] | None = None, match: str | None = None
-) -> list[Run]:
-    """Every run behind a reference, a list of them, a pattern (`runs/exp*`) or a whole folder or project."""
-    given = [reference] if isinstance(reference, str | Path) else list(reference)
-    found = [one for each in given for one in references(each, match=match)]
-    return [pull(one, metrics=metrics, match=match) for one in dict.fromkeys(found)]
+    reference: str | Path | Sequence[str | Path], *, metrics: Sequence[str] | None = None, match: str | None = None,
+    where: str | None = None, limit: int | None = None, newest: bool = False,
+) -> list[Run]:  # fmt: skip
+    """Every run behind a reference, a list of them, a pattern (`runs/exp*`) or a whole folder or project.
+
+    Args:
+        reference, metrics, match: as of `pull`.
+        where, limit, newest: which of the runs, by what is known of them before a series is read; see
+            `wstrack.runs_table`.
+    """
+    from wstrack.trackers.listing import chosen
+
+    found = chosen(reference, where=where, limit=limit, newest=newest, match=match)
+    return [pull(one, metrics=metrics, match=match) for one in found]
 
 
 def references(reference: str | Path, *, match: str | None = None) -> list[str]:

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["Database"]
+__all__ = ["METRICS", "Database"]
 
-_RUNS = "select run_uuid, name, artifact_uri from runs where "
-_TAGS = "select run_uuid, key, value from tags where (key like 'wstrack%' or key = 'mlflow.runName') and run_uuid in"
+METRICS = "wstrack.metrics"
+"""The tag with the names of our metrics, each of which begins the keys of as many series as there are layers."""
+
+_RUNS = "select run_uuid, name, artifact_uri, status, start_time from runs where "
 # Rows go straight into an array: as many tuples at once would set off Python's garbage collection again and again.
 _POINT = np.dtype(
     [("key", object), ("step", np.int64), ("time", np.int64), ("value", np.float64), ("is_nan", np.bool_)]
@@ -37,7 +39,7 @@ class Database:
     def __init__(self, uri: str) -> None:
         self._uri = uri
 
-    def runs(self, experiment: str | None) -> list[StoredRun]:
+    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
         """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
 
         Raises:
@@ -47,17 +49,18 @@ class Database:
         known = [(row["name"], row["experiment_id"], row.get("workspace")) for row in self._experiments()]
         return self._stored(
             "lifecycle_stage = 'active' and (:every = 1 or experiment_id = :experiment)",
+            settings=settings,
             every=int(experiment is None),
             experiment=-1 if experiment is None else int(chosen_experiment(experiment, known)),
         )
 
-    def run(self, run_id: str) -> StoredRun:
+    def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run.
 
         Raises:
             WstrackError: there is no such run, or the database cannot be read.
         """
-        found = self._stored("run_uuid = :run", run=run_id)
+        found = self._stored("run_uuid = :run", settings=settings, run=run_id)
         if not found:
             raise WstrackError(f"MLflow has no run {run_id!r} in {redacted(self._uri, self._uri)}")
         return found[0]
@@ -84,16 +87,34 @@ class Database:
         values = np.where(points["is_nan"], np.nan, points["value"])
         return History.of(list(names), places, points["step"], points["time"], values)
 
-    def _stored(self, which: str, **values: Any) -> list[StoredRun]:
-        """The runs that a condition fits, with the tags that are read here, in two queries."""
+    def _stored(self, which: str, *, settings: bool, **values: Any) -> list[StoredRun]:
+        """The runs that a condition fits: a query for them, and one for each kind of thing that is known of them."""
         rows = self._rows(f"{_RUNS}{which} order by start_time, run_uuid", **values)
+        those = f"run_uuid in (select run_uuid from runs where {which})"  # noqa: S608  conditions of ours
         tags: dict[str, dict[str, str]] = {run_id: {} for run_id, *_ in rows}
-        for run_id, key, value in self._rows(f"{_TAGS} (select run_uuid from runs where {which})", **values):  # noqa: S608  conditions of ours
+        params: dict[str, dict[str, str]] = {run_id: {} for run_id, *_ in rows}
+        latest: dict[str, dict[str, float]] = {run_id: {} for run_id, *_ in rows}
+        ours = "" if settings else "(key like 'wstrack%' or key = 'mlflow.runName') and "
+        for run_id, key, value in self._rows(f"select run_uuid, key, value from tags where {ours}{those}", **values):  # noqa: S608
             tags.setdefault(run_id, {})[key] = value
+        if settings:
+            for run_id, key, value in self._rows(f"select run_uuid, key, value from params where {those}", **values):  # noqa: S608
+                params.setdefault(run_id, {})[key] = value
+            starts = {metric for of_run in tags.values() for metric in of_run.get(METRICS, "").split(",") if metric} | {
+                "wstrack"
+            }
+            named = {f"start{place}": f"{metric}/%" for place, metric in enumerate(sorted(starts))}
+            others = "".join(f" and key not like :{name}" for name in named)  # ours may be thousands in each run
+            query = f"select run_uuid, key, value, is_nan from latest_metrics where {those}{others}"  # noqa: S608
+            for run_id, key, value, is_nan in self._rows(query, **values, **named):
+                latest.setdefault(run_id, {})[key] = float("nan") if is_nan else float(value)
         return [
-            StoredRun(run_id, name or tags[run_id].get("mlflow.runName") or run_id, artifacts or "", tags[run_id])
-            for run_id, name, artifacts in rows
-        ]
+            StoredRun(
+                run_id, name or tags[run_id].get("mlflow.runName") or run_id, artifacts or "", tags[run_id],
+                status or "", int(started or 0), params[run_id], latest[run_id],
+            )
+            for run_id, name, artifacts, status, started in rows
+        ]  # fmt: skip
 
     def _experiments(self) -> list[dict[str, Any]]:
         """All of them, with whatever columns this version of MLflow has."""

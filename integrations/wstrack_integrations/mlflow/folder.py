@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
+from wstrack_integrations.mlflow.database import METRICS
 from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Folder"]
+
+_STATUS = {"1": "running", "2": "scheduled", "3": "finished", "4": "failed", "5": "killed"}  # MLflow's protocol
 
 
 class Folder:
@@ -31,7 +34,7 @@ class Folder:
             raise WstrackError(f"MLflow has no run {run_id!r} in {self._top}")
         return found
 
-    def runs(self, experiment: str | None) -> list[StoredRun]:
+    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
         """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
 
         Raises:
@@ -45,11 +48,11 @@ class Folder:
         started = {run: _meta(run) for run in runs}
         kept = [run for run, meta in started.items() if meta.get("lifecycle_stage") != "deleted" and "run_id" in meta]
         kept.sort(key=lambda run: (int(started[run].get("start_time", "0")), run.name))
-        return [self._stored(run) for run in kept]
+        return [self._stored(run, settings=settings) for run in kept]
 
-    def run(self, run_id: str) -> StoredRun:
+    def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run."""
-        return self._stored(self.place(run_id))
+        return self._stored(self.place(run_id), settings=settings)
 
     def keys(self, run_id: str) -> list[str]:
         """The metrics that a run has, by name."""
@@ -71,13 +74,31 @@ class Folder:
         times, values, steps = zip(*points, strict=True) if points else ((), (), ())
         return History.of(names, places, steps, times, values)
 
-    def _stored(self, run: Path) -> StoredRun:
+    def _stored(self, run: Path, *, settings: bool) -> StoredRun:
         tags = {key: path.read_text(encoding="utf-8") for key, path in _files(run / "tags").items()}
         meta = _meta(run)
         name = meta.get("run_name") or tags.get("mlflow.runName") or run.name
         # Where the folder was moved to counts, not where it was.
         artifacts = str(run / "artifacts") if (run / "artifacts").is_dir() else meta.get("artifact_uri", "")
-        return StoredRun(run.name, name, artifacts, tags)
+        if not settings:
+            return StoredRun(run.name, name, artifacts, tags)
+        params = {key: path.read_text(encoding="utf-8") for key, path in _files(run / "params").items()}
+        ours = ("wstrack/", *(f"{metric}/" for metric in tags.get(METRICS, "").split(",") if metric))
+        latest = {
+            key: _last(path)
+            for key, path in _files(run / "metrics").items()
+            if not key.startswith(ours) and path.stat().st_size
+        }
+        number = meta.get("status", "")
+        status = _STATUS.get(number, number)
+        return StoredRun(run.name, name, artifacts, tags, status, int(meta.get("start_time") or 0), params, latest)
+
+
+def _last(path: Path) -> float:
+    """The value in the last whole line of a metric's file."""
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    values = [words[1] for words in lines if len(words) >= 2]
+    return float(values[-1]) if values else float("nan")
 
 
 def _files(top: Path) -> dict[str, Path]:

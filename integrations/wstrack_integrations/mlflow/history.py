@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,12 +21,20 @@ LARGEST = 1.79e308  # MLflow stores an infinity as the largest double, 1.797...e
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as MLflow knows it; `artifacts` is the URI of its artifacts."""
+    """A run as MLflow knows it; `artifacts` is the URI of its artifacts.
+
+    `status` ("FINISHED", ...), `started` (milliseconds since 1970), `params` and `latest` (the last value of each
+    metric that is none of ours) are known of runs that were asked for with `settings=True`.
+    """
 
     id: str
     name: str
     artifacts: str
     tags: dict[str, str]
+    status: str = ""
+    started: int = 0
+    params: dict[str, str] = field(default_factory=dict)
+    latest: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,10 +136,10 @@ def chosen_experiment(asked: str, known: Sequence[tuple[str, object, str | None]
 class Store(Protocol):
     """A tracking store, opened for reading."""
 
-    def runs(self, experiment: str | None) -> list[StoredRun]:
+    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
         """Every run that is not deleted, of an experiment by name or id, in the order of their starts."""
 
-    def run(self, run_id: str) -> StoredRun:
+    def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run."""
 
     def keys(self, run_id: str) -> list[str]:

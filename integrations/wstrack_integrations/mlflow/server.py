@@ -11,6 +11,7 @@ from urllib.parse import quote
 from wstrack.errors import WstrackError
 from wstrack.trackers.progress import progress
 from wstrack_integrations.mlflow.address import redacted, required
+from wstrack_integrations.mlflow.database import METRICS
 from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Server:
             )
         return bytes(response.content)
 
-    def runs(self, experiment: str | None) -> list[StoredRun]:
+    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
         """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
 
         Raises:
@@ -101,7 +102,7 @@ class Server:
         query = {"experiment_ids": ids, "max_results": 1000, "order_by": ["attributes.start_time ASC"]}
         return [_stored(run) for run in self._pages("runs/search", "runs", query)]
 
-    def run(self, run_id: str) -> StoredRun:
+    def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run.
 
         Raises:
@@ -157,4 +158,14 @@ def _stored(run: dict[str, Any]) -> StoredRun:
     info, data = run["info"], run.get("data", {})
     tags = {tag["key"]: tag.get("value", "") for tag in data.get("tags", [])}
     name = info.get("run_name") or tags.get("mlflow.runName") or info["run_id"]
-    return StoredRun(info["run_id"], name, info.get("artifact_uri", ""), tags)
+    ours = ("wstrack/", *(f"{metric}/" for metric in tags.get(METRICS, "").split(",") if metric))
+    latest = {
+        each["key"]: float(each["value"])  # "NaN" is a string in it
+        for each in data.get("metrics", [])
+        if not each["key"].startswith(ours)
+    }
+    params = {each["key"]: each.get("value", "") for each in data.get("params", [])}
+    return StoredRun(
+        info["run_id"], name, info.get("artifact_uri", ""), tags, info.get("status", ""),
+        int(info.get("start_time") or 0), params, latest,
+    )  # fmt: skip

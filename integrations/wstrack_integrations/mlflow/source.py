@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import datetime, timezone
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from wstrack.errors import WstrackError
 from wstrack.runs.gaps import left_out
+from wstrack.runs.listed import Listed, Setting, typed
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.runs.recording import find_recordings, read_recording
@@ -22,7 +24,7 @@ from wstrack.trackers.naming import layer_keys
 from wstrack.trackers.shared import by_layer, left_to_recording, series_keys
 from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest, tagged_manifest
-from wstrack_integrations.mlflow.database import Database
+from wstrack_integrations.mlflow.database import METRICS, Database
 from wstrack_integrations.mlflow.folder import Folder
 from wstrack_integrations.mlflow.server import Server
 
@@ -44,8 +46,8 @@ __all__ = [
 ]
 
 INTERVAL = "wstrack/interval"
-METRICS, SAMPLES, CLOSED, RESUMED = "wstrack.metrics", "wstrack.samples", "wstrack.closed", "wstrack.resumed"
-"""Tags: what was logged, how many samples there should be, whether the sink was closed, and `_resumptions`."""
+SAMPLES, CLOSED, RESUMED = "wstrack.samples", "wstrack.closed", "wstrack.resumed"
+"""Tags: how many samples there should be, whether the sink was closed, and `_resumptions`."""
 
 
 class MlflowSource:
@@ -69,6 +71,22 @@ class MlflowSource:
         store = open_store(address.uri)
         return {_reference(address, store, run.id): run.name for run in _runs(address, store, match)}
 
+    def listed(self, *, match: str | None = None) -> list[Listed]:
+        """What is known of each of these runs: parameters, tags, the last values of metrics that are none of ours.
+
+        Raises:
+            ValueError, WstrackError: as `names`.
+        """
+        address = Address.of(self.address)
+        store = open_store(address.uri)
+        return [
+            Listed(
+                _reference(address, store, run.id), run.name, run.status.lower(), since_1970(run.started),
+                _whole_number(run.tags.get(SAMPLES)), settings_of(run), run.latest,
+            )
+            for run in _runs(address, store, match, settings=True)
+        ]  # fmt: skip
+
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """Every point of a run: from its recording, if that is there and holds all that the metrics hold.
 
@@ -81,7 +99,7 @@ class MlflowSource:
         """
         address = Address.of(reference.removeprefix(SCHEME))
         store = open_store(address.uri)
-        stored = the_run(address, store, match)
+        stored = the_run(address, store, match, settings=True)
         if match is not None:
             run = _matched_run(store, stored, compiled(match), metrics)
         elif METRICS not in stored.tags:
@@ -93,7 +111,11 @@ class MlflowSource:
             run = _watched_run(store, stored, address.uri, metrics)
         kind = re.split(r"[:+]", address.uri)[0] if not isinstance(store, Folder) else "file"
         return run.with_origin(
-            reference=_reference(address, store, stored.id), tracking_store=kind, name=stored.name, id=stored.id
+            reference=_reference(address, store, stored.id),
+            tracking_store=kind,
+            name=stored.name,
+            id=stored.id,
+            settings=settings_of(stored),
         )
 
 
@@ -125,23 +147,36 @@ def _reference(address: Address, store: Store, run_id: str) -> str:
     return f"{SCHEME}{ours if find_recordings(ours) else place}"
 
 
-def _runs(address: Address, store: Store, match: str | None) -> list[StoredRun]:
+def settings_of(run: StoredRun) -> dict[str, Setting]:
+    """What a run was made with: its parameters, typed again, and the tags that a user set, as texts."""
+    tags = {key: value for key, value in run.tags.items() if not key.startswith(("mlflow.", "wstrack."))}
+    return {**tags, **{key: typed(value) for key, value in run.params.items()}}
+
+
+def since_1970(milliseconds: int) -> str:
+    """A moment in ISO 8601; "" for none."""
+    if milliseconds <= 0:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _runs(address: Address, store: Store, match: str | None, *, settings: bool = False) -> list[StoredRun]:
     pattern = None if match is None else compiled(match)
     if address.run is not None:
-        return [store.run(address.run)]
-    runs = store.runs(address.experiment)
+        return [store.run(address.run, settings=settings)]
+    runs = store.runs(address.experiment, settings=settings)
     if pattern is None:
         return [run for run in runs if METRICS in run.tags]
     return [run for run in runs if any(layer_of(pattern, key) for key in store.keys(run.id))]
 
 
-def the_run(address: Address, store: Store, match: str | None = None) -> StoredRun:
+def the_run(address: Address, store: Store, match: str | None = None, *, settings: bool = False) -> StoredRun:
     """The one run at an address.
 
     Raises:
         WstrackError: there is none, or there are several.
     """
-    found = _runs(address, store, match)
+    found = _runs(address, store, match, settings=settings)
     if len(found) != 1:
         some = ", ".join(_reference(address, store, run.id) for run in found[:5]) + ", ..." * (len(found) > 5)
         where = f"{SCHEME}{address.place}{address.experiment or ''}"

@@ -14,6 +14,7 @@ import pandas as pd
 
 from wstrack.errors import WstrackError
 from wstrack.runs.gaps import last_standing, left_out, lost_between
+from wstrack.runs.listed import Listed
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
@@ -21,6 +22,7 @@ from wstrack.trackers.naming import layer_keys
 from wstrack.trackers.shared import by_layer, left_to_recording
 from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, holds, load, only, places_at
 from wstrack_integrations.tensorboard.points import Points, Table, joined
+from wstrack_integrations.tensorboard.settings import settings_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +58,18 @@ class TensorBoardSource:
         pattern = compiled(match)
         return [f"{SCHEME}{place}" for place in places if any(layer_of(pattern, tag) for tag in load(place).tags())]
 
+    def listed(self, *, match: str | None = None) -> list[Listed]:
+        """What is known of each of these runs: hparams, arguments, and the manifest; no series is read.
+
+        Raises:
+            ValueError, WstrackError: as `references`.
+        """
+        found = []
+        for reference in self.references(match=match):
+            place = Path(reference.removeprefix(SCHEME))
+            found.append(Listed(reference, place.name, settings=settings_at(place)))
+        return found
+
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """Every point of every event file of a run.
 
@@ -81,7 +95,7 @@ class TensorBoardSource:
                     f"(--match), a regular expression with a group for the layer, such as "
                     f"'grad_norm/(?P<layer>.+)'{unread}"
                 )
-            return _watched_run(place, load(place), metrics)
+            return _watched_run(place, load(place), metrics).with_origin(settings=settings_at(place))
         loaded: dict[Path, EventFiles] = {}
         tags: set[str] = set()
         others: set[str] = set()
@@ -104,7 +118,8 @@ class TensorBoardSource:
                 f"match={match!r} (--match) fits none of the {len(tags)} scalar tags in {address}: {some}{only_others}"
                 f"{unread}"
             )
-        return _matched_run(place, loaded[place], pattern, metrics)
+        run = _matched_run(place, loaded[place], pattern, metrics)
+        return run.with_origin(settings=settings_at(place))
 
 
 @dataclass

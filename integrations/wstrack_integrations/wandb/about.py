@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from wstrack.runs.listed import Setting, flat
 from wstrack.runs.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["About", "Session", "about_in", "sessions_in"]
+__all__ = ["About", "Session", "about_in", "samples_in", "sessions_in", "settings_in"]
 
 PLACES = ("wstrack", "wstrack-run")
 """Where it may stand: a config may have a key of the user's that is called `wstrack`."""
@@ -54,6 +56,27 @@ def sessions_in(about: Mapping[str, Any]) -> list[Session]:
         return [Session(**{key: int(count) for key, count in each.items()}) for each in about["sessions"]]
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"what it says of its sessions cannot be read ({error!r})") from error
+
+
+def settings_in(config: Mapping[str, Any]) -> dict[str, Setting]:
+    """What a user put into a run's config, and the facts given to `watch`."""
+    about = about_in(config)
+    own = {key: value for key, value in config.items() if key != "_wandb" and value is not about}
+    facts: Mapping[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        facts = {} if about is None else Manifest.from_json(about["manifest"]).facts
+    return {**flat(own), **flat(facts)}
+
+
+def samples_in(config: Mapping[str, Any]) -> int | None:
+    """How many samples all sessions together have; None if one was not closed, or that cannot be read."""
+    about = about_in(config)
+    try:
+        counts = [] if about is None else [session.samples for session in sessions_in(about)]
+    except ValueError:
+        return None
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 _of_run: weakref.WeakKeyDictionary[Any, About] = weakref.WeakKeyDictionary()

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
+from wstrack.runs.listed import Listed
 from wstrack.runs.recording import FOLDER, find_recordings, read_recording
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import compiled, layer_of
 from wstrack_integrations.wandb import online
+from wstrack_integrations.wandb.about import samples_in, settings_in
 from wstrack_integrations.wandb.history import manifest_in, run_of
-from wstrack_integrations.wandb.offline import read_config, read_history
+from wstrack_integrations.wandb.offline import read_about, read_history
 from wstrack_integrations.wandb.places import files_of, is_local, local_runs
 
 if TYPE_CHECKING:
@@ -48,11 +50,32 @@ class WandbSource:
         found = {}
         for run in _local(self.address):
             if pattern is None:
-                fits = manifest_in(read_config(run)) is not None
+                fits = manifest_in(read_about(run).config) is not None
             else:
                 fits = any(layer_of(pattern, key) for key in read_history(run).columns if not key.startswith("_"))
             if fits:
                 found[f"{SCHEME}{_address_of(run)}"] = ""
+        return found
+
+    def listed(self, *, match: str | None = None) -> list[Listed]:
+        """What is known of each of these runs: the config, the tags, the summary.
+
+        Raises:
+            ValueError, WstrackError: as `names`.
+        """
+        pattern = None if match is None else compiled(match)
+        if not is_local(self.address):
+            return online.listed(self.address, pattern)
+        fitting = self.names(match=match)
+        found = []
+        for path in _local(self.address):
+            reference = f"{SCHEME}{_address_of(path)}"
+            if reference in fitting:
+                run = read_about(path)
+                name, state = str(run.origin.get("display_name", "")), "finished" if run.finished else ""
+                samples, settings = samples_in(run.config), settings_in(run.config)
+                created = str(run.origin.get("created", ""))
+                found.append(Listed(reference, name, state, created, samples, settings))
         return found
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -104,4 +127,4 @@ def _read_local(path: Path, metrics: Sequence[str] | None, match: str | None) ->
 
     run = wholer(recording, logged)
     assert run is not None
-    return run.with_origin(reference=reference)
+    return run.with_origin(reference=reference, settings=settings_in(read_about(path).config))
