@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,16 +43,20 @@ class Layer:
         Raises:
             KeyError, TypeError, ValueError: `data` is not such a layer.
         """
-        return cls(
-            name=str(data["name"]),
-            kind=str(data["kind"]),
-            shape=tuple(int(size) for size in data["shape"]),
-            numel=int(data["numel"]),
-            aliases=tuple(str(alias) for alias in data["aliases"]),
-            of=str(data.get("of", "")),
-            adapted=bool(data.get("adapted", False)),
-            frozen=bool(data.get("frozen", False)),
-        )
+        # Thousands of runs of a sweep have the same layers, which are then held once.
+        return _layer(
+            data["name"], data["kind"], tuple(data["shape"]), data["numel"], tuple(data["aliases"]),
+            data.get("of", ""), data.get("adapted", False), data.get("frozen", False),
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=2**16)
+def _layer(
+    name: Any, kind: Any, shape: tuple[Any, ...], numel: Any, aliases: tuple[Any, ...],
+    of: Any, adapted: Any, frozen: Any,
+) -> Layer:  # fmt: skip
+    sizes, names = tuple(int(size) for size in shape), tuple(str(alias) for alias in aliases)
+    return Layer(str(name), str(kind), sizes, int(numel), names, str(of), bool(adapted), bool(frozen))
 
 
 @dataclass(frozen=True)
