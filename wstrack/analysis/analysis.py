@@ -35,7 +35,8 @@ from wstrack.analysis.preparation import Prepared
 from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction
 from wstrack.analysis.schedule import Schedule, schedule_of
-from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, settings_of
+from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, names_of, settings_of
+from wstrack.analysis.slopes import Slopes, numbers_of, slopes
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
 from wstrack.analysis.tree import Tree, grow
@@ -71,6 +72,7 @@ class Analysis:
         parts: what the parts of layers do, beside each other; None where no layer is cut.
         groups: the layers in groups, and with a `group` that was asked for the clusters inside each.
         comparison: with `compare`, what differs between settings.
+        slopes: with `by`, how layers go with a setting that has numbers.
         bands: with several runs, their mean and spread by step and layer.
         methods: with `methods`, every clustering method on the same data.
         table: a row a layer, in model order: kind, shape, numel, depth, block; `cluster`, which is -1 for noise and
@@ -103,6 +105,7 @@ class Analysis:
     parts: Parts | None
     groups: Groups | None
     comparison: Comparison | None
+    slopes: Slopes | None
     bands: Bands | None
     methods: pd.DataFrame | None
     table: pd.DataFrame
@@ -146,6 +149,7 @@ def analyse(
     group: str | None = "auto",
     aggregate: str | None = None,
     compare: str | Callable[[Run], str] | None = None,
+    by: str | None = None,
     align: Align = "step",
     methods: bool = False,
 ) -> Analysis:
@@ -154,7 +158,7 @@ def analyse(
     Args:
         runs: one run or several.
         procedure: how layers are clustered; its `scale` is chosen by the values where neither it nor a preset says one.
-        metric, group, aggregate, compare, align, methods: as in `wstrack.report`.
+        metric, group, aggregate, compare, by, align, methods: as in `wstrack.report`.
 
     Raises:
         TypeError: a `group` or `aggregate` that is no text.
@@ -177,7 +181,12 @@ def analyse(
     chosen, level = on_one_level(chosen, whole=aggregate is not None)
     if aggregate is not None:
         chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
-    frames, unmatched = matched(chosen, metric, common=compare is not None)
+    frames, unmatched = matched(chosen, metric, common=compare is not None or by is not None)
+    trend = None
+    if by is not None:
+        values = numbers_of([run.settings for run in chosen], names_of(chosen), by)
+        kinds_of = chosen[0].layers["kind"].reindex(frames[0].columns).fillna("").astype(str).tolist()
+        trend = slopes(frames, values, by=by, names=names_of(chosen), kinds=kinds_of)
     frames = aligned(frames, align)
     bands = average(frames) if len(chosen) > 1 else None
     series = bands.mean if bands else frames[0]
@@ -251,6 +260,7 @@ def analyse(
         parts=parts,
         groups=groups,
         comparison=comparison,
+        slopes=trend,
         bands=bands,
         methods=all_methods,
         table=describe_layers(
@@ -260,7 +270,7 @@ def analyse(
             *filter(None, [incomplete(chosen), *of_checkpoints(chosen), swallowed(chosen), expected(chosen)]),
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
-                groups=groups, comparison=comparison, cut=cut, tree=tree,
+                groups=groups, comparison=comparison, slopes=trend, cut=cut, tree=tree,
                 runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)], schedule=schedule,
                 marks=chosen[0].marks if len(chosen) == 1 else (), parts=parts,
             ),
@@ -277,6 +287,7 @@ def analyse(
             "group": group,
             "aggregate": aggregate,
             "compare": compare if compare is None or isinstance(compare, str) else "a function of the run",
+            "by": by,
             "align": align,
             "seed": procedure.seed,
         },

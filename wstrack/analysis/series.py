@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -16,7 +17,7 @@ from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS
 from wstrack.runs.run import Run
 
-__all__ = ["aggregated", "choose_metric", "encodable", "matched", "settings_of"]
+__all__ = ["aggregated", "choose_metric", "encodable", "matched", "names_of", "settings_of"]
 
 
 def choose_metric(runs: Sequence[Run], metric: str | None) -> str:
@@ -127,6 +128,12 @@ def matched(runs: Sequence[Run], metric: str, *, common: bool = False) -> tuple[
     return [frame[names] for frame in frames], list(others)
 
 
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """The names of runs, those that several have with their places."""
+    count = Counter(run.name for run in runs)
+    return [run.name if count[run.name] == 1 else f"{run.name} ({place})" for place, run in enumerate(runs, 1)]
+
+
 def settings_of(
     runs: Sequence[Run], frames: Sequence[pd.DataFrame], by: str | Callable[[Run], str]
 ) -> dict[str, list[pd.DataFrame]]:
@@ -140,7 +147,7 @@ def settings_of(
         if callable(by):
             name = str(by(run))
         elif by == "run":
-            name = run.name if [other.name for other in runs].count(run.name) == 1 else f"{run.name} ({place + 1})"
+            name = names_of(runs)[place]
         elif by in run.settings or by in run.origin:
             name = str(run.settings.get(by, run.origin.get(by)))
         else:

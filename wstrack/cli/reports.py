@@ -53,6 +53,7 @@ __all__ = ["diff", "report"]
     help="Blocks instead of layers, from recorded sums: block, stage, kind or a regular expression.",
 )
 @click.option("--compare", metavar="SETTING", help="Hold runs against each other: by a setting of theirs, or run.")
+@click.option("--by", metavar="SETTING", help="How layers go with a setting that has numbers, over the runs.")
 @click.option(
     "--align",
     type=click.Choice(["step", "share"]),

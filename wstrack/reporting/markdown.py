@@ -14,6 +14,7 @@ from wstrack.reporting import captions, words
 from wstrack.reporting.labels import chance, concise, number, share, shorten
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.parts import about_parts, parts_table
+from wstrack.reporting.slopes import about_slopes, slope_words
 from wstrack.reporting.tree import branches_of
 
 __all__ = ["render_markdown"]
@@ -63,6 +64,13 @@ def render_markdown(analysis: Analysis) -> str:
             interval = f"{number(row['low'])} to {number(row['high'])}"
             ratio = f"{number(row['ratio'])} | {interval} | {chance(row['p'])}"
             lines.append(f"| {_text(str(row['setting']))} | {row['layers']} | {ratio} |")
+    if analysis.slopes is not None:
+        lines += ["", f"## By {_text(analysis.slopes.by)}", "", _text(about_slopes(analysis)), ""]
+        lines += ["| layers | how many | slope | 95 % interval | p |", "|---|---|---|---|---|"]
+        for name, count, slope, interval, p in slope_words(analysis.slopes):
+            lines.append(f"| {_text(name)} | {count} | {slope} | {interval} | {chance(p)} |")
+        lines += [""] * bool(analysis.slopes.odd)
+        lines += [f"- {_text(name)}: {_text(what)}" for name, what in analysis.slopes.odd.items()]
     if analysis.groups is not None:
         lines += ["", f"## Groups of layers (by {_text(analysis.groups.by)})", ""]
         inside = "k" in analysis.groups.table

@@ -27,6 +27,7 @@ from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.parts import View, about_parts, draw_parts, parts_table, views_of
 from wstrack.reporting.rates import draw_rates
+from wstrack.reporting.slopes import about_slopes, draw_slopes, slope_words
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
@@ -43,10 +44,11 @@ PLACES = {
     "tree": "see the tree",
     "groups": "see the groups",
     "compare": "see the comparison",
+    "by": "see the slopes",
     "k": "see how k was chosen",
     "parts": "see the parts",
 }
-_OWN_PLACE = {"groups": "groups", "differences": "compare"}
+_OWN_PLACE = {"groups": "groups", "differences": "compare", "trend": "by", "odd": "by"}
 
 
 def render_page(analysis: Analysis) -> str:
@@ -82,6 +84,8 @@ def render_page(analysis: Analysis) -> str:
         setting_curves = comparison.setting_curves(analysis, x_range)
         models |= {"settings": setting_curves} if setting_curves else {}
         models |= comparison.ratios(analysis, analysis.comparison, source)
+    if analysis.slopes is not None:
+        models["slopes"] = draw_slopes(analysis, analysis.slopes, source)
     if scaled and len(analysis.tree.layers) >= _LEAST_OF_A_TREE:
         models["tree"], image = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
         images.append(image)
@@ -152,9 +156,11 @@ def render_page(analysis: Analysis) -> str:
             "returned": captions.about_return(analysis),
             "groups": captions.about_groups(analysis),
             "comparison": captions.about_comparison(analysis),
+            "slopes": about_slopes(analysis),
             "parts": about_parts(analysis),
             "parts_map": parts.caption if parts else "",
         },
+        slopes=slope_words(analysis.slopes) if analysis.slopes is not None else [],
         heading=words.division(analysis),
         noun=analysis.cut.noun,
         branches=branches_of(analysis),

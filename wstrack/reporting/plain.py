@@ -18,6 +18,7 @@ from wstrack.analysis.choice import Choice
 from wstrack.analysis.clustering import NOISE
 from wstrack.analysis.cut import REST, Cut
 from wstrack.analysis.parts import Parts
+from wstrack.analysis.slopes import Slopes
 from wstrack.analysis.tree import Tree
 
 __all__ = ["as_dict", "versions"]
@@ -62,6 +63,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "phases": asdict(analysis.phases) | {"agreement": analysis.phase_agreement} if analysis.phases else None,
         "groups": asdict(analysis.groups) if analysis.groups else None,
         "comparison": asdict(analysis.comparison) if analysis.comparison else None,
+        "slopes": _slopes(analysis.slopes),
         "parts": _parts(analysis.parts),
         "settings": analysis.settings,
         "replaced": replaced[replaced.any(axis="columns")].to_dict("index"),
@@ -70,6 +72,12 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(whole)
     return plain
+
+
+def _slopes(slopes: Slopes | None) -> dict[str, Any] | None:
+    if slopes is None:
+        return None
+    return asdict(slopes) | {"layers": _rows(slopes.layers), "groups": _rows(slopes.groups)}
 
 
 def _cut(cut: Cut) -> dict[str, Any]:

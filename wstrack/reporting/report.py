@@ -34,6 +34,7 @@ def report(
     group: str | None = "auto",
     aggregate: str | None = None,
     compare: str | Callable[[Run], str] | None = None,
+    by: str | None = None,
     align: Align = "step",
     scale: Scale | None = None,
     outliers: Outliers | None = None,
@@ -65,6 +66,8 @@ def report(
             something in `Run.origin`; by "run", each by itself; or by a function of the run that names its setting. The
             first run's setting is the reference; runs of one setting are its seeds. Layers that not all runs have are
             left out, and named.
+        by: a setting that has numbers, such as "lr": how the level of each layer goes with it over the runs, as a power
+            of it where its values are apart enough, with intervals over runs (`wstrack.analysis.slopes`).
         align: "step", or "share" stretches runs of different length onto the longest (`wstrack.analysis.align`).
         scale: "log10" or "linear"; by default log10 where the metric allows it and no preset is asked for.
         outliers: "2sd" replaces what is further than two standard deviations from its layer's mean, "spikes" single
@@ -97,7 +100,15 @@ def report(
         seed=seed,
     )  # fmt: skip
     found = analyse(
-        runs, procedure, metric=metric, group=group, aggregate=aggregate, compare=compare, align=align, methods=methods
+        runs,
+        procedure,
+        metric=metric,
+        group=group,
+        aggregate=aggregate,
+        compare=compare,
+        by=by,
+        align=align,
+        methods=methods,
     )
     return Report(**{field.name: getattr(found, field.name) for field in fields(found)} | {"title": title.strip()})
 

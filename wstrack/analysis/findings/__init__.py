@@ -23,7 +23,7 @@ from wstrack.analysis.findings import (
     unequal,
 )
 from wstrack.analysis.findings.alerted import alerted
-from wstrack.analysis.findings.runs import differences
+from wstrack.analysis.findings.runs import differences, trends
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.thirds import early_and_late
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wstrack.analysis.parts import Parts
     from wstrack.analysis.phases import Phases
     from wstrack.analysis.schedule import Schedule
+    from wstrack.analysis.slopes import Slopes
     from wstrack.analysis.stability import Stability
     from wstrack.analysis.tree import Tree
 
@@ -55,6 +56,7 @@ def collect_findings(
     phases: Phases | None = None,
     groups: Groups | None = None,
     comparison: Comparison | None = None,
+    slopes: Slopes | None = None,
     cut: Cut | None = None,
     tree: Tree | None = None,
     runs: Sequence[tuple[str, pd.DataFrame]] = (),
@@ -64,12 +66,11 @@ def collect_findings(
 ) -> list[Finding]:
     """What can be said about the layers of a run.
 
-    In this order: what must not be missed (alerts of rules, no finite values from some step on, nothing or a layer that
-    does not learn, parts that do not or are cut wrong, layers that stopped or only decay, layers beyond the 1e-3 rule);
-    the clusters and how far to trust them, branches that stand apart or share a name; differences between settings;
-    phases, what follows the learning rate, periods, course, layers against it; depth, spread, groups; unsteady
-    layers, shared
-    spikes, gaps.
+    In this order: what must not be missed (alerts of rules, no finite values from some step on, nothing or a layer
+    that does not learn, parts that do not or are cut wrong, layers that stopped or only decay, layers beyond the
+    1e-3 rule); the clusters and how far to trust them, branches that stand apart or share a name; differences
+    between settings, what goes with one that has numbers, runs unlike the others; phases, what follows the learning
+    rate, periods, course, layers against it; depth, spread, groups; unsteady layers, shared spikes, gaps.
 
     Early and late are the first and the last third of the samples; a layer's level is its median. Each kind is tested
     at 0.005, adjusted for the layers or steps that it looks through; so on pure noise nothing at all is said in at
@@ -84,7 +85,7 @@ def collect_findings(
         intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). What is said of the course
             over time and of spikes is from `comparable_steps` alone.
         phases: of `comparable_steps` too.
-        groups, comparison, cut, tree: what those functions gave, where they were asked.
+        groups, comparison, slopes, cut, tree: what those functions gave, where they were asked.
         runs: the name and the series of each of several runs, of which `series` is the mean.
         marks: named steps (`Run.marks`): jumps at one distance that fall on them are told as such.
         parts: the parts of layers (`parts_of`): what is said of them is not said again of layers.
@@ -129,6 +130,7 @@ def collect_findings(
         apart.apart(values, tree, cut, noun) if tree and cut else None,
         kin.kin(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
+        *(trends(slopes, noun) if slopes else ()),
         course.phases(phases, noun, [turn.step for turn in turns]) if phases and len(over_time) else None,
         rates.followed(turns, noun),
         period,

@@ -1,4 +1,4 @@
-"""The finding on what differs between settings."""
+"""The findings on what differs between settings, what goes with a setting that has numbers, and odd runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from wstrack.analysis.findings.words import Finding, Numbers, chance, names, num
 
 if TYPE_CHECKING:
     from wstrack.analysis.comparison import Comparison
+    from wstrack.analysis.slopes import Slopes
 
-__all__ = ["differences"]
+__all__ = ["differences", "trends"]
 
 
 def differences(comparison: Comparison, noun: str) -> list[Finding]:
@@ -46,4 +47,35 @@ def differences(comparison: Comparison, noun: str) -> list[Finding]:
         found.append(
             Finding("differences", f"{text}. Intervals are over {comparison.basis}.", "curves", numbers, layers)
         )
+    return found
+
+
+def trends(slopes: Slopes, noun: str) -> list[Finding]:
+    """Which layers go with the setting, which do so unlike the others, and which runs are unlike all others."""
+    found = []
+    goes = slopes.layers[slopes.layers["goes"]]
+    unlike = slopes.layers[slopes.layers["unlike"]]
+    slope, low, high = (float(slopes.groups[column].loc["all"]) for column in ("slope", "lower", "upper"))
+    per = f"as {slopes.by} to the power of" if slopes.logarithmic else f"per unit of {slopes.by} by decades:"
+    if len(goes) or len(unlike):
+        text = (
+            f"Over {slopes.runs} runs with {slopes.by} from {number(slopes.low)} to {number(slopes.high)}, the {noun} "
+            f"of {len(goes)} of {len(slopes.layers)} layers goes with it (false discovery rate 5 %), over all layers "
+            f"{per} {number(slope)} (95 % interval {number(low)} to {number(high)})"
+        )
+        largest = unlike.iloc[np.argsort(-np.abs(unlike["beside"].to_numpy()))]
+        named = [f"{name} ({number(its)})" for name, its in largest["slope"].items()]
+        if named:
+            verb = "goes" if len(named) == 1 else "go"
+            text += f"; {len(named)} {verb} with it unlike the median layer: {names(named)}"
+        numbers: Numbers = {"by": slopes.by, "slope": slope, "low": low, "high": high}
+        numbers |= {"layers_going": len(goes), "layers_unlike": len(unlike)}
+        layers = tuple(map(str, unlike.index if len(unlike) else goes.index))
+        found.append(Finding("trend", f"{text}.", "curves", numbers, layers))
+    if slopes.odd:
+        said = "; ".join(f"in {name} {what}" for name, what in list(slopes.odd.items())[:3])
+        more = f", and {len(slopes.odd) - 3} more" if len(slopes.odd) > 3 else ""
+        runs = "1 run is" if len(slopes.odd) == 1 else f"{len(slopes.odd)} runs are"
+        text = f"{runs} unlike all others: {said}{more}."
+        found.append(Finding("odd", text, "curves", {"runs": len(slopes.odd)}, ()))
     return found
