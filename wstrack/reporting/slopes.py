@@ -60,7 +60,7 @@ def about_slopes(analysis: Analysis) -> str:
     if slopes is None:
         return ""
     kind = (
-        f"A slope is the power of {slopes.by} that the change goes with: 1 = with ten times as much, ten times the change"
+        f"A slope is the power of {slopes.by} that the change goes with: 1 = ten times the change with ten times it"
         if slopes.logarithmic
         else f"A slope is in decades of the change per unit of {slopes.by}"
     )
