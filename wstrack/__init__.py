@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from wstrack.reporting.report import Report as Report
     from wstrack.reporting.report import report as report
     from wstrack.runs.run import Run as Run
+    from wstrack.trackers.listing import pull_many as pull_many
+    from wstrack.trackers.listing import runs_table as runs_table
     from wstrack.trackers.pushing import push as push
     from wstrack.trackers.references import pull as pull
-    from wstrack.trackers.references import pull_many as pull_many
     from wstrack.training.watcher import Watcher as Watcher
     from wstrack.training.watching import watch as watch
 
@@ -52,7 +53,7 @@ _LATER = {
     "Watcher": "wstrack.training.watcher",
     "diff": "wstrack.checkpoints.diff",
     "pull": "wstrack.trackers.references",
-    "pull_many": "wstrack.trackers.references",
+    "pull_many": "wstrack.trackers.listing",
     "push": "wstrack.trackers.pushing",
     "relative_weight_change": "wstrack.measuring.change",
     "report": "wstrack.reporting.report",

@@ -12,13 +12,14 @@ import pandas as pd
 from wstrack.errors import WstrackError
 from wstrack.runs.conditions import fitting
 from wstrack.runs.listed import Listed, described, table_of
-from wstrack.trackers.references import names, split
+from wstrack.trackers.references import names, pull, split
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
+    from wstrack.runs.run import Run
     from wstrack.trackers.contract import Source
 
-__all__ = ["chosen", "listed", "runs_table"]
+__all__ = ["chosen", "listed", "pull_many", "runs_table"]
 
 
 def runs_table(
@@ -77,6 +78,21 @@ def listed(
     if newest:
         runs.sort(key=lambda run: run.started, reverse=True)
     return runs[:limit]
+
+
+def pull_many(
+    reference: str | Path | Sequence[str | Path], *, metrics: Sequence[str] | None = None, match: str | None = None,
+    where: str | None = None, limit: int | None = None, newest: bool = False,
+) -> list[Run]:  # fmt: skip
+    """Every run behind a reference, a list of them, a pattern (`runs/exp*`) or a whole folder or project.
+
+    Args:
+        reference, metrics, match: as of `pull`.
+        where, limit, newest: which of the runs, by what is known of them before a series is read; see
+            `wstrack.runs_table`.
+    """
+    found = chosen(reference, where=where, limit=limit, newest=newest, match=match)
+    return [pull(one, metrics=metrics, match=match) for one in found]
 
 
 def chosen(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".parquet")
 
-__all__ = ["homes_of", "names", "pull", "pull_many", "references", "split"]
+__all__ = ["homes_of", "names", "pull", "references", "split"]
 
 
 def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -75,23 +75,6 @@ def _from_tracker(path: Path, metrics: Sequence[str] | None) -> Run | None:
         if path.is_dir() and tracker(name).recognises(path):
             return tracker(name).open_source(str(path)).read(f"{name}:{path}", metrics=metrics)
     return None
-
-
-def pull_many(
-    reference: str | Path | Sequence[str | Path], *, metrics: Sequence[str] | None = None, match: str | None = None,
-    where: str | None = None, limit: int | None = None, newest: bool = False,
-) -> list[Run]:  # fmt: skip
-    """Every run behind a reference, a list of them, a pattern (`runs/exp*`) or a whole folder or project.
-
-    Args:
-        reference, metrics, match: as of `pull`.
-        where, limit, newest: which of the runs, by what is known of them before a series is read; see
-            `wstrack.runs_table`.
-    """
-    from wstrack.trackers.listing import chosen
-
-    found = chosen(reference, where=where, limit=limit, newest=newest, match=match)
-    return [pull(one, metrics=metrics, match=match) for one in found]
 
 
 def references(reference: str | Path, *, match: str | None = None) -> list[str]:
