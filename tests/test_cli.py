@@ -133,6 +133,26 @@ def test_runs_lists_each_run(
     assert [line.split(": ")[0] for line in out.splitlines()] == ["tensorboard:runs/a", "tensorboard:runs/b"]
 
 
+def test_a_run_that_cannot_be_read_is_left_out_of_a_report_and_named(
+    call: Callable, model: nn.Sequential, train: Callable[..., None], tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        with wstrack.watch(model, to=f"./runs/{name}", every=1):
+            train(model, torch.optim.SGD(model.parameters(), lr=0.1), 3)
+    for path in (tmp_path / "runs").rglob("events*"):
+        path.unlink()
+    (tmp_path / "runs/b/wstrack-recording/0001.arrow").write_bytes(b"")
+    code, _, err = call("report", "runs", "-o", "r.json")
+    assert code == 0
+    assert "left out: runs/b" in err
+    assert [run["name"] for run in json.loads(Path("r.json").read_text())["runs"]] == ["a", "c"]
+    for name in ("a", "c"):
+        (tmp_path / f"runs/{name}/wstrack-recording/0001.arrow").write_bytes(b"")
+    code, _, err = call("report", "runs", "-o", "r.json")
+    assert code == 1
+    assert "none of the 3 runs could be read" in err
+
+
 def test_one_run_that_cannot_be_read_does_not_hide_the_others(
     call: Callable, model: nn.Sequential, train: Callable[..., None], tmp_path: Path
 ) -> None:

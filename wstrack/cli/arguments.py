@@ -111,8 +111,21 @@ def read(references: list[str], match: str | None, metrics: Sequence[str] | None
     found = chosen(references, match=match, **choice)
     # Of several runs the bar tells; of one, what its source says meanwhile.
     logging.getLogger("wstrack").setLevel(logging.INFO if len(found) < 2 else logging.WARNING)
+    runs: list[Run] = []
+    failed: list[WstrackError] = []
     with click.progressbar(found, label="reading", file=sys.stderr, hidden=len(found) < 2) as bar:
-        return [pull(one, metrics=metrics, match=match) for one in bar]
+        for one in bar:
+            try:
+                runs.append(pull(one, metrics=metrics, match=match))
+            except WstrackError as error:
+                if len(found) == 1:
+                    raise
+                failed.append(error)
+    for trouble in failed:  # one run that cannot be read must not hide the others
+        click.echo(f"left out: {trouble}", err=True)
+    if failed and not runs:
+        raise WstrackError(f"none of the {len(found)} runs could be read")
+    return runs
 
 
 @contextmanager
