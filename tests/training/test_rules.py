@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import wstrack
+from wstrack.reporting.named import about_named
 from wstrack.rules import Alert, Band, Observed, OneStep, Stopped, default
 from wstrack.runs.manifest import Layer
 
@@ -86,6 +87,11 @@ def test_an_alert_is_a_finding_of_the_report(tmp_path: Path) -> None:
     found = {finding.kind: finding for finding in wstrack.report(trained(tmp_path, freeze)).findings}
     assert found["alerted"].layers == ("2.weight",)
     assert "2.weight has not changed in" in found["alerted"].text
+
+
+def test_figures_name_the_rule_at_the_step_of_its_alert(tmp_path: Path) -> None:
+    report = wstrack.report(trained(tmp_path, freeze))
+    assert "Dotted lines: alert 'stopped' (step 1" in about_named(report)
 
 
 def test_a_function_is_a_rule_and_sees_each_sample(tmp_path: Path) -> None:

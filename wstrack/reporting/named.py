@@ -5,6 +5,7 @@ from __future__ import annotations
 from wstrack.analysis.analysis import Analysis
 from wstrack.analysis.findings.words import names
 from wstrack.reporting.labels import shorten
+from wstrack.runs.alerts import is_alert
 
 __all__ = ["about_named", "edges", "named_steps"]
 
@@ -28,5 +29,11 @@ def about_named(analysis: Analysis) -> str:
     """What the dotted lines are; "" where nothing is named."""
     if not analysis.marks:
         return ""
-    each = names(f"{shorten(name, width=30)} (step {step:,})" for step, name in analysis.marks)
+    each = names(f"{_short(name)} (step {step:,})" for step, name in analysis.marks)
     return f"Dotted lines: {each}." if named_steps(analysis) else f"Marked, and too many to be drawn: {each}."
+
+
+def _short(name: str) -> str:
+    """A mark's name; of an alert, whose name is all that a rule said, the rule."""
+    said = is_alert(name)
+    return shorten(name if said is None else f"alert '{said.partition(': ')[0]}'", width=30)
