@@ -37,11 +37,11 @@ def found(seed: int, **options: Any) -> Any:
 
 
 def test_noise_brings_no_more_than_the_stated_share() -> None:
-    """200 null sweeps; at the stated rates 10 and 10 are expected to say anything at most."""
-    nulls = [found(seed, runs=8 * (1 + seed % 3), layers=(6, 20, 40)[seed % 3]) for seed in range(200)]
-    assert sum(bool(one.layers["goes"].any()) for one in nulls) <= 16  # beyond it in 1 of 30 at 5 %
-    assert sum(bool(one.layers["unlike"].any()) for one in nulls) <= 16
-    assert sum(bool(one.odd) for one in nulls) <= 16
+    """Of 100 sweeps without any effect 5 may say something at the stated rates; over 10 do in 1 of 90."""
+    nulls = [found(seed, runs=8 * (1 + seed % 3), layers=(6, 12, 20)[seed % 3]) for seed in range(100)]
+    assert sum(bool(one.layers["goes"].any()) for one in nulls) <= 10
+    assert sum(bool(one.layers["unlike"].any()) for one in nulls) <= 10
+    assert sum(bool(one.odd) for one in nulls) <= 10
 
 
 def test_a_layer_that_goes_with_the_root_of_the_rate_is_found_among_odd_runs() -> None:
