@@ -56,6 +56,18 @@ def test_a_layer_that_goes_with_the_root_of_the_rate_is_found_among_odd_runs() -
     assert sum(len(set(one.odd) - {"run 5", "run 9"}) for one in hits) <= 2
 
 
+def test_thousands_of_runs_are_no_millions_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    rates = 10 ** rng.uniform(-4, -1, 3000)
+    frames = [
+        pd.DataFrame(10 ** np.array([[0.3 * np.log10(rate) + 0.2 * rng.normal(), rng.normal()]])) for rate in rates
+    ]
+    got = slopes(frames, rates, by="lr", names=[str(at) for at in range(3000)], kinds=["", ""]).layers
+    assert got["slope"]["0"] == pytest.approx(0.3, abs=0.05)
+    assert got["upper"]["0"] - got["lower"]["0"] < 0.1
+    assert got["goes"].tolist() == [True, False]
+
+
 def test_groups_have_slopes_of_their_own() -> None:
     frames, rates = swept(0)
     scaled = [

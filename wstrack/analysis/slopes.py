@@ -18,6 +18,7 @@ __all__ = ["Slopes", "numbers_of", "slopes"]
 
 Array = NDArray[np.float64]
 
+MOST = 400  # runs that a slope and its interval are over: they need each pair of them; tests are over all
 FEWEST = 5  # runs: of fewer, no order of their changes is beyond chance
 ODD_P = 0.025  # with which any run is called odd by chance, as a whole, and likewise for how its layers stand
 _WIDE = 3.0  # from the least to the largest value: beyond it, a setting goes by its logarithm
@@ -164,10 +165,19 @@ def _fit(x: Array, y: Array) -> tuple[float, float, float, float]:
         return np.nan, np.nan, np.nan, np.nan
     if not np.ptp(y[known]):
         return 0.0, 0.0, 0.0, 1.0
+    found = _line(x[known], y[known])
+    return found[0], found[2], found[3], float(stats.kendalltau(x[known], y[known]).pvalue)
+
+
+def _line(x: Array, y: Array) -> tuple[float, float, float, float]:
+    """The slope, the intercept and the ends of the slope's interval; of very many runs, of some over their range."""
+    if len(x) > MOST:
+        some = np.argsort(x, kind="stable")[np.linspace(0, len(x) - 1, MOST).astype(int)]
+        x, y = x[some], y[some]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # so many are alike that there is no interval
-        found = stats.theilslopes(y[known], x[known], alpha=0.95)
-    return float(found[0]), float(found[2]), float(found[3]), float(stats.kendalltau(x[known], y[known]).pvalue)
+        slope, intercept, low, high = stats.theilslopes(y, x, alpha=0.95)
+    return float(slope), float(intercept), float(low), float(high)
 
 
 def _fitted(x: Array, levels: Array, names: Sequence[str]) -> pd.DataFrame:
@@ -241,9 +251,7 @@ def _away(x: Array, y: Array) -> Array:
     known = np.isfinite(y)
     if known.sum() < FEWEST or len(np.unique(x[known])) < 2:
         return np.full(len(y), np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        slope, intercept, *_ = stats.theilslopes(y[known], x[known])
+    slope, intercept, *_ = _line(x[known], y[known])
     return np.asarray(y - slope * x - intercept, dtype=np.float64)
 
 
