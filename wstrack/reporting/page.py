@@ -32,7 +32,7 @@ from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
 from wstrack.reporting.tree import branches_of, draw_tree
 
-__all__ = ["render_page"]
+__all__ = ["library", "render_page"]
 
 _LEAST_OF_A_TREE = 3  # layers
 
@@ -49,11 +49,25 @@ PLACES = {
 _OWN_PLACE = {"groups": "groups", "differences": "compare"}
 
 
-def render_page(analysis: Analysis) -> str:
+def library() -> list[str]:
+    """Bokeh's scripts, in the order in which the page needs them."""
+    return list(
+        Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error").js_raw
+    )
+
+
+def render_page(analysis: Analysis, *, library_at: str | None = None, reload: float | None = None) -> str:
     """The report as HTML.
 
     Every name in it is text from outside: the template escapes all but our own markup, and Bokeh
     escapes its data.
+
+    Args:
+        analysis: what is shown.
+        library_at: where Bokeh's scripts (`library`) are, for a page that is served; None = in the page itself.
+        reload: seconds after which the open page looks at its file again, for one that is written anew as a run goes
+            on; 0 for a page in whose place whoever framed it puts the next. Either keeps what the reader looks at.
+            None = a page of a run that is over.
     """
     marks = mark_clusters(analysis)
     tiles = tile(analysis.series.to_numpy(), analysis.series.index.to_numpy(np.int64))
@@ -101,9 +115,11 @@ def render_page(analysis: Analysis) -> str:
     if parts is not None:
         args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
+    if reload is not None:
+        args = {"source": source, "seconds": reload}
+        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("live.js")))
     document.validate = lambda: None  # a fifth of the time that a small page takes, for what a test looks at once
     script, places = components(models)
-    library = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error")
 
     environment = Environment(
         autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -114,7 +130,9 @@ def render_page(analysis: Analysis) -> str:
         analysis=analysis,
         title=words.heading(analysis),
         css=_file("page.css"),
-        library=library.render_js(),
+        library=library() if library_at is None else [],
+        library_at=library_at,
+        follows=bool(reload),
         figures=places,
         script=script,
         marks=marks,

@@ -1,0 +1,343 @@
+"""The tab in TensorBoard: a real TensorBoard behind a path prefix, and a real browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import types
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow_servers import free_port
+from torch import nn
+from werkzeug.test import Client
+from wstrack_integrations.tensorboard_tab.plugin import Tab, log_directories
+
+import wstrack
+from tests.reporting.conftest import HOSTILE, browser  # noqa: F401  a fixture
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
+from wstrack.runs.run import Run
+
+HOSTILE_RUN = "<img src=x onerror=alert(7)>"
+WAIT = 120_000  # milliseconds: of a machine that does other things too
+
+
+def record(place: Path, samples: int, names: list[str] | None = None, *, after: int = 0) -> Recorder:
+    """A run as a watch leaves it that goes on: a recording, whose layers differ in level."""
+    layers = tuple(Layer(name, "conv", (3, 3), 9) for name in names or [f"block.{i}.weight" for i in range(9)])
+    recorder = Recorder(
+        place / FOLDER, Manifest(place.name, layers, ("rwc",), 1), ("abs_change", "abs_previous"), after=after or None
+    )
+    add(recorder, len(layers), range(after + 1, after + samples + 1))
+    return recorder
+
+
+def add(recorder: Recorder, layers: int, steps: range) -> None:
+    rng = np.random.default_rng(steps.start)
+    level = 10.0 ** (-1 - np.arange(layers) * 3 // layers)
+    for step in steps:
+        change = level * np.exp(rng.normal(0, 0.1, layers))
+        recorder.append([step], [1], [float(step)], np.stack([change, np.ones(layers)], axis=1)[None])
+
+
+# ---- what is served, without a browser ------------------------------------------------------------------------------
+
+
+def served(logdir: Path) -> dict[str, Client]:
+    tab = Tab(types.SimpleNamespace(flags=None, logdir=str(logdir)))
+    return {route: Client(app) for route, app in tab.get_plugin_apps().items()} | {"tab": tab}  # type: ignore[dict-item]
+
+
+def state(apps: dict[str, Client], asked: str, version: int = 1) -> dict[str, Any]:
+    """The state once a page of that version is there, or something is said."""
+    while True:  # the test's own time limit ends it
+        found: dict[str, Any] = apps["/state"].get(f"/state?{asked}").json
+        if found["version"] >= version or found["said"]:
+            return found
+        time.sleep(0.05)
+
+
+def test_it_is_registered_and_imports_little() -> None:
+    (entry,) = entry_points(group="tensorboard_plugins", name="wstrack")  # else: pip install -e . again
+    assert entry.value == "wstrack_integrations.tensorboard_tab.plugin:Tab"
+    code = (
+        "import sys, wstrack_integrations.tensorboard_tab.plugin; "
+        "print({'torch', 'pandas', 'pyarrow', 'bokeh', 'sklearn'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_it_is_active_where_there_is_a_run(tmp_path: Path) -> None:
+    apps = served(tmp_path)
+    assert not apps["tab"].is_active()  # type: ignore[attr-defined]
+    assert apps["/runs"].get("/runs").json == {"runs": [], "latest": None, "said": ""}
+    record(tmp_path / "a" / "b", 1)
+    assert served(tmp_path)["tab"].is_active()  # type: ignore[attr-defined]
+    assert served(tmp_path)["/runs"].get("/runs").json["runs"] == ["a/b"]
+    assert served(tmp_path / "a" / "b")["/runs"].get("/runs").json["runs"] == ["."]
+
+
+def test_each_inline_script_is_allowed_by_its_hash_and_nothing_else(tmp_path: Path) -> None:
+    record(tmp_path / "exp1", 12, HOSTILE)
+    apps = served(tmp_path)
+    assert state(apps, "run=exp1")["version"] == 1
+    answer = apps["/page"].get("/page?run=exp1")
+    policy = answer.headers["Content-Security-Policy"]
+    inline = re.findall(rb"<script type=\"text/javascript\">(.*?)</script>", answer.data, re.DOTALL)
+    hashes = {base64.b64encode(hashlib.sha256(code).digest()).decode() for code in inline}
+    assert set(re.findall(r"'sha256-([^']+)'", policy)) == hashes
+    assert len(hashes) == 1
+    assert "script-src 'self' 'unsafe-eval' 'sha256-" in policy
+    assert b'<script src="bokeh.js">' in answer.data
+
+
+def test_runs_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    record(tmp_path / "exp1", 12)
+    (tmp_path / "elsewhere").mkdir()
+    record(tmp_path / "elsewhere" / "secret", 12)
+    apps = served(tmp_path / "exp1")
+    for asked in ("run=../elsewhere/secret", "run=/etc", "run=", ""):
+        assert state(apps, asked)["said"] == "There is no such run in the log directory."
+        assert apps["/page"].get(f"/page?{asked}").status_code == 404
+
+
+def test_a_run_that_cannot_be_reported_on_yet_is_said_and_comes(tmp_path: Path) -> None:
+    (tmp_path / "exp1" / FOLDER).mkdir(parents=True)
+    (tmp_path / "exp1" / FOLDER / "0001.arrows").touch()  # half-written
+    apps = served(tmp_path)
+    assert "no recording that can be read" in state(apps, "run=exp1")["said"]
+    (tmp_path / "exp1" / FOLDER / "0001.arrows").unlink()
+    record(tmp_path / "exp1", 12)
+    while not apps["/state"].get("/state?run=exp1").json["version"]:
+        time.sleep(0.05)
+
+
+def test_series_of_others_by_a_pattern(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path / "theirs") as writer:
+        for step in range(12):
+            for layer in range(4):
+                writer.add_scalar(f"grad_norm/l{layer}", 10.0**-layer / (1 + step), step)
+    apps = served(tmp_path)
+    assert apps["/runs"].get("/runs").json["runs"] == []
+    assert apps["/runs"].get("/runs", query_string={"match": "grad_norm/(?P<layer>.+)"}).json["runs"] == ["theirs"]
+    assert "no regular expression" in apps["/runs"].get("/runs", query_string={"match": "("}).json["said"]
+    assert state(apps, "run=theirs&match=grad_norm/(?P<layer>.%2B)")["metrics"] == ["grad_norm"]
+
+
+def test_log_directories_by_name_and_none_of_a_store_elsewhere() -> None:
+    assert log_directories("runs") == {"": Path("runs")}
+    assert log_directories("gs://bucket/runs") == log_directories("") == {}
+    assert log_directories("", "a:runs/1,runs/2") == {"a": Path("runs/1"), "runs/2": Path("runs/2")}
+
+
+# ---- in TensorBoard and a browser -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def tensorboard(logdir: Path) -> Iterator[str]:
+    """The address of a TensorBoard on `logdir`; it may warn of nothing about what it serves."""
+    record(logdir / "first", 12).close()
+    port = free_port()
+    heard = logdir.parent / "tensorboard.log"
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port)]
+    with heard.open("w") as log:
+        server = subprocess.Popen([*command, "--path_prefix", "/behind/a/proxy"], stdout=log, stderr=log)
+    url = f"http://localhost:{port}/behind/a/proxy/"
+    try:
+        while True:  # the test's own time limit ends it
+            assert server.poll() is None, heard.read_text()
+            try:
+                urllib.request.urlopen(url, timeout=5)
+                break
+            except OSError:
+                continue
+        yield url
+        said = heard.read_text()
+        assert "Content-Security-Policy" not in said
+        assert "Traceback" not in said
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def tab(browser: Any, tensorboard: str) -> Iterator[Callable[..., Any]]:  # noqa: F811
+    """Opens TensorBoard at the tab, and gives its frame; nothing may have gone wrong there, nor been reported."""
+    trouble: list[str] = []
+    contexts = []
+
+    def heed(said: Any) -> None:
+        own = "plugin/wstrack" in said.location["url"] or "plugin_entry" in said.location["url"]
+        if said.type == "error" and (own or "404" not in said.text):  # TensorBoard's own page lacks files of its own
+            trouble.append(f"{said.text} {said.location}")
+
+    def open_tab(*, dark: bool = False) -> Any:
+        context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="dark" if dark else "light")
+        context.set_default_timeout(WAIT)
+        context.add_init_script(
+            "addEventListener('securitypolicyviolation', (event) => console.error('CSP', event.violatedDirective))"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "console", lambda said: trouble.append(f"{said.text} {said.location}") if said.type == "error" else None
+        )
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+        page.goto(f"{tensorboard}#wstrack")
+        page.wait_for_selector("iframe")
+        return page
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def plugin(page: Any) -> Any:
+    """The frame in which TensorBoard shows the plugin."""
+    page.frame_locator("iframe").locator("#runs li").first.wait_for()
+    return next(frame for frame in page.frames if "plugin_entry.html" in frame.url)
+
+
+def choose(frame: Any, *names: str) -> None:
+    """Choose these runs and no others, by the keyboard."""
+    boxes = frame.locator("#runs input")
+    frame.wait_for_function(
+        """(names) => {
+          const there = [...document.querySelectorAll("#runs input")].map((box) => box.value)
+          return names.every((name) => there.includes(name))
+        }""",
+        arg=list(names),
+    )
+    for name in names:
+        box = next(one for one in boxes.all() if one.input_value() == name)
+        if not box.is_checked():
+            box.focus()
+            frame.page.keyboard.press("Space")
+    for box in boxes.all():
+        if box.input_value() not in names and box.is_checked():
+            box.focus()
+            frame.page.keyboard.press("Space")
+
+
+def report_in(frame: Any, holds: str) -> Any:
+    """The frame of the report, once what it holds makes `holds`, a JavaScript expression, true."""
+    frame.wait_for_function(
+        f"""() => {{
+          const inner = document.querySelector("#frames iframe:not(.next)")?.contentWindow
+          return inner?.Bokeh && inner.document.documentElement.dataset.ready !== undefined && inner.eval({holds!r})
+        }}""",
+    )
+    return frame.locator("#frames iframe:not(.next)").element_handle().content_frame()
+
+
+def up_to(step: int) -> str:
+    """That the report is of a run up to a step."""
+    return (
+        "Bokeh.documents[0].roots().flatMap((root) => [...root.references()])"
+        f".some((model) => model.data?.steps?.[0] && Math.max(...model.data.steps[0]) === {step})"
+    )
+
+
+@pytest.mark.slow
+def test_it_follows_a_run_past_a_restart_and_its_end(tab: Callable[..., Any], logdir: Path) -> None:
+    recorder = record(logdir / "goes on", 12)
+    frame = plugin(tab())
+    choose(frame, "goes on")
+    report = report_in(frame, up_to(12))
+    assert report.locator("h1").text_content() == "goes on"
+    assert report.locator("#heatmap, #curves, #plane, #findings, #settings").count() == 5
+    report.locator("#search").fill("block.7")
+    add(recorder, 9, range(13, 20))
+    report = report_in(frame, up_to(19))
+    assert report.locator("#search").input_value() == "block.7"  # what the reader looks at stays
+    assert report.locator("#chosen").text_content() == "1 of 9 layers chosen"
+    assert "The run goes on" in frame.locator("#said").text_content()
+    recorder.close()
+    again = record(logdir / "goes on", 5, after=15)  # from an older checkpoint
+    report_in(frame, up_to(20))
+    add(again, 9, range(21, 25))
+    report_in(frame, up_to(24))
+    again.close()
+    frame.wait_for_function("document.querySelector('#said').value === ''")
+    shutil.rmtree(logdir / "goes on")
+    frame.wait_for_function("document.querySelector('#said').value.startsWith('Gone from the log directory: goes on')")
+    report_in(frame, up_to(24))
+
+
+@pytest.mark.slow
+def test_hostile_names_are_text_and_nothing_is_written(tab: Callable[..., Any], logdir: Path) -> None:
+    record(logdir / HOSTILE_RUN, 12, HOSTILE).close()
+    before = {path: path.stat().st_mtime_ns for path in logdir.rglob("*")}
+    frame = plugin(tab())
+    choose(frame, HOSTILE_RUN)
+    report = report_in(frame, "document.querySelector('h1').textContent.includes('onerror')")
+    assert report.locator("img").count() == frame.locator("img").count() == 0
+    assert HOSTILE_RUN in frame.locator("#runs bdi").all_text_contents()
+    assert {path: path.stat().st_mtime_ns for path in logdir.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_several_runs_side_by_side(tab: Callable[..., Any], logdir: Path) -> None:
+    record(logdir / "second", 12).close()
+    frame = plugin(tab())
+    choose(frame, "first", "second")
+    report = report_in(frame, "document.querySelector('#compare') !== null")
+    assert {"first", "second"} <= set(report.locator("#compare bdi").all_text_contents())
+    frame.locator("#find").fill("seco")
+    assert frame.locator("#runs li:visible").count() == 2  # a run that is chosen stays in sight
+
+
+@pytest.mark.slow
+def test_it_is_as_dark_as_tensorboard(tab: Callable[..., Any]) -> None:
+    page = tab(dark=True)  # the browser's wish, which TensorBoard does not follow by itself once told otherwise
+    frame = plugin(page)
+    choose(frame, "first")
+    report_in(frame, up_to(12))
+    for dark, paper in ((True, "rgb(21, 21, 21)"), (False, "rgb(255, 255, 255)")):
+        page.evaluate("(dark) => document.body.classList.toggle('dark-mode', dark)", dark)
+        report = report_in(frame, f"getComputedStyle(document.documentElement).backgroundColor === '{paper}'")
+        assert frame.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+        inks = report.evaluate(
+            "[...new Set(Bokeh.documents[0].roots().flatMap((root) => [...root.references()])"
+            ".map((model) => model.axis_label_text_color).filter((ink) => ink))]"
+        )
+        assert inks == ["#c4c4c4" if dark else "#4a4a4a"]
+
+
+def test_a_real_training_is_followed(tmp_path: Path, train: Callable[..., None]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(6)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    apps = served(tmp_path)
+    with wstrack.watch(model, every=1, to=tmp_path / "exp1") as watcher:
+        train(model, optimizer, 12)
+        watcher.flush()
+        while not apps["/runs"].get("/runs").json["runs"]:
+            pass
+        assert state(apps, "run=exp1")["goes_on"]
+        train(model, optimizer, 12)
+    assert not state(apps, "run=exp1", version=2)["goes_on"]
+    run: Run = wstrack.pull(tmp_path / "exp1")
+    assert f"{run.series['rwc'].size:,} values".encode() in apps["/page"].get("/page?run=exp1").data
