@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_each_inline_script_is_allowed_by_its_hash_and_nothing_else(tmp_path: Pa
     assert state(apps, "run=exp1")["version"] == 1
     answer = apps["/page"].get("/page?run=exp1")
     policy = answer.headers["Content-Security-Policy"]
-    inline = re.findall(rb"<script type=\"text/javascript\">(.*?)</script>", answer.data, re.DOTALL)
+    inline = re.findall(rb"<script(?: type=[^>]*)?>(.*?)</script>", answer.data, re.DOTALL)
     hashes = {base64.b64encode(hashlib.sha256(code).digest()).decode() for code in inline}
     assert set(re.findall(r"'sha256-([^']+)'", policy)) == hashes
     assert len(hashes) == 1
@@ -187,8 +188,9 @@ def tab(browser: Any, tensorboard: str) -> Iterator[Callable[..., Any]]:  # noqa
     contexts = []
 
     def heed(said: Any) -> None:
-        own = "plugin/wstrack" in said.location["url"] or "plugin_entry" in said.location["url"]
-        if said.type == "error" and (own or "404" not in said.text):  # TensorBoard's own page lacks files of its own
+        # TensorBoard itself asks for its fonts at the root, where behind a path prefix they are not.
+        font = said.location["url"].startswith(f"{urljoin(tensorboard, '/')}font-roboto/")
+        if said.type == "error" and not font:
             trouble.append(f"{said.text} {said.location}")
 
     def open_tab(*, dark: bool = False) -> Any:
@@ -199,9 +201,7 @@ def tab(browser: Any, tensorboard: str) -> Iterator[Callable[..., Any]]:  # noqa
         )
         contexts.append(context)
         page = context.new_page()
-        page.on(
-            "console", lambda said: trouble.append(f"{said.text} {said.location}") if said.type == "error" else None
-        )
+        page.on("console", heed)
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
         page.goto(f"{tensorboard}#wstrack")

@@ -40,8 +40,8 @@ class Tab(TBPlugin):
         spec = getattr(context.flags, "logdir_spec", "") if context.flags else ""
         self._directories = log_directories(context.logdir or "", spec or "")
         self._listed: Listing | None = None
-        self._runs: OrderedDict[tuple[str, str | None], LogRun] = OrderedDict()
-        self._lives: OrderedDict[tuple[object, ...], Live] = OrderedDict()
+        self._runs: dict[tuple[str, str | None], LogRun] = {}
+        self._lives: OrderedDict[tuple[tuple[str, ...], str | None, str | None], Live] = OrderedDict()
         self._lock = Lock()
 
     def is_active(self) -> bool:
@@ -96,9 +96,9 @@ class Tab(TBPlugin):
         except ValueError:
             page = b""
         if not page:
-            return Respond(request, "there is no such page yet", "text/plain", code=404)
+            return _answer(request, "there is no such page yet", "text/plain", code=404)
         digests = [base64.b64encode(hashlib.sha256(code).digest()).decode() for code in _SCRIPT.findall(page)]
-        return Respond(request, page, "text/html", csp_scripts_sha256s=digests)
+        return _answer(request, page, "text/html", csp_scripts_sha256s=digests)
 
     def _asked(self, request: Request) -> tuple[Live, list[str], bool]:
         """The report on the runs that a request names, which of them are gone, and whether one goes on.
@@ -125,8 +125,8 @@ class Tab(TBPlugin):
             self._lives.move_to_end(key)
             while len(self._lives) > _MOST:
                 self._lives.popitem(last=False)
-            used = {(name, pattern) for names, pattern, _ in self._lives for name in names}  # type: ignore[misc]
-            self._runs = OrderedDict((one, run) for one, run in self._runs.items() if one in used)
+            used = {(name, pattern) for names, pattern, _ in self._lives for name in names}
+            self._runs = {one: run for one, run in self._runs.items() if one in used}
             live = self._lives[key]
         return live, [name for name in names if name not in there], any(run.goes_on() for run in runs)
 
@@ -160,15 +160,20 @@ def _time(place: Path) -> float:
     return max((about[3] for folder in (place, place / FOLDER) for about in stamp(folder)), default=0)
 
 
+def _answer(request: Request, content: str | bytes, kind: str, **more: Any) -> Response:
+    response: Response = Respond(request, content, kind, **more)
+    return response
+
+
 def _serve_library(request: Request) -> Response:
     from wstrack.reporting.page import library
 
-    return Respond(request, "\n".join(library()), "text/javascript", expires=3600)
+    return _answer(request, "\n".join(library()), "text/javascript", expires=3600)
 
 
 def _file(request: Request, name: str, kind: str) -> Response:
-    return Respond(request, files("wstrack_integrations.tensorboard_tab").joinpath(name).read_text("utf-8"), kind)
+    return _answer(request, files("wstrack_integrations.tensorboard_tab").joinpath(name).read_bytes(), kind)
 
 
 def _json(request: Request, said: dict[str, Any]) -> Response:
-    return Respond(request, json.dumps(said), "application/json")
+    return _answer(request, json.dumps(said), "application/json")
