@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import numpy as np
 import pytest
 import torch
 from mlflow_servers import free_port
@@ -26,32 +25,13 @@ from werkzeug.test import Client
 from wstrack_integrations.tensorboard_tab.plugin import Tab, log_directories
 
 import wstrack
+from tests.growing import add, record
 from tests.reporting.conftest import HOSTILE, browser  # noqa: F401  a fixture
-from wstrack.runs.manifest import Layer, Manifest
-from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER
 from wstrack.runs.run import Run
 
 HOSTILE_RUN = "<img src=x onerror=alert(7)>"
 WAIT = 120_000  # milliseconds: of a machine that does other things too
-
-
-def record(place: Path, samples: int, names: list[str] | None = None, *, after: int = 0) -> Recorder:
-    """A run as a watch leaves it that goes on: a recording, whose layers differ in level."""
-    layers = tuple(Layer(name, "conv", (3, 3), 9) for name in names or [f"block.{i}.weight" for i in range(9)])
-    recorder = Recorder(
-        place / FOLDER, Manifest(place.name, layers, ("rwc",), 1), ("abs_change", "abs_previous"), after=after or None
-    )
-    add(recorder, len(layers), range(after + 1, after + samples + 1))
-    return recorder
-
-
-def add(recorder: Recorder, layers: int, steps: range) -> None:
-    rng = np.random.default_rng(steps.start)
-    level = 10.0 ** (-1 - np.arange(layers) * 3 // layers)
-    for step in steps:
-        change = level * np.exp(rng.normal(0, 0.1, layers))
-        recorder.append([step], [1], [float(step)], np.stack([change, np.ones(layers)], axis=1)[None])
 
 
 # ---- what is served, without a browser ------------------------------------------------------------------------------

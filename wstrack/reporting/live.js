@@ -34,8 +34,33 @@ own = false
 for (const event of ["scroll", "input", "click", "keyup"]) addEventListener(event, keep, { passive: true })
 addEventListener("toggle", keep, true)
 
+// A file that is written anew has a script beside it, which says which page is the newest, and is gone once the run is over.
 let touched = 0 // when the reader last did something, in which no reload may come
 for (const event of ["pointermove", "pointerdown", "wheel", "keydown"])
   addEventListener(event, () => { touched = Date.now() }, { passive: true })
-if (seconds) setInterval(() => { if (!document.hidden && Date.now() - touched > 2000) location.reload() }, seconds * 1000)
+if (token) {
+  const beside = new URL(`.${location.pathname.split("/").pop()}.js`, location.href)
+  const idle = () => Date.now() - touched > 2000
+  let there = false
+  window.wstrack_newest = (newest) => {
+    there = true
+    if (newest !== token && idle()) location.reload()
+  }
+  // The run may have ended while this page was loaded; or the page was copied alone, and is not to reload for ever.
+  const first = () => {
+    try {
+      const before = sessionStorage.getItem(beside.href)
+      sessionStorage.setItem(beside.href, token)
+      return before !== token
+    } catch { return false }
+  }
+  setInterval(() => {
+    if (document.hidden) return
+    const script = document.createElement("script")
+    script.src = `${beside.href}?${Date.now()}`
+    script.onload = () => script.remove()
+    script.onerror = () => { script.remove(); if (idle() && (there || first())) location.reload() }
+    document.head.append(script)
+  }, 2000)
+}
 document.documentElement.dataset.ready = ""

@@ -56,7 +56,7 @@ def library() -> list[str]:
     )
 
 
-def render_page(analysis: Analysis, *, library_at: str | None = None, reload: float | None = None) -> str:
+def render_page(analysis: Analysis, *, library_at: str | None = None, live: str | None = None) -> str:
     """The report as HTML.
 
     Every name in it is text from outside: the template escapes all but our own markup, and Bokeh
@@ -65,9 +65,8 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, reload: fl
     Args:
         analysis: what is shown.
         library_at: where Bokeh's scripts (`library`) are, for a page that is served; None = in the page itself.
-        reload: seconds after which the open page looks at its file again, for one that is written anew as a run goes
-            on; 0 for a page in whose place whoever framed it puts the next. Either keeps what the reader looks at.
-            None = a page of a run that is over.
+        live: of a run that goes on, what tells this page from the next (see live.js); "" for a page in whose place
+            whoever framed it puts the next. Either keeps what the reader looks at. None = a page that stays.
     """
     marks = mark_clusters(analysis)
     tiles = tile(analysis.series.to_numpy(), analysis.series.index.to_numpy(np.int64))
@@ -115,8 +114,8 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, reload: fl
     if parts is not None:
         args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
-    if reload is not None:
-        args = {"source": source, "seconds": reload}
+    if live is not None:
+        args = {"source": source, "token": live}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("live.js")))
     document.validate = lambda: None  # a fifth of the time that a small page takes, for what a test looks at once
     script, places = components(models)
@@ -132,7 +131,7 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, reload: fl
         css=_file("page.css"),
         library=library() if library_at is None else [],
         library_at=library_at,
-        follows=bool(reload),
+        follows=bool(live),
         figures=places,
         script=script,
         marks=marks,

@@ -93,8 +93,9 @@ class MlflowSource:
             run = _watched_run(store, stored, address.uri, metrics)
         kind = re.split(r"[:+]", address.uri)[0] if not isinstance(store, Folder) else "file"
         return run.with_origin(
-            reference=_reference(address, store, stored.id), tracking_store=kind, name=stored.name, id=stored.id
-        )
+            reference=_reference(address, store, stored.id), tracking_store=kind, name=stored.name, id=stored.id,
+            **({"closed": stored.tags[CLOSED] == "true"} if CLOSED in stored.tags else {}),
+        )  # fmt: skip
 
 
 def open_store(uri: str) -> Store:

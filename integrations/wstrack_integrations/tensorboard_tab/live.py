@@ -91,7 +91,7 @@ class Live:
             before = replace(before, metrics=metrics)
             metric = self._metric if self._metric in metrics else None
             made = report(found, metric=metric, compare="run" if len(found) > 1 else None)
-            page = render_page(made, library_at=self._library_at, reload=0)
+            page = render_page(made, library_at=self._library_at, live="")
         except (WstrackError, ValueError) as error:
             return stamps, replace(before, said=printable(str(error)))
         except Exception:
