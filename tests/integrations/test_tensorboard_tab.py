@@ -106,6 +106,17 @@ def test_a_run_that_cannot_be_reported_on_yet_is_said_and_comes(tmp_path: Path) 
         time.sleep(0.05)
 
 
+def test_what_came_since_the_report_is_there_at_once(tmp_path: Path) -> None:
+    recorder = record(tmp_path / "exp1", 12)
+    apps = served(tmp_path)
+    assert state(apps, "run=exp1")["tail"] is None
+    add(recorder, 9, range(13, 15))
+    tail = apps["/state"].get("/state?run=exp1").json["tail"]
+    assert (tail["after"], tail["step"], tail["shape"]) == (12, 14, [9, 3])
+    assert apps["/state"].get("/state?run=exp1&shown=1/14").json["tail"] is None  # the page has it
+    assert state(apps, "run=exp1", version=2)["tail"] is None  # a report on all of it
+
+
 def test_series_of_others_by_a_pattern(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 

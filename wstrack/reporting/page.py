@@ -27,6 +27,7 @@ from wstrack.reporting.labels import chance, concise, number, share
 from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.parts import View, about_parts, draw_parts, parts_table, views_of
 from wstrack.reporting.rates import draw_rates
+from wstrack.reporting.tail import tail_models
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
@@ -114,6 +115,9 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
     if parts is not None:
         args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
+    if live == "" and scaled and len(analysis.runs) == 1:
+        args = tail_models(heat, scaled, source)
+        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("tail.js")))
     if live is not None:
         args = {"source": source, "token": live}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("live.js")))

@@ -95,11 +95,16 @@ class Header:
 
 
 def schema(header: Header) -> pa.Schema:
-    """The columns of a part: what is known of each sample, then a raw sum of all layers each."""
+    """The columns of a part, with the header."""
+    return _columns(header).with_metadata(header.to_metadata())
+
+
+def _columns(header: Header) -> pa.Schema:
+    """What is known of each sample, then a raw sum of all layers each."""
     kinds = (pa.int64(), pa.uint32(), pa.int64(), pa.int64(), pa.float64())
     width = len(header.manifest.layers)
     sums = ((name, pa.list_(pa.float64(), width)) for name in header.sums)
-    return pa.schema([*zip(ABOUT, kinds, strict=True), *sums]).with_metadata(header.to_metadata())
+    return pa.schema([*zip(ABOUT, kinds, strict=True), *sums])
 
 
 def check(session: str, columns: Sequence[NDArray[Any]]) -> int:
@@ -195,7 +200,7 @@ class Walk:
         self.ended = False
         self._data = data
         self._header = header
-        self._schema = schema(header)
+        self._schema = _columns(header)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The samples that are as they were appended, batch by batch."""

@@ -47,6 +47,7 @@ export const render = () => {
   ready.then(() => document.body.append(side, make("main", {}, said, frames)))
 
   let names = [], latest = null, chosen = null, wanted = "", asked = "", shown = ""
+  let tail = null // the samples after those of the page, as they were last drawn onto it
   const query = () => ({ run: chosen, metric: wanted, match: match.value })
   const key = (version) => JSON.stringify([query(), version])
 
@@ -82,6 +83,7 @@ export const render = () => {
   const show = (url) => {
     for (const late of [...frames.children].slice(1)) late.remove()
     const frame = make("iframe", { title: "Report", src: url, className: "next" })
+    frame.dataset.shown = shown
     frame.addEventListener("load", () => {
       const root = frame.contentDocument.documentElement
       root.dataset.scheme = scheme()
@@ -91,12 +93,17 @@ export const render = () => {
         frame.className = ""
         for (const one of before) one.remove()
         if (focused) frame.focus()
+        tail = null // the next state has what this page lacks
       }
       if (root.dataset.ready !== undefined) swap()
       else new MutationObserver((_, watch) => { if (root.dataset.ready !== undefined) { watch.disconnect(); swap() } }).observe(root, { attributeFilter: ["data-ready"] })
     })
     frames.append(frame)
   }
+
+  const step = (number) => number.toLocaleString("en")
+  const lag = () => tail && frames.querySelector("iframe:not(.next)")?.dataset.shown === shown
+    ? `: heat map and curves up to step ${step(tail.step)}, all else as of step ${step(tail.after)}` : ""
 
   const look = async () => {
     const { runs, latest: last, said: wrong } = await ask("runs", { match: match.value })
@@ -111,7 +118,7 @@ export const render = () => {
       return
     }
     asked = key("")
-    const state = await ask("state", query())
+    const state = await ask("state", { ...query(), shown: tail && `${tail.version}/${tail.step}` })
     if (asked !== key("")) return // another choice was made meanwhile
     if (state.metrics.length) {
       const options = [...metric.options].map((option) => option.value)
@@ -124,8 +131,13 @@ export const render = () => {
       shown = key(state.version)
       show(at("page", { ...query(), version: String(state.version) }))
     }
+    const drawn = frames.querySelector("iframe:not(.next)")
+    if (state.tail && drawn?.dataset.shown === key(state.version)) {
+      tail = { ...state.tail, version: state.version }
+      drawn.contentDocument.documentElement.dispatchEvent(new CustomEvent("wstrack-tail", { detail: tail }))
+    }
     const missing = state.gone.length ? `Gone from the log directory: ${state.gone.join(", ")}. This is what was last read.` : ""
-    said.value = missing || state.said || (!state.version ? "Reading…" : state.goes_on ? "The run goes on; this page follows it." : "")
+    said.value = missing || state.said || (!state.version ? "Reading…" : state.goes_on ? `The run goes on; this page follows it${lag()}.` : "")
   }
   const poll = async () => {
     try {

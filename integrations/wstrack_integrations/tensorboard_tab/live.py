@@ -1,4 +1,7 @@
-"""Reports on runs that go on: made in the background, one at a time, and no oftener than that pays."""
+"""Reports on runs that go on: made in the background, one at a time, and no oftener than that pays.
+
+What came since the last of them is read when it is asked for, and drawn onto its page alone (`wstrack.reporting.tail`).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
 from wstrack.messages import printable
 
 if TYPE_CHECKING:
+    from wstrack.reporting.marks import Mark
+    from wstrack.reporting.report import Report
     from wstrack_integrations.tensorboard_tab.runs import LogRun
 
 __all__ = ["Live", "State"]
@@ -34,6 +39,7 @@ class State:
         said: what became of the last reading, for people; "" where the page says it all.
         metrics: which there are to choose from.
         busy: whether a new page is being made.
+        made: what the page shows, and how it marks the clusters.
     """
 
     version: int = 0
@@ -41,6 +47,7 @@ class State:
     said: str = ""
     metrics: tuple[str, ...] = ()
     busy: bool = False
+    made: tuple[Report, list[Mark]] | None = None
 
 
 class Live:
@@ -57,6 +64,7 @@ class Live:
         self._lock = Lock()
         self._state = State()
         self._shown: object = None  # the stamps of what the state is of
+        self._tail: tuple[object, dict[str, Any] | None] = (None, None)  # likewise, and of which page
         self._next = self._asked = 0.0
 
     def look(self) -> State:
@@ -69,6 +77,23 @@ class Live:
                 Thread(target=self._make, name="wstrack-tab", daemon=True).start()
             return self._state
 
+    def tail(self) -> dict[str, Any] | None:
+        """What a page of this state can be shown of the samples since; None where there is nothing, or it cannot be."""
+        from wstrack.reporting.tail import tail_of
+
+        state = self._state
+        if state.made is None or len(self._runs) > 1:
+            return None
+        made, marks = state.made
+        now = [run.stamp() for run in self._runs], state.version
+        if now[0] != self._shown and now != self._tail[0]:
+            try:
+                series = self._runs[0].read().series.get(made.metric)
+                self._tail = now, None if series is None else tail_of(made, series, marks)
+            except (WstrackError, ValueError):  # which the next report says
+                self._tail = now, None
+        return self._tail[1] if self._tail[0] == now else None
+
     def _make(self) -> None:
         with _turn:
             began = time.monotonic()
@@ -80,6 +105,7 @@ class Live:
             self._next = time.monotonic() + max(_PAUSE, 2 * took)
 
     def _renewed(self) -> tuple[object, State]:
+        from wstrack.reporting.marks import mark_clusters
         from wstrack.reporting.page import render_page
         from wstrack.reporting.report import report
 
@@ -99,4 +125,6 @@ class Live:
             return stamps, replace(before, said="The report failed; TensorBoard's own output says where.")
         # A name may hold half a surrogate pair, which UTF-8 cannot.
         content = page.encode(errors="backslashreplace")
-        return stamps, replace(before, version=before.version + 1, page=content, said="")
+        return stamps, replace(
+            before, version=before.version + 1, page=content, said="", made=(made, mark_clusters(made))
+        )

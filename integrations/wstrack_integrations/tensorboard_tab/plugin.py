@@ -86,8 +86,11 @@ class Tab(TBPlugin):
         except ValueError as error:
             return _json(request, {"version": 0, "said": str(error), "metrics": [], "gone": []})
         state = live.look()
+        tail = live.tail()
+        if tail is not None and request.args.get("shown") == f"{state.version}/{tail['step']}":
+            tail = None  # the page has it
         about = {"version": state.version, "said": state.said, "metrics": state.metrics, "busy": state.busy}
-        return _json(request, {**about, "gone": gone, "goes_on": goes_on})
+        return _json(request, {**about, "gone": gone, "goes_on": goes_on, "tail": tail})
 
     def _serve_page(self, request: Request) -> Response:
         """The page of the runs that are asked for, as it was last made."""
