@@ -31,6 +31,7 @@ from wstrack.runs.recording import FOLDER
 from wstrack.runs.run import Run
 
 HOSTILE_RUN = "<img src=x onerror=alert(7)>"
+HOSTILE_RUNS = ("nested/größe 🔥", "a&run=b?c#d%20e+f", "\"'`${7}\u202eturned", "x" * 200)
 WAIT = 120_000  # milliseconds: of a machine that does other things too
 
 
@@ -172,11 +173,10 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         server.wait(30)
 
 
-@pytest.fixture
-def tab(browser: Any, tensorboard: str) -> Iterator[Callable[..., Any]]:  # noqa: F811
-    """Opens TensorBoard at the tab, and gives its frame; nothing may have gone wrong there, nor been reported."""
+@pytest.fixture(scope="module")
+def opened(browser: Any, tensorboard: str) -> Iterator[tuple[Any, list[str]]]:  # noqa: F811
+    """TensorBoard at the tab, opened once, and what went wrong there or was reported."""
     trouble: list[str] = []
-    contexts = []
 
     def heed(said: Any) -> None:
         # TensorBoard itself asks for its fonts at the root, where behind a path prefix they are not.
@@ -184,24 +184,26 @@ def tab(browser: Any, tensorboard: str) -> Iterator[Callable[..., Any]]:  # noqa
         if said.type == "error" and not font:
             trouble.append(f"{said.text} {said.location}")
 
-    def open_tab(*, dark: bool = False) -> Any:
-        context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="dark" if dark else "light")
-        context.set_default_timeout(WAIT)
-        context.add_init_script(
-            "addEventListener('securitypolicyviolation', (event) => console.error('CSP', event.violatedDirective))"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", heed)
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-        page.goto(f"{tensorboard}#wstrack")
-        page.wait_for_selector("iframe")
-        return page
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    context.set_default_timeout(WAIT)
+    context.add_init_script(
+        "addEventListener('securitypolicyviolation', (event) => console.error('CSP', event.violatedDirective))"
+    )
+    page = context.new_page()
+    page.on("console", heed)
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+    page.goto(f"{tensorboard}#wstrack")
+    page.wait_for_selector("iframe")
+    yield page, trouble
+    context.close()
 
-    yield open_tab
-    for context in contexts:
-        context.close()
+
+@pytest.fixture
+def tab(opened: tuple[Any, list[str]]) -> Iterator[Any]:
+    """The page of TensorBoard at the tab; nothing may have gone wrong there, nor been reported."""
+    page, trouble = opened
+    yield page
     assert trouble == []
 
 
@@ -252,9 +254,9 @@ def up_to(step: int) -> str:
 
 
 @pytest.mark.slow
-def test_it_follows_a_run_past_a_restart_and_its_end(tab: Callable[..., Any], logdir: Path) -> None:
+def test_it_follows_a_run_past_a_restart_and_its_end(tab: Any, logdir: Path) -> None:
     recorder = record(logdir / "goes on", 12)
-    frame = plugin(tab())
+    frame = plugin(tab)
     choose(frame, "goes on")
     report = report_in(frame, up_to(12))
     assert report.locator("h1").text_content() == "goes on"
@@ -278,36 +280,45 @@ def test_it_follows_a_run_past_a_restart_and_its_end(tab: Callable[..., Any], lo
 
 
 @pytest.mark.slow
-def test_hostile_names_are_text_and_nothing_is_written(tab: Callable[..., Any], logdir: Path) -> None:
+def test_hostile_names_are_text_and_nothing_is_written(tab: Any, logdir: Path) -> None:
     record(logdir / HOSTILE_RUN, 12, HOSTILE).close()
+    for name in HOSTILE_RUNS:
+        record(logdir / name, 12).close()
     before = {path: path.stat().st_mtime_ns for path in logdir.rglob("*")}
-    frame = plugin(tab())
-    choose(frame, HOSTILE_RUN)
-    report = report_in(frame, "document.querySelector('h1').textContent.includes('onerror')")
-    assert report.locator("img").count() == frame.locator("img").count() == 0
-    assert HOSTILE_RUN in frame.locator("#runs bdi").all_text_contents()
+    frame = plugin(tab)
+    for name, part in ((HOSTILE_RUN, "onerror"), (HOSTILE_RUNS[0], "größe"), (HOSTILE_RUNS[1], "run=b")):
+        choose(frame, name)
+        report = report_in(frame, f"document.querySelector('h1').textContent.includes({part!r})")
+        assert report.locator("img").count() == frame.locator("img").count() == 0
+    assert {HOSTILE_RUN, *HOSTILE_RUNS} <= set(frame.locator("#runs bdi").all_text_contents())
+    assert frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert {path: path.stat().st_mtime_ns for path in logdir.rglob("*")} == before
 
 
 @pytest.mark.slow
-def test_several_runs_side_by_side(tab: Callable[..., Any], logdir: Path) -> None:
+def test_several_runs_side_by_side_by_the_keyboard(tab: Any, logdir: Path) -> None:
     record(logdir / "second", 12).close()
-    frame = plugin(tab())
+    frame = plugin(tab)
     choose(frame, "first", "second")
     report = report_in(frame, "document.querySelector('#compare') !== null")
     assert {"first", "second"} <= set(report.locator("#compare bdi").all_text_contents())
     frame.locator("#find").fill("seco")
     assert frame.locator("#runs li:visible").count() == 2  # a run that is chosen stays in sight
+    reached = []
+    for _ in range(5):
+        tab.keyboard.press("Tab")
+        reached.append(frame.evaluate("document.activeElement.localName + (document.activeElement.value ?? '')"))
+    frame.locator("#find").fill("")
+    assert reached == ["inputfirst", "inputsecond", "selectrwc", "summary", "iframe"]
 
 
 @pytest.mark.slow
-def test_it_is_as_dark_as_tensorboard(tab: Callable[..., Any]) -> None:
-    page = tab(dark=True)  # the browser's wish, which TensorBoard does not follow by itself once told otherwise
-    frame = plugin(page)
+def test_it_is_as_dark_as_tensorboard(tab: Any) -> None:
+    frame = plugin(tab)
     choose(frame, "first")
     report_in(frame, up_to(12))
     for dark, paper in ((True, "rgb(21, 21, 21)"), (False, "rgb(255, 255, 255)")):
-        page.evaluate("(dark) => document.body.classList.toggle('dark-mode', dark)", dark)
+        tab.evaluate("(dark) => document.body.classList.toggle('dark-mode', dark)", dark)
         report = report_in(frame, f"getComputedStyle(document.documentElement).backgroundColor === '{paper}'")
         assert frame.evaluate("getComputedStyle(document.body).backgroundColor") == paper
         inks = report.evaluate(
