@@ -33,6 +33,7 @@ def follow_through(
         run = followed.read()
         assert list(run.steps) == list(range(1, steps + 1))
         assert run.origin["reference"] == reference
+        assert run.completeness.notes == ()  # that its file is not closed is as it should be
         assert followed.goes_on
     watcher.close()
     finish()

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from wstrack.runs.growing import Growing, stamp
 from wstrack.runs.part import read_header
-from wstrack.runs.recording import FOLDER, being_written, find_recordings, parts_in
+from wstrack.runs.recording import FOLDER, being_written, find_recordings, going_on, parts_in
 from wstrack.runs.run import Run
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.references import pull, split
@@ -65,6 +65,7 @@ class Followed:
         goes_on = _is_recorded(self._growing.folder)  # before it is read: what comes after that is still to come
         found = wholer(self._growing.read, lambda: pull(self.reference))
         assert found is not None
+        found = going_on(found, self._growing.folder)
         self.goes_on = goes_on
         scheme, _ = split(self.reference)
         return found.with_origin(reference=self.reference) if scheme else found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
 from wstrack.runs.growing import Growing, Stamp, stamp
-from wstrack.runs.recording import FOLDER, being_written, find_recordings
+from wstrack.runs.recording import FOLDER, being_written, find_recordings, going_on
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.registry import tracker
 
@@ -57,7 +57,7 @@ class LogRun:
                 return self._events()
             found = wholer(self._recording.read, lambda: self._events() if _has_events(self.place) else None)
             assert found is not None
-            return found
+            return going_on(found, self._recording.folder)
 
     def _events(self) -> Run:
         return tracker(TRACKER).open_source(str(self.place)).read(f"{TRACKER}:{self.place}", match=self._match)
