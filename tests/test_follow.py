@@ -19,6 +19,7 @@ from tests.reporting.conftest import browser  # noqa: F401  a fixture
 from wstrack.cli import following
 
 WAIT = 120_000  # milliseconds: of a machine that does other things too
+QUICK = ("--k", "3")
 TRAINING = """
 import sys, torch, wstrack
 torch.manual_seed(0)
@@ -72,7 +73,7 @@ def follower() -> Iterator[subprocess.Popen[str]]:
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         code = "import sys; from wstrack.cli import main; main(sys.argv[1:])"
-        command = [sys.executable, "-c", code, "report", "exp1", "--follow", *arguments]
+        command = [sys.executable, "-c", code, "report", "exp1", "--follow", *QUICK, *arguments]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         return started[-1]
 
@@ -144,7 +145,7 @@ def test_the_open_page_shows_what_is_new_until_the_run_is_over(
     assert "23 samples, steps 1 to 23; all 138 values" in out
     assert (tmp_path / "end.json").exists()
     page.wait_for_function("Bokeh.documents.length && !document.querySelector('.kind').textContent.includes('follows')")
-    wstrack.report(wstrack.pull("exp1")).save("alone.html")
+    wstrack.report(wstrack.pull("exp1"), k=3).save("alone.html")
     final, alone = ((tmp_path / name).read_text() for name in ("live.html", "alone.html"))
     assert "location.reload" not in final
     assert not list(tmp_path.glob(".*"))
@@ -170,7 +171,7 @@ def test_ctrl_c_ends_it_with_the_last_page_whole(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(following.time, "sleep", press)
-    code, out, _ = call("report", "exp1", "--follow")
+    code, out, _ = call("report", "exp1", "--follow", *QUICK)
     assert code == 0
     assert "15 samples" in out
     assert "wrote report.html" in out
@@ -188,7 +189,7 @@ def test_a_run_whose_end_nobody_can_tell_is_over_after_a_while(
     shutil.copytree("running", "exp1")  # as a killed process leaves it: nobody holds its file
     monkeypatch.setattr(following, "PAUSE", 0.0)
     monkeypatch.setattr(following, "PATIENCE", 0.0)
-    code, out, _ = call("report", "exp1", "--follow")
+    code, out, _ = call("report", "exp1", "--follow", *QUICK)
     assert code == 0
     assert "wrote report.html" in out
 
@@ -207,20 +208,20 @@ def test_what_is_wrong_is_said_once_and_comes_right(
             recorder.close()
 
     monkeypatch.setattr(following.time, "sleep", wait)
-    code, _, err = call("report", "exp1", "--follow")
+    code, _, err = call("report", "exp1", "--follow", *QUICK)
     assert code == 0
     assert err.count("waiting: no samples of rwc") == 1
 
 
 def test_a_run_that_is_over_and_holds_too_little_fails(call: Callable[..., tuple[int, str, str]]) -> None:
     record(Path("exp1"), 0).close()
-    code, _, err = call("report", "exp1", "--follow")
+    code, _, err = call("report", "exp1", "--follow", *QUICK)
     assert code == 1
     assert "no samples of rwc" in err
     assert not list(Path().glob("*report*"))
 
 
 def test_it_needs_a_page(call: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, err = call("report", "exp1", "--follow", "-o", "a.json")
+    code, _, err = call("report", "exp1", "--follow", *QUICK, "-o", "a.json")
     assert code == 2
     assert "--follow writes a page" in err

@@ -50,6 +50,7 @@ def test_it_holds_the_new_samples_behind_the_last_that_is_shown(whole: Run, made
     assert (tail["start"], tail["end"]) == (new.index[0] - 5, new.index[-1] + 5)  # half of the ten steps of a sample
     np.testing.assert_array_equal(unpacked(tail["image"], *tail["shape"]), new.to_numpy(np.float32).T)
     assert tail["high"] == np.float32(new.to_numpy().max())
+    assert tail["low"] == [np.float32(new.to_numpy().min())] * 2
     assert set(tail["courses"]) == {"1", "2", "3"}
     for label, course in tail["courses"].items():
         members = made.table.index[made.table["cut"] == int(label)]
@@ -129,6 +130,8 @@ def test_an_open_page_shows_it(browser: Any, make_run: Callable[..., Run], tmp_p
     assert page.evaluate(f"[{ranges}.start, {ranges}.end]") == [5, 10 * (SAMPLES + 5) + 5]
     high = "Bokeh.documents[0].roots()[0].children[1].renderers[0].glyph.color_mapper.high"
     assert page.evaluate(high) == pytest.approx(run.series["rwc"].iloc[-1, 0])
+    veiled = "Bokeh.documents[0].roots()[0].children[1].renderers.map((one) => one.nonselection_glyph?.right?.value)"
+    assert 10 * (SAMPLES + 5) + 5 in page.evaluate(veiled)  # what hides the layers that are not chosen
     page.locator("#search").fill("onerror")
     values = page.evaluate(f"({WITH})('alpha', 'steps').map((data) => [...data.values].map((values) => [...values]))")
     np.testing.assert_allclose(values[0], run.series["rwc"].iloc[SAMPLES - 1 :, [1]].to_numpy().T, rtol=1e-6)

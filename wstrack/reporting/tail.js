@@ -7,10 +7,11 @@ let whole = steps.bounds[1]
 let newest = null
 
 const courses = new Map() // by cluster, the source of its percentiles, and what was in it
-for (const plot of Object.values(curves))
-  for (const { tags: [label], data_source } of plot.renderers)
+for (const { renderers } of Object.values(curves))
+  for (const { tags: [label], data_source } of renderers)
     if (label !== undefined && !courses.has(label)) courses.set(label, [data_source, { ...data_source.data }])
 const single = Object.values(curves)[0].renderers.find((one) => one.data_source === source && one.glyph.type === "MultiLine")
+const veiled = plot.renderers.find((one) => one.nonselection_glyph === veil)
 const usual = single.glyph.line_alpha.value
 
 const draw_lines = () => {
@@ -29,8 +30,13 @@ source.selected.connect(source.selected.properties.indices.change, draw_lines)
 
 document.documentElement.addEventListener("wstrack-tail", ({ detail }) => {
   newest = detail
-  for (const mapper of mappers) if (newest.high > mapper.high) mapper.high = newest.high
+  for (const mapper of mappers) {
+    const low = newest.low[mapper.type === "LogColorMapper" ? 1 : 0]
+    if (low !== null && low < mapper.low) mapper.low = low
+    if (newest.high > mapper.high) mapper.high = newest.high
+  }
   const tiles = new Tiles(numbers(newest.image).buffer, newest.shape)
+  for (const glyph of [veiled.glyph, veiled.selection_glyph, veiled.nonselection_glyph]) glyph.right = { value: newest.end }
   image.data = { image: [tiles], x: [newest.start], dw: [newest.end - newest.start] }
   for (const [label, tail] of Object.entries(newest.courses)) {
     const [drawn, before] = courses.get(Number(label))

@@ -49,6 +49,7 @@ def tail_of(analysis: Analysis, series: pd.DataFrame, marks: Sequence[Mark] | No
     steps, values = new.index.to_numpy(np.int64), new.to_numpy(np.float64)
     tiles = tile(values, steps, columns=_COLUMNS)
     finite = tiles.image[np.isfinite(tiles.image)]
+    positive = finite[finite > 0]
     shown = np.where(np.isfinite(values), values, np.nan)
     if analysis.logarithmic:
         shown[shown <= 0] = np.nan
@@ -68,6 +69,7 @@ def tail_of(analysis: Analysis, series: pd.DataFrame, marks: Sequence[Mark] | No
         "end": tiles.start + tiles.width * tiles.image.shape[1],
         "shape": list(tiles.image.shape),
         "image": _packed(tiles.image),
+        "low": [float(some.min()) if some.size else None for some in (finite, positive)],  # on a linear and a log scale
         "high": float(finite.max()) if finite.size else None,
         "courses": courses,
         "lines": {"step": _packed(steps[picked]), "values": _packed(shown[picked][:, columns].T)},
@@ -87,6 +89,7 @@ def tail_models(heat: HeatMap, curves: Mapping[str, figure], source: ColumnDataS
     tiled = Image(image="image", x="x", y=-0.5, dw="dw", dh=rows, color_mapper=heat.image.color_mapper)
     tooltips = [("step, about", "$x{0}"), ("value", "@image{%.3g}")]
     drawn = draw(plot, tiled, image)
+    plot.renderers.insert(1, plot.renderers.pop())  # onto the map, and below what veils and marks it
     plot.add_tools(HoverTool(renderers=[drawn], tooltips=tooltips, formatters={"@image": "printf"}))
     lines = ColumnDataSource({"steps": [], "values": [], "colour": [], "alpha": []})
     for curve in curves.values():
@@ -94,8 +97,8 @@ def tail_models(heat: HeatMap, curves: Mapping[str, figure], source: ColumnDataS
         draw(curve, line, lines)
     mappers = [scale[0] for scale in heat.scales.values()]
     return {
-        "image": image, "lines": lines, "mappers": mappers, "curves": dict(curves), "source": source,
-        "steps": plot.x_range,
+        "plot": plot, "veil": heat.veil, "image": image, "lines": lines, "mappers": mappers, "curves": dict(curves),
+        "source": source, "steps": plot.x_range,
     }  # fmt: skip
 
 

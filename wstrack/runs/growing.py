@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wstrack.runs.files import looks_like
+from wstrack.runs.locks import holder
 from wstrack.runs.part import Contents, Header, Walk, gathered, read_contents
-from wstrack.runs.recording import read_recording
+from wstrack.runs.recording import NOT_CLOSED, parts_in, read_recording
 from wstrack.runs.run import Run
 
-__all__ = ["Growing", "Stamp", "stamp"]
+__all__ = ["Growing", "Stamp", "going_on", "stamp"]
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 _SEEN = 64  # bytes before the end of what was read, by which a file is known again
@@ -45,6 +47,14 @@ def stamp(folder: Path) -> Stamp:
         if not entry.name.startswith("."):
             found.append((entry.name, about.st_ino, about.st_size, about.st_mtime_ns))
     return tuple(sorted(found))
+
+
+def going_on(run: Run, folder: Path) -> Run:
+    """The run that was read from a folder, without the notes that a part was not closed that is being written."""
+    written = [part.name for part in parts_in(folder) if part.suffix == ".arrows" and holder(part)]
+    whole = run.completeness
+    notes = (note for note in whole.notes if not any(note.startswith(f"{name} {NOT_CLOSED}") for name in written))
+    return replace(run, completeness=replace(whole, notes=tuple(notes)))
 
 
 class Growing:

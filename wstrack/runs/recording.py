@@ -29,10 +29,10 @@ from wstrack.runs.run import Completeness, Run
 
 __all__ = [
     "FOLDER",
+    "NOT_CLOSED",
     "Part",
     "being_written",
     "find_recordings",
-    "going_on",
     "last_step",
     "number_of",
     "parts_in",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FOLDER = "wstrack-recording"
-_NOT_CLOSED = "was not closed (the run is going on, or was killed)"
+NOT_CLOSED = "was not closed (the run is going on, or was killed)"
 _NAME = re.compile(r"(\d+)(?:-\w+)?")  # of a part: its number, and a label where several machines write to one run
 
 
@@ -95,14 +95,6 @@ def being_written(folder: Path, by: Literal["this process", "another"]) -> list[
             with contextlib.suppress(OSError, pa.ArrowException, ValueError):
                 found.append(read_header(part).manifest)
     return found
-
-
-def going_on(run: Run, folder: Path) -> Run:
-    """The run that was read from a folder, without the notes that a part was not closed that is being written."""
-    written = [part.name for part in parts_in(folder) if part.suffix == ".arrows" and holder(part)]
-    whole = run.completeness
-    notes = (note for note in whole.notes if not any(note.startswith(f"{name} {_NOT_CLOSED}") for name in written))
-    return replace(run, completeness=replace(whole, notes=tuple(notes)))
 
 
 @dataclass(frozen=True)
@@ -275,7 +267,7 @@ def _said(path: Path, found: Contents, lacking: int) -> list[str]:
     said = []
     damage = f"{found.left:,} bytes of it cannot be read" if found.left else "it ends with a whole batch"
     if path.suffix == ".arrows":
-        said.append(f"{path.name} {_NOT_CLOSED}: {damage}")
+        said.append(f"{path.name} {NOT_CLOSED}: {damage}")
     elif found.left or not found.ended:
         said.append(f"{path.name} is not as it was written: {damage}")
     if found.spoiled:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from wstrack.runs.growing import Growing, stamp
+from wstrack.runs.growing import Growing, going_on, stamp
 from wstrack.runs.part import read_header
-from wstrack.runs.recording import FOLDER, being_written, find_recordings, going_on, parts_in
+from wstrack.runs.recording import FOLDER, being_written, find_recordings, parts_in
 from wstrack.runs.run import Run
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.references import pull, split

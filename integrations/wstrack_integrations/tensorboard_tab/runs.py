@@ -10,8 +10,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack.runs.growing import Growing, Stamp, stamp
-from wstrack.runs.recording import FOLDER, being_written, find_recordings, going_on
+from wstrack.runs.growing import Growing, Stamp, going_on, stamp
+from wstrack.runs.recording import FOLDER, being_written, find_recordings
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.registry import tracker
 
