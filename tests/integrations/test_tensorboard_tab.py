@@ -103,7 +103,6 @@ def test_what_came_since_the_report_is_there_at_once(tmp_path: Path) -> None:
     tail = apps["/state"].get("/state?run=exp1").json["tail"]
     assert (tail["after"], tail["step"], tail["shape"]) == (12, 14, [9, 3])
     assert apps["/state"].get("/state?run=exp1&shown=1/14").json["tail"] is None  # the page has it
-    assert state(apps, "run=exp1", version=2)["tail"] is None  # a report on all of it
 
 
 def test_series_of_others_by_a_pattern(tmp_path: Path) -> None:

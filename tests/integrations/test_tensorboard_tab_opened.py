@@ -19,7 +19,7 @@ from tests.growing import add, record
 from tests.reporting.conftest import HOSTILE, browser  # noqa: F401  a fixture
 
 HOSTILE_RUN = "<img src=x onerror=alert(7)>"
-HOSTILE_RUNS = ("nested/größe 🔥", "a&run=b?c#d%20e+f", "\"'`${7}\u202eturned", "x" * 200)
+HOSTILE_RUNS = ("nested/größe 🔥 a&run=b?c#d%20e+f", "\"'`${7}\u202eturned", "x" * 200)
 WAIT = 120_000  # milliseconds: of a machine that does other things too
 
 
@@ -127,38 +127,29 @@ def report_in(frame: Any, holds: str) -> Any:
     return frame.locator("#frames iframe:not(.next)").element_handle().content_frame()
 
 
-def up_to(step: int) -> str:
-    """That the report is of a run up to a step."""
-    return (
-        "Bokeh.documents[0].roots().flatMap((root) => [...root.references()])"
-        f".some((model) => model.data?.steps?.[0] && Math.max(...model.data.steps[0]) === {step})"
-    )
-
-
 @pytest.mark.slow
 def test_it_follows_a_run_past_a_restart_and_its_end(tab: Any, logdir: Path) -> None:
     recorder = record(logdir / "goes on", 12)
     frame = plugin(tab)
     choose(frame, "goes on")
-    report = report_in(frame, up_to(12))
-    assert report.locator("h1").text_content() == "goes on"
+    report = report_in(frame, "document.querySelector('h1').textContent === 'goes on'")
     assert report.locator("#heatmap, #curves, #plane, #findings, #settings").count() == 5
     report.locator("#search").fill("block.7")
     add(recorder, 9, range(13, 20))
-    report = report_in(frame, up_to(19))
+    report = report_in(frame, "document.body.textContent.includes('all 171 values')")
     assert report.locator("#search").input_value() == "block.7"  # what the reader looks at stays
     assert report.locator("#chosen").text_content() == "1 of 9 layers chosen"
     assert "The run goes on" in frame.locator("#said").text_content()
     recorder.close()
     again = record(logdir / "goes on", 5, after=15)  # from an older checkpoint
-    report_in(frame, up_to(20))
     add(again, 9, range(21, 25))
-    report_in(frame, up_to(24))
+    whole = "document.body.textContent.includes('all 216 values')"
+    report_in(frame, whole)  # not the samples alone that came since a report
     again.close()
     frame.wait_for_function("document.querySelector('#said').value === ''")
     shutil.rmtree(logdir / "goes on")
     frame.wait_for_function("document.querySelector('#said').value.startsWith('Gone from the log directory: goes on')")
-    report_in(frame, up_to(24))
+    report_in(frame, whole)
 
 
 @pytest.mark.slow
@@ -168,7 +159,7 @@ def test_hostile_names_are_text_and_nothing_is_written(tab: Any, logdir: Path) -
         record(logdir / name, 12).close()
     before = {path: path.stat().st_mtime_ns for path in logdir.rglob("*")}
     frame = plugin(tab)
-    for name, part in ((HOSTILE_RUN, "onerror"), (HOSTILE_RUNS[0], "größe"), (HOSTILE_RUNS[1], "run=b")):
+    for name, part in ((HOSTILE_RUN, "onerror"), (HOSTILE_RUNS[0], "run=b")):
         choose(frame, name)
         report = report_in(frame, f"document.querySelector('h1').textContent.includes({part!r})")
         assert report.locator("img").count() == frame.locator("img").count() == 0
@@ -182,7 +173,7 @@ def test_several_runs_side_by_side_by_the_keyboard(tab: Any, logdir: Path) -> No
     record(logdir / "second", 12).close()
     frame = plugin(tab)
     choose(frame, "first", "second")
-    report = report_in(frame, "document.querySelector('#compare') !== null")
+    report = report_in(frame, "document.querySelector('h1').title === 'first, second'")
     assert {"first", "second"} <= set(report.locator("#compare bdi").all_text_contents())
     frame.locator("#find").fill("seco")
     assert frame.locator("#runs li:visible").count() == 2  # a run that is chosen stays in sight
@@ -198,7 +189,7 @@ def test_several_runs_side_by_side_by_the_keyboard(tab: Any, logdir: Path) -> No
 def test_it_is_as_dark_as_tensorboard(tab: Any) -> None:
     frame = plugin(tab)
     choose(frame, "first")
-    report_in(frame, up_to(12))
+    report_in(frame, "document.querySelector('h1').textContent === 'first'")
     for dark, paper in ((True, "rgb(21, 21, 21)"), (False, "rgb(255, 255, 255)")):
         tab.evaluate("(dark) => document.body.classList.toggle('dark-mode', dark)", dark)
         report = report_in(frame, f"getComputedStyle(document.documentElement).backgroundColor === '{paper}'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +14,7 @@ from bokeh.events import DocumentReady
 from bokeh.models import Column, ColumnDataSource, CustomJS, Model, Range1d, VSpan
 from bokeh.resources import Resources
 from bokeh.themes import Theme
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from wstrack._version import __version__
 from wstrack.analysis import Finding
@@ -102,6 +103,8 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
     if parts is not None:
         models["parts"] = parts.plot
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
+    # Before there is a document, which goes through all its models at each change.
+    tail = tail_models(heat, scaled, source) if live == "" and scaled and len(analysis.runs) == 1 else None
     document = Document(theme=Theme(json=THEME))
     with document.models.freeze():  # or each root would have Bokeh go through all models again
         for model in models.values():
@@ -115,21 +118,16 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
     if parts is not None:
         args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
-    if live == "" and scaled and len(analysis.runs) == 1:
-        args = tail_models(heat, scaled, source)
-        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("tail.js")))
+    if tail is not None:
+        document.js_on_event(DocumentReady, CustomJS(args=tail, code=_file("tail.js")))
     if live is not None:
         args = {"source": source, "token": live}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("live.js")))
     document.validate = lambda: None  # a fifth of the time that a small page takes, for what a test looks at once
     script, places = components(models)
 
-    environment = Environment(
-        autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )  # fmt: skip
     glossary, (run_facts, runs) = Glossary(), facts.differing(analysis)
-    return environment.from_string(_file("page.html")).render(
+    return _template().render(
         analysis=analysis,
         title=words.heading(analysis),
         css=_file("page.css"),
@@ -181,6 +179,15 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
         branches=branches_of(analysis),
         settings=facts.settings(analysis),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )  # fmt: skip
+    return environment.from_string(_file("page.html"))
 
 
 def _file(name: str) -> str:

@@ -1,5 +1,5 @@
 // The tab: a list of runs, and the report's page on those that are chosen, in a frame. Names are set as text alone.
-const POLL = 1500 // milliseconds
+const POLL = 1500, SETTLES = 400 // milliseconds
 const make = (kind, attributes = {}, ...children) => {
   const one = document.createElement(kind)
   Object.assign(one, attributes)
@@ -75,9 +75,13 @@ export const render = () => {
     boxes().find((box) => box.value === focused)?.focus()
   }
   find.addEventListener("input", filter)
-  list.addEventListener("change", () => { chosen = boxes().filter((box) => box.checked).map((box) => box.value); look() })
-  metric.addEventListener("change", () => { wanted = metric.value; look() })
-  match.addEventListener("change", () => { chosen = null; wanted = ""; look() })
+  list.addEventListener("change", () => {
+    chosen = boxes().filter((box) => box.checked).map((box) => box.value)
+    clearTimeout(settled)
+    settled = setTimeout(poll, SETTLES) // who chooses one run often chooses another with it
+  })
+  metric.addEventListener("change", () => { wanted = metric.value; poll() })
+  match.addEventListener("change", () => { chosen = null; wanted = ""; poll() })
 
   // The next page takes the place of the last once it is drawn, so that nothing flickers.
   const show = (url) => {
@@ -139,13 +143,16 @@ export const render = () => {
     const missing = state.gone.length ? `Gone from the log directory: ${state.gone.join(", ")}. This is what was last read.` : ""
     said.value = missing || state.said || (!state.version ? "Reading…" : state.goes_on ? `The run goes on; this page follows it${lag()}.` : "")
   }
+  let settled = 0 // the timer of the next look, one at a time
   const poll = async () => {
+    clearTimeout(settled)
+    const mine = settled = setTimeout(() => {}, 0)
     try {
       if (!document.hidden) await look()
     } catch (error) {
       said.value = `TensorBoard does not answer (${error.message}).`
     }
-    setTimeout(poll, POLL)
+    if (mine === settled) settled = setTimeout(poll, POLL) // else there was a choice meanwhile, which looks again
   }
   ready.then(poll)
 }
