@@ -1,7 +1,8 @@
-"""Makes the pictures of the README and of `reports.md`: `python docs/pictures.py` (some minutes on two cores).
+"""Makes the pictures of the README, of `reports.md` and of `live.md`: `python docs/pictures.py` (minutes on two cores).
 
-Takes pictures of the demo's page, and of reports on ten more runs of its network: five that tell the ten digits and
-five that tell odd from even. Needs playwright and an installed Chromium or Chrome.
+Takes pictures of the demo's page, of reports on ten more runs of its network, five that tell the ten digits and five
+that tell odd from even, and of TensorBoard while one more is trained. Needs playwright and an installed Chromium or
+Chrome.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,7 @@ from torch import nn
 import wstrack
 from wstrack.demo import SmallResNet, demo
 from wstrack.runs.run import Run
+from wstrack.training.watcher import Watcher
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
 TASKS = {"odd or even": 2, "ten digits": 10}
@@ -30,21 +38,28 @@ SEEDS, EPOCHS, EVERY = 5, 5, 2
 
 def train(folder: Path, task: str, seed: int) -> Run:
     """The same network and images; only what is to be told apart differs."""
+    for watcher in training(folder / f"{task} {seed}", task, seed):  # noqa: B007
+        pass
+    run = watcher.run()
+    run.facts["name"] = f"{task}, seed {seed}"
+    return run
+
+
+def training(folder: Path, task: str, seed: int, epochs: int = EPOCHS) -> Iterator[Watcher]:
+    """The same, step by step."""
     torch.manual_seed(seed)
     images, digits = load_digits(return_X_y=True)
     inputs = torch.from_numpy((images / 8 - 1).astype(np.float32).reshape(-1, 1, 8, 8))
     targets = torch.from_numpy(digits % TASKS[task])
     model = SmallResNet(TASKS[task])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    with wstrack.watch(model, to=folder / f"{task} {seed}", every=EVERY, facts={"task": task}) as watcher:
-        for _ in range(EPOCHS):
+    with wstrack.watch(model, to=folder, every=EVERY, facts={"task": task}) as watcher:
+        for _ in range(epochs):
             for batch in torch.split(torch.randperm(len(inputs)), 64):
                 optimizer.zero_grad()
                 torch.autograd.backward(nn.functional.cross_entropy(model(inputs[batch]), targets[batch]))
                 optimizer.step()
-    run = watcher.run()
-    run.facts["name"] = f"{task}, seed {seed}"
-    return run
+                yield watcher
 
 
 def picture(browser: Any, page_path: Path, out: Path, first: str, last: str, *, dark: bool = False) -> None:
@@ -60,6 +75,50 @@ def picture(browser: Any, page_path: Path, out: Path, first: str, last: str, *, 
     start, end = max(top["y"] - 40, 0), bottom["y"] + bottom["height"] + 24
     page.screenshot(path=out, clip={"x": 0, "y": start, "width": 1280, "height": end - start})
     page.close()
+
+
+@contextmanager
+def tensorboard(logs: Path) -> Iterator[str]:
+    """The address of a TensorBoard."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", str(port)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while server.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/")
+                break
+            except OSError:
+                continue
+        yield f"http://localhost:{port}/"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def live(browser: Any, logs: Path, out: Path) -> None:
+    """TensorBoard's tab while a network is trained, light and dark."""
+    steps = training(logs / "ten digits, going on", "ten digits", SEEDS, epochs=10)
+    report = "#frames iframe:not(.next)"
+    for dark, count in ((False, 110), (True, 130)):
+        for _ in range(count):
+            watcher = next(steps)
+        watcher.flush()
+        with tensorboard(logs) as address:
+            viewport = {"width": 1280, "height": 860}
+            page = browser.new_page(viewport=viewport, color_scheme="dark" if dark else "light")
+            page.goto(f"{address}#wstrack")
+            tab = page.frame_locator("iframe")
+            tab.frame_locator(report).locator("html[data-ready]").wait_for(timeout=120_000)
+            for _ in range(6):  # which come before there is another report
+                watcher = next(steps)
+            watcher.flush()
+            tab.locator("#said", has_text="up to step").wait_for(timeout=120_000)
+            page.wait_for_timeout(500)
+            page.screenshot(path=out / f"live{'-dark' * dark}.png")
+            page.close()
+    steps.close()
 
 
 def main(out: Path) -> None:
@@ -86,6 +145,7 @@ def main(out: Path) -> None:
         picture(browser, folder / "demo.html", out / "report-tree.png", "#tree", "#tree")
         picture(browser, folder / "seeds.html", out / "report-seeds.png", "#curves", "#plane")
         picture(browser, folder / "tasks.html", out / "report-tasks.png", "#compare", "#compare")
+        live(browser, folder, out)
         browser.close()
 
 

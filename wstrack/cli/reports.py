@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from wstrack.cli.telling import say, tell, tell_findings
 
 if TYPE_CHECKING:
     from wstrack.reporting.report import Report
+    from wstrack.runs.run import Run
 
 __all__ = ["diff", "report"]
 
@@ -73,12 +75,15 @@ __all__ = ["diff", "report"]
 @click.option("--title", default="", metavar="TEXT", help="Stands over the report. [default: the names of the runs]")
 @click.option("--attach", is_flag=True, help="Put the report on the runs in their trackers.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--follow", "follows", is_flag=True, help="Write the page anew as samples come, which the open page "
+              "shows, until the run is over or Ctrl-C.")  # fmt: skip
 def report(
     references: tuple[str, ...], tracker: str | None, project: str | None, match: str | None, outputs: tuple[Path, ...],
-    attach: bool, opens: bool, where: str | None, limit: int | None, newest: bool, **settings: Any,
+    attach: bool, opens: bool, follows: bool, where: str | None, limit: int | None, newest: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
     from wstrack.reporting.report import report as make
+    from wstrack.trackers.listing import chosen
 
     if settings["k"] not in ("auto", "stability", "gap", "silhouette"):
         try:
@@ -89,8 +94,16 @@ def report(
             ) from None
     settings["group"] = None if settings["group"] == "none" else settings["group"]
     _check_settings(settings)  # before runs are pulled, which may take minutes
-    written = outputs or (() if attach else (Output("report").convert("report.html", None, None),))
-    runs = read(full(references, tracker, project), match, where=where, limit=limit, newest=newest)
+    written = outputs or (() if attach and not follows else (Output("report").convert("report.html", None, None),))
+    named = full(references, tracker, project)
+    choice: dict[str, Any] = {"where": where, "limit": limit, "newest": newest}
+    if follows:
+        if any(choice.values()):
+            named = chosen(named, match=match, **choice)
+        made = _follow(named, match, written, partial(make, **settings), opens=opens)
+        _finish(made, [path for path in written if path.suffix.lower() != ".html"], opens=False, attach=attach)
+        return
+    runs = read(named, match, **choice)
     for run in runs:
         tell(run)
     _finish(make(runs, **settings), written, opens=opens, attach=attach)
@@ -119,6 +132,31 @@ def diff(before: str, after: str, outputs: tuple[Path, ...], metric: str, title:
     tell(run)
     _finish(make([run], metric=metric, title=title), outputs or (Output("report").convert("report.html", None, None),),
             opens=opens)  # fmt: skip
+
+
+def _follow(
+    named: Sequence[str],
+    match: str | None,
+    written: Sequence[Path],
+    make: Callable[[list[Run]], Report],
+    *,
+    opens: bool,
+) -> Report:
+    from wstrack.cli.following import follow
+    from wstrack.trackers.following import Followed
+    from wstrack.trackers.references import references as runs_at
+
+    pages = [path for path in written if path.suffix.lower() == ".html"]
+    if not pages:
+        raise click.UsageError("--follow writes a page; give an -o that ends in .html, or none")
+    found = dict.fromkeys(one for each in named for one in runs_at(each, match=match))
+    for one in found:
+        say(f"following {one}; Ctrl-C ends it")
+    say(f"{', '.join(map(str, pages))}: written anew as samples come")
+    made = follow([Followed(one, match) for one in found], make, pages, opens=opens)
+    for run in made.runs:
+        tell(run)
+    return made
 
 
 def _finish(result: Report, written: Sequence[Path], *, opens: bool, attach: bool = False) -> None:

@@ -3,7 +3,6 @@ const get = (id) => document.getElementById(id)
 const [text, cluster, group, scale] = ["search", "cluster", "group", "scale"].map(get)
 const filters = [text, cluster, group].filter((control) => control)
 const ends = [get("from"), get("to")].filter((field) => field) // none where there is one sample
-const whole = [steps.start, steps.end]
 const all = source.data.layer.map((_, i) => i)
 let own = false // whether a choice comes from these controls, or from a figure
 
@@ -47,6 +46,7 @@ scale?.addEventListener("input", () => {
   bar.setv({ color_mapper, ticker, formatter })
 })
 const narrow = () => {
+  const whole = steps.bounds // which grow with a run that goes on
   const [start, end] = ends.map((field, i) => field.value === "" ? whole[i] : Math.min(Math.max(field.valueAsNumber, whole[0]), whole[1]))
   if (start < end) steps.setv({ start, end }) // undefined, and so not less, where there are no fields
   tell()

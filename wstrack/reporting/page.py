@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +14,7 @@ from bokeh.events import DocumentReady
 from bokeh.models import Column, ColumnDataSource, CustomJS, Model, Range1d, VSpan
 from bokeh.resources import Resources
 from bokeh.themes import Theme
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from wstrack._version import __version__
 from wstrack.analysis import Finding
@@ -28,12 +29,13 @@ from wstrack.reporting.marks import mark_clusters, returns
 from wstrack.reporting.parts import View, about_parts, draw_parts, parts_table, views_of
 from wstrack.reporting.rates import draw_rates
 from wstrack.reporting.slopes import about_slopes, draw_slopes, slope_words
+from wstrack.reporting.tail import tail_models
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
 from wstrack.reporting.tree import branches_of, draw_tree
 
-__all__ = ["render_page"]
+__all__ = ["library", "render_page"]
 
 _LEAST_OF_A_TREE = 3  # layers
 
@@ -51,11 +53,24 @@ PLACES = {
 _OWN_PLACE = {"groups": "groups", "differences": "compare", "trend": "by", "odd": "by"}
 
 
-def render_page(analysis: Analysis) -> str:
+def library() -> list[str]:
+    """Bokeh's scripts, in the order in which the page needs them."""
+    return list(
+        Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error").js_raw
+    )
+
+
+def render_page(analysis: Analysis, *, library_at: str | None = None, live: str | None = None) -> str:
     """The report as HTML.
 
     Every name in it is text from outside: the template escapes all but our own markup, and Bokeh
     escapes its data.
+
+    Args:
+        analysis: what is shown.
+        library_at: where Bokeh's scripts (`library`) are, for a page that is served; None = in the page itself.
+        live: of a run that goes on, what tells this page from the next (see live.js); "" for a page in whose place
+            whoever framed it puts the next. Either keeps what the reader looks at. None = a page that stays.
     """
     marks = mark_clusters(analysis)
     tiles = tile(analysis.series.to_numpy(), analysis.series.index.to_numpy(np.int64))
@@ -92,6 +107,8 @@ def render_page(analysis: Analysis) -> str:
     if parts is not None:
         models["parts"] = parts.plot
     models["table"] = layers.table(source, marks, noun=analysis.cut.noun)
+    # Before there is a document, which goes through all its models at each change.
+    tail = tail_models(heat, scaled, source) if live == "" and scaled and len(analysis.runs) == 1 else None
     document = Document(theme=Theme(json=THEME))
     with document.models.freeze():  # or each root would have Bokeh go through all models again
         for model in models.values():
@@ -105,20 +122,22 @@ def render_page(analysis: Analysis) -> str:
     if parts is not None:
         args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
         document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
+    if tail is not None:
+        document.js_on_event(DocumentReady, CustomJS(args=tail, code=_file("tail.js")))
+    if live is not None:
+        args = {"source": source, "token": live}
+        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("live.js")))
     document.validate = lambda: None  # a fifth of the time that a small page takes, for what a test looks at once
     script, places = components(models)
-    library = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"], log_level="error")
 
-    environment = Environment(
-        autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )  # fmt: skip
     glossary, (run_facts, runs) = Glossary(), facts.differing(analysis)
-    return environment.from_string(_file("page.html")).render(
+    return _template().render(
         analysis=analysis,
         title=words.heading(analysis),
         css=_file("page.css"),
-        library=library.render_js(),
+        library=library() if library_at is None else [],
+        library_at=library_at,
+        follows=bool(live),
         figures=places,
         script=script,
         marks=marks,
@@ -166,6 +185,15 @@ def render_page(analysis: Analysis) -> str:
         branches=branches_of(analysis),
         settings=facts.settings(analysis),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )  # fmt: skip
+    return environment.from_string(_file("page.html"))
 
 
 def _file(name: str) -> str:

@@ -61,24 +61,30 @@ TABLE = """
 def restyle(document: Document, *, veil: Model) -> None:
     """Has the page paint what its canvases hold in the colours of the reader's scheme, now and when it changes.
 
+    Whoever framed the page may say which by `data-scheme` ("light" or "dark") at its root.
+
     `veil` is the glyph that hides in the paper's colour what is not chosen.
     """
     args: dict[str, Any] = {"veil": veil}
     args |= {kind.__name__: list(document.select({"type": kind})) for kind in (Axis, Grid, ColorBar, Plot)}
     code = """
-    const dark = matchMedia("screen and (prefers-color-scheme: dark)")  // print is light
+    const [screen, prefers] = ["screen", "(prefers-color-scheme: dark)"].map((media) => matchMedia(media))
+    const root = document.documentElement
     const paint = () => {
-      const [ink, line] = dark.matches ? ["#c4c4c4", "#4a4a4a"] : ["#4a4a4a", "#d4d4d4"]
+      const dark = screen.matches && (root.dataset.scheme ? root.dataset.scheme === "dark" : prefers.matches)
+      const [ink, line] = dark ? ["#c4c4c4", "#4a4a4a"] : ["#4a4a4a", "#d4d4d4"]
       for (const model of Axis) model.setv({axis_label_text_color: ink, major_label_text_color: ink,
                                             axis_line_color: line, major_tick_line_color: line})
-      veil.fill_color = dark.matches ? "#151515" : "#ffffff"
+      veil.fill_color = dark ? "#151515" : "#ffffff"
       for (const model of Grid) model.grid_line_color = line
       for (const model of ColorBar) model.setv({title_text_color: ink, major_label_text_color: ink})
     }
-    paint()
-    dark.addEventListener("change", () => {
+    const again = () => {
       paint()
       for (const view of Bokeh.index.select(Plot)) view.repaint()  // at once: a printer does not wait for a frame
-    })
+    }
+    paint()
+    for (const media of [screen, prefers]) media.addEventListener("change", again)  // print is light
+    new MutationObserver(again).observe(root, {attributeFilter: ["data-scheme"]})
     """
     document.js_on_event(DocumentReady, CustomJS(args=args, code=code))

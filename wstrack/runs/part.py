@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from wstrack.runs.files import looks_like
 from wstrack.runs.manifest import Manifest
 
-__all__ = ["ABOUT", "Contents", "Header", "Walk", "check", "read_contents", "read_header", "schema"]
+__all__ = ["ABOUT", "Contents", "Header", "Walk", "check", "gathered", "read_contents", "read_header", "schema"]
 
 ABOUT = ("number", "check", "step", "interval", "time")
 """The columns before those of the sums."""
@@ -95,11 +95,16 @@ class Header:
 
 
 def schema(header: Header) -> pa.Schema:
-    """The columns of a part: what is known of each sample, then a raw sum of all layers each."""
+    """The columns of a part, with the header."""
+    return _columns(header).with_metadata(header.to_metadata())
+
+
+def _columns(header: Header) -> pa.Schema:
+    """What is known of each sample, then a raw sum of all layers each."""
     kinds = (pa.int64(), pa.uint32(), pa.int64(), pa.int64(), pa.float64())
     width = len(header.manifest.layers)
     sums = ((name, pa.list_(pa.float64(), width)) for name in header.sums)
-    return pa.schema([*zip(ABOUT, kinds, strict=True), *sums]).with_metadata(header.to_metadata())
+    return pa.schema([*zip(ABOUT, kinds, strict=True), *sums])
 
 
 def check(session: str, columns: Sequence[NDArray[Any]]) -> int:
@@ -160,7 +165,7 @@ def read_contents(path: Path) -> Contents:
     if header is None:
         return _read_format_1(data)
     walk = Walk(data, header)
-    return _contents(header, list(walk.batches()), walk.left, walk.spoiled, ended=walk.ended)
+    return gathered(header, list(walk.batches()), walk.left, walk.spoiled, ended=walk.ended)
 
 
 def read_header(path: Path) -> Header:
@@ -187,14 +192,15 @@ class Walk:
         left: bytes in which nothing whole was found, known at the end of the way.
         spoiled: samples with another checksum than they were written with; likewise.
         ended: whether the part was closed, and is there to its last byte; likewise.
+        done: where the last that is whole ends, from which a part that grows is read on; likewise.
     """
 
     def __init__(self, data: bytes | mmap.mmap, header: Header) -> None:
-        self.left = self.spoiled = 0
+        self.left = self.spoiled = self.done = 0
         self.ended = False
         self._data = data
         self._header = header
-        self._schema = schema(header)
+        self._schema = _columns(header)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The samples that are as they were appended, batch by batch."""
@@ -217,6 +223,7 @@ class Walk:
                 continue
             at += 1
         self.left += len(data) - done
+        self.done = done
 
     def _batch_at(self, reader: pa.BufferReader, at: int) -> tuple[pa.RecordBatch, int] | None:
         """The right samples of the message at an offset (the schema has none), and where it ends; None = no message."""
@@ -257,7 +264,9 @@ def _is_footer(data: bytes | mmap.mmap, at: int) -> bool:
     return data[-6:] == b"ARROW1" and at + int.from_bytes(data[-10:-6], "little") + 10 == len(data)
 
 
-def _contents(header: Header, batches: Sequence[pa.RecordBatch], left: int, spoiled: int, *, ended: bool) -> Contents:
+def gathered(header: Header, batches: Sequence[pa.RecordBatch], left: int, spoiled: int, *, ended: bool) -> Contents:
+    """What a walk found, as arrays."""
+
     def whole(name: str, dtype: type) -> NDArray[Any]:
         # A copy: a run keeps it, and lets go of the file's bytes.
         return np.concatenate([np.empty(0, dtype), *(batch.column(name).to_numpy() for batch in batches)])
@@ -312,4 +321,4 @@ def _read_format_1(data: bytes) -> Contents:
     left = 0 if ended else len(data) - read - at_end * len(_END)
     if ended:
         header = replace(header, offered=count)
-    return _contents(header, batches, left, 0, ended=ended)
+    return gathered(header, batches, left, 0, ended=ended)

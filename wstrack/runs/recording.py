@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from wstrack.runs.run import Completeness, Run
 
 __all__ = [
     "FOLDER",
+    "NOT_CLOSED",
     "Part",
     "being_written",
     "find_recordings",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 FOLDER = "wstrack-recording"
+NOT_CLOSED = "was not closed (the run is going on, or was killed)"
 _NAME = re.compile(r"(\d+)(?:-\w+)?")  # of a part: its number, and a label where several machines write to one run
 
 
@@ -70,7 +72,7 @@ def find_recordings(path: Path) -> list[Path]:
 
 def last_step(folder: Path, layers: Set[str] | None = None) -> int:
     """The last step of the recording in a folder, of these layers if they are named; 0 if there is none to read."""
-    stands, _ = _without_given_up([found for _, found in _whole(folder)[0]])
+    stands, _ = _without_given_up([found for _, found in _whole(folder, read_contents)[0]])
     of_these = [
         part for part in stands if layers is None or any(layer.name in layers for layer in part.header.manifest.layers)
     ]
@@ -119,21 +121,24 @@ class Part:
 
 def read_parts(folder: Path, *, metrics: Sequence[str] | None = None) -> list[Part]:
     """The parts of a recording that can be read, every whole batch of each; see `read_recording`."""
-    return _read_parts(folder, metrics)[0]
+    return _read_parts(folder, metrics, read_contents)[0]
 
 
-def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run:
+def read_recording(
+    folder: Path, *, metrics: Sequence[str] | None = None, read: Callable[[Path], Contents] = read_contents
+) -> Run:
     """The run that a recording holds, every whole batch of it.
 
     Args:
         folder: the recording's folder.
         metrics: which; None = those that were watched. Any that the recorded sums suffice for can be had.
+        read: how a part is read; see `wstrack.runs.growing` for one that is read again and again.
 
     Raises:
         WstrackError: there is no part that can be read.
         ValueError: a metric that cannot be computed from the sums that were recorded.
     """
-    parts, notes = _read_parts(folder, metrics)
+    parts, notes = _read_parts(folder, metrics, read)
     runs = [_part_run(part) for part in parts]
     run = Run.joined(runs) if len(runs) > 1 else runs[0]
     marks, unread = _marks(folder)
@@ -143,9 +148,11 @@ def read_recording(folder: Path, *, metrics: Sequence[str] | None = None) -> Run
     return run.with_notes(*said).with_origin(reference=str(folder), source="recording", **resets)
 
 
-def _read_parts(folder: Path, metrics: Sequence[str] | None) -> tuple[list[Part], list[str]]:
+def _read_parts(
+    folder: Path, metrics: Sequence[str] | None, read: Callable[[Path], Contents]
+) -> tuple[list[Part], list[str]]:
     """The parts that can be read, and what is to say of those that cannot."""
-    found, notes = _whole(folder)
+    found, notes = _whole(folder, read)
     if not found:
         raise WstrackError(f"{folder} holds no recording that can be read" + "".join(f"; {note}" for note in notes))
     lacking = _lacking([contents for _, contents in found])
@@ -185,13 +192,13 @@ def _marks(folder: Path) -> tuple[list[tuple[int, str, bool]], list[str]]:
     return found, notes
 
 
-def _whole(folder: Path) -> tuple[list[tuple[Path, Contents]], list[str]]:
+def _whole(folder: Path, read: Callable[[Path], Contents]) -> tuple[list[tuple[Path, Contents]], list[str]]:
     """What is whole in each file of a recording, and what is to say of those that cannot be read."""
     found: list[tuple[Path, Contents]] = []
     notes: list[str] = []
     for path in parts_in(folder):
         try:
-            contents = read_contents(path)
+            contents = read(path)
             there = _computable(contents.header.sums)
             if not set(there) & set(contents.header.manifest.metrics):
                 raise ValueError(f"it lacks the sums behind {', '.join(contents.header.manifest.metrics)}")
@@ -260,7 +267,7 @@ def _said(path: Path, found: Contents, lacking: int) -> list[str]:
     said = []
     damage = f"{found.left:,} bytes of it cannot be read" if found.left else "it ends with a whole batch"
     if path.suffix == ".arrows":
-        said.append(f"{path.name} was not closed (the run is going on, or was killed): {damage}")
+        said.append(f"{path.name} {NOT_CLOSED}: {damage}")
     elif found.left or not found.ended:
         said.append(f"{path.name} is not as it was written: {damage}")
     if found.spoiled:

@@ -240,6 +240,11 @@ def _of_a_size(sums: dict[str, pd.DataFrame], others: pd.Index[Any]) -> dict[str
     return {**sums, "abs_current": sums["abs_current"].assign(**dict.fromkeys(others, np.nan))}
 
 
+def _follow(frames: Sequence[pd.DataFrame]) -> bool:
+    """Whether each step is after the one before, in the order of the frames."""
+    return bool((np.diff(np.concatenate([frame.index.to_numpy() for frame in frames])) > 0).all())
+
+
 def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) -> tuple[dict[str, pd.DataFrame], int]:
     """Frames of one name as one, the later part standing where two overlap, and how many values that replaced."""
     joined: dict[str, pd.DataFrame] = {}
@@ -248,6 +253,11 @@ def _joined(parts: Sequence[Mapping[str, pd.DataFrame]], layers: pd.Index[Any]) 
         frames = [part[name] for part in parts if name in part]
         index = pd.Index(np.unique(np.concatenate([frame.index.to_numpy() for frame in frames])), name="step")
         columns = layers[layers.isin(pd.Index(np.concatenate([frame.columns for frame in frames])))].rename(None)
+        if all(frame.columns.equals(columns) for frame in frames) and _follow(frames):
+            # Of a long run that was restarted this is all the work there is, and it is read again and again.
+            values = np.concatenate([frame.to_numpy() for frame in frames], dtype=np.float64)
+            joined[name] = pd.DataFrame(values, index=index, columns=columns, copy=False)
+            continue
         values = np.full((len(index), len(columns)), np.nan)
         written = np.zeros(values.shape, dtype=bool)
         for frame in frames:

@@ -110,13 +110,11 @@ class MlflowSource:
         else:
             run = _watched_run(store, stored, address.uri, metrics)
         kind = re.split(r"[:+]", address.uri)[0] if not isinstance(store, Folder) else "file"
+        closed = {"closed": stored.tags[CLOSED] == "true"} if CLOSED in stored.tags else {}
         return run.with_origin(
-            reference=_reference(address, store, stored.id),
-            tracking_store=kind,
-            name=stored.name,
-            id=stored.id,
-            settings=settings_of(stored),
-        )
+            reference=_reference(address, store, stored.id), tracking_store=kind, name=stored.name, id=stored.id,
+            settings=settings_of(stored), **closed,
+        )  # fmt: skip
 
 
 def open_store(uri: str) -> Store:
