@@ -23,9 +23,10 @@ _CALM = 0.3  # of the noise: what is far less
 class Surge:
     """The change of the layers together that doubles within a few samples: what comes before a spike of the loss.
 
-    Looked at is the median layer, by itself and by the learning rate: both must be twice what the 16 samples before
-    let expect, so that a restart of a schedule is no surge. That is their median or where a line through them is next,
-    whichever is more, so that a slow rise is none either. (Of Adam the update grows before the loss does: marin #1368.)
+    Looked at is the median layer, by itself and by the learning rate: both must be twice what the 16 samples before let
+    expect, so that a restart of a schedule is no surge. That is their median or where a line through them leads,
+    whichever is more, so that a slow rise is none either. How far is usual is told from the line: a slope is no noise.
+    (Of Adam the update grows before the loss does: marin #1368.)
 
     Args:
         rate: of false alarms over a whole run.
@@ -35,7 +36,7 @@ class Surge:
 
     def __init__(self, *, rate: float = 0.002) -> None:
         self.rate = rate
-        self._usual = Usual(series=2)
+        self._usual = Usual(series=2, line=True)
         self._evidence = Evidence(1, rate=rate)
         self._middle = _Middle()
         self._told = False
@@ -47,7 +48,7 @@ class Surge:
             return []
         before, line = self._usual.near.middle(), self._usual.near.ahead()
         away, scale = self._usual.add(middle)
-        away -= np.fmax(line - before, 0.0)
+        away -= np.fmax(before - line, 0.0)
         size = _told(self._evidence, away, scale, _TWICE)
         if size is None:
             return []

@@ -56,7 +56,11 @@ class Latest:
 
 
 class Usual:
-    """Series, of which the median of the latest is what is expected of the next.
+    """Series, of which the median of the latest is what is expected of the next, or where a line through them leads.
+
+    Args:
+        series: how many.
+        line: whether it is the line.
 
     Example:
         >>> usual, rng = Usual(series=1), np.random.default_rng(0)
@@ -67,8 +71,9 @@ class Usual:
         (array([1.]), array([0.1]))
     """
 
-    def __init__(self, *, series: int) -> None:
+    def __init__(self, *, series: int, line: bool = False) -> None:
         self.near = Latest(series=series, length=NEAR)
+        self._expected = self.near.ahead if line else self.near.middle
         self._past = Latest(series=series, length=PAST)
         self._samples = 0
 
@@ -79,7 +84,7 @@ class Usual:
         """
         away = np.full_like(values, np.nan)
         if self._samples >= NEAR:
-            away = np.where(2 * self.near.known >= NEAR, values - self.near.middle(), np.nan)
+            away = np.where(2 * self.near.known >= NEAR, values - self._expected(), np.nan)
         scale = np.fmax(NORMAL * self._past.middle(), self._past.middle(0.9) / TAIL)
         scale = np.where(self._past.known >= FEWEST, np.maximum(scale, LEAST), np.nan)
         self._samples += 1
