@@ -76,7 +76,7 @@ def test_a_fault_is_found_by_its_rule(
     for seed in range(2):
         change = np.exp(noise(np.random.default_rng(seed)))
         fault(change)
-        alerts = said(default(), samples(change, 1.0))
+        alerts = said([*default(), Collapse()], samples(change, 1.0))
         assert [(alert.rule, alert.layer) for alert in alerts] == [(rule, layer)]
         assert AT < alerts[0].step <= AT + within
         assert words in alerts[0].text

@@ -84,14 +84,15 @@ def test_the_default_rules_keep_their_rate(world: World) -> None:
     alarmed = 0
     for _ in range(RUNS):
         logs, rates = world(rng)
-        alarmed += bool(said(default(rate=RATE), samples(np.exp(logs), rates[:, None])))
+        alarmed += bool(said([*default(rate=RATE), Collapse(rate=RATE / 5)], samples(np.exp(logs), rates[:, None])))
     assert alarmed <= 3
 
 
 def test_the_rates_of_the_rules_come_to_the_one_that_is_stated() -> None:
-    rates = {type(rule): rule.rate for rule in default(rate=0.02) if hasattr(rule, "rate")}
-    assert sum(rates.values()) == pytest.approx(0.02)
+    rates = {type(rule): rule.rate for rule in [*default(), Collapse()] if hasattr(rule, "rate")}
+    assert sum(rates.values()) == pytest.approx(0.01)
     assert set(rates) == {Stopped, IdlePart, Band, Surge, Collapse, Smooth}
+    assert sum(rule.rate for rule in default(rate=0.1) if hasattr(rule, "rate")) == pytest.approx(0.08)
 
 
 def test_parts_that_are_seldom_chosen_are_not_idle() -> None:

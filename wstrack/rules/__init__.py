@@ -39,12 +39,13 @@ __all__ = [
 def default(*, rate: float = 0.01) -> list[Rule]:
     """New rules as `rules="default"` has them; together they raise a false alarm in a share of `rate` of sound runs.
 
-    Two fifths of it are `Band`'s, which looks at each layer, one fifth each is for `Surge` and `Collapse`, a tenth for
-    `Smooth`, and a twentieth each for `Stopped` and `IdlePart`. The others say what is so, and need none.
+    Two fifths of it are `Band`'s, which looks at each layer, a fifth `Surge`'s, a tenth `Smooth`'s, and a twentieth
+    each are for `Stopped` and `IdlePart`; a fifth is left for `Collapse`, which is no default. The others say what is
+    so, and need none.
 
     Example:
         >>> [rule.name for rule in default()]
-        ['not finite', 'stopped', 'idle part', 'band', 'surge', 'collapse', 'smooth', 'rate jump', 'swallowed']
+        ['not finite', 'stopped', 'idle part', 'band', 'surge', 'smooth', 'rate jump', 'swallowed']
     """
     return [
         NotFinite(),
@@ -52,7 +53,6 @@ def default(*, rate: float = 0.01) -> list[Rule]:
         IdlePart(rate=0.05 * rate),
         Band(rate=0.4 * rate),
         Surge(rate=0.2 * rate),
-        Collapse(rate=0.2 * rate),
         Smooth(rate=0.1 * rate),
         RateJump(),
         Swallowed(),

@@ -63,7 +63,7 @@ class Observed:
         known = rates[np.isfinite(rates)]
         return float(np.median(known)) if len(known) else np.nan
 
-    @property
+    @cached_property
     def whole(self) -> NDArray[np.bool_]:
         """Which are whole layers, and no parts."""
         return np.array([not layer.of for layer in self.layers])

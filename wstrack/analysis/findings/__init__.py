@@ -22,7 +22,7 @@ from wstrack.analysis.findings import (
     saved,
     unequal,
 )
-from wstrack.analysis.findings.alerted import alerted
+from wstrack.analysis.findings.alerts import alerted
 from wstrack.analysis.findings.runs import differences, trends
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
