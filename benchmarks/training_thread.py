@@ -81,16 +81,17 @@ def train(tracker: str, state: str) -> None:
 
     watcher._measured.delivery.put = timed  # type: ignore[method-assign]
     if watcher._acting is not None:
-        act = watcher._acting.act
+        heard = watcher._acting.heard
 
-        def acted() -> list[str]:
+        def asked() -> list[Any]:
             start, thread = time.perf_counter(), time.thread_time()
-            layers = act()
-            wall[-1] += time.perf_counter() - start
-            cpu[-1] += time.thread_time() - thread
-            return layers
+            alerts = heard()
+            if wall:  # beside the hand-over of the sample before
+                wall[-1] += time.perf_counter() - start
+                cpu[-1] += time.thread_time() - thread
+            return alerts
 
-        watcher._acting.act = acted  # type: ignore[method-assign]
+        watcher._acting.heard = asked  # type: ignore[method-assign]
     work = torch.randn(700, 700)
     print("open", flush=True)
     sys.stdin.readline()  # until the server is as it should be

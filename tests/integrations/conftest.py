@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +62,15 @@ def sqlite_server(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory)
 def postgres_server(postgres_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with mlflow_server(tmp_path_factory.mktemp("postgres-server"), postgres_uri) as uri:
         yield uri
+
+
+@pytest.fixture(autouse=True)
+def _no_experiment() -> Iterator[None]:
+    """MLflow keeps the experiment that a test has chosen for all of the process, and its store goes with the test."""
+    yield
+    if (fluent := sys.modules.get("mlflow.tracking.fluent")) is not None:
+        fluent._active_experiment_id = None
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 @pytest.fixture

@@ -110,7 +110,12 @@ class Acting:
         """Keep what is to be acted on until the next sample; called on the thread that delivers."""
         self._heard.extend(alert for alert in alerts if self._act_on(alert) is not None)
 
-    def act(self) -> list[str]:
+    def heard(self) -> list[Alert]:
+        """What is to be acted on with the sample that is about to be taken, in this process as in all others."""
+        heard = [self._heard.popleft() for _ in range(len(self._heard))]
+        return heard if self._agreement is None else self._agreement.agree(heard)
+
+    def act(self, heard: Sequence[Alert]) -> list[str]:
         """Act on what was heard, on the training thread.
 
         Returns:
@@ -120,9 +125,6 @@ class Acting:
             StopTraining: a rule spoke that stops.
             Exception: whatever a user's function raises.
         """
-        heard = [self._heard.popleft() for _ in range(len(self._heard))]
-        if self._agreement is not None:
-            heard = self._agreement.agree(heard)
         frozen: list[str] = []
         ends: list[Alert] = []
         for alert in heard:

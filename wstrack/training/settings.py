@@ -79,7 +79,8 @@ class Settings:
 
         Example:
             >>> ours = Settings.checked(every=10, window="step", metrics="rwc", layers=None, parts=None, name=None,
-            ...                         facts=None, start=None, snapshot="device", meter=None, log_parts=False)
+            ...                         facts=None, start=None, snapshot="device", meter=None, log_parts=False,
+            ...                         rules=None, act=None)
             >>> ours.metrics, ours.sums, ours.single_step
             (('rwc',), ('abs_change', 'abs_previous'), True)
         """

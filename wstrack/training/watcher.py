@@ -225,10 +225,12 @@ class Watcher:
         self._steps.due = (self._steps.count // self._every + 1) * self._every
         self._steps.look_up_again()
         due = self._steps.due
+        # What rules say of this very sample waits for the next, however soon they say it.
+        heard = [] if self._acting is None else self._acting.heard()
         self._measured.sample(self._steps, self._look_up)
         if self._acting is not None and not self._closed:
             self._steps.due = due  # in a process that does not measure as well
-            for layer in self._acting.act():
+            for layer in self._acting.act(heard):
                 self._measured.mark(self._steps, f"froze {layer}", reset=False)
 
     # ---- ending -----------------------------------------------------------------------------------------------------
