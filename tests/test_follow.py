@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -227,3 +228,12 @@ def test_it_needs_a_page(call: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = call("report", "exp1", "--follow", *QUICK, "-o", "a.json")
     assert code == 2
     assert "--follow writes a page" in err
+
+
+def test_it_follows_the_runs_that_are_chosen(call: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    for name, samples in (("short", 4), ("long", 12)):
+        record(tmp_path / "runs" / name, samples).close()
+    code, out, err = call("report", "runs", "--follow", "--where", "samples > 4", "-o", "r.html", "-o", "r.json")
+    assert code == 0, err
+    assert [run["name"] for run in json.loads(Path("r.json").read_text())["runs"]] == ["long"]
+    assert "12 samples" in out
