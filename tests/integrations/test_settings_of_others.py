@@ -49,7 +49,7 @@ def check(reference: str, nested: str = "model.name") -> pd.DataFrame:
     return table
 
 
-@pytest.mark.parametrize("store", ["mlflow_store", "sqlite_server"])
+@pytest.mark.parametrize("store", ["mlflow_store", "sqlite_server", "postgres_uri"])
 def test_mlflow(watch: Callable[..., None], store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     import mlflow
 
