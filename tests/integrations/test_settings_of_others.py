@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import wstrack
 from wstrack.runs.recording import FOLDER
+from wstrack.trackers.following import Followed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,7 @@ def test_wandb_offline(watch: Callable[..., None], tmp_path: Path) -> None:
             watch(None, lr)
         written(run.dir)
     table = check("wandb:wandb")
+    assert wstrack.pull(run.dir).settings["lr"] == RATES[-1]  # a path, from the recording in it
     assert table["samples"].tolist() == [8] * 3
     assert table["started"].str.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$").all()
     assert table["model.width"].tolist() == [8] * 3
@@ -113,6 +115,9 @@ def test_tensorboard_with_hparams(watch: Callable[..., None]) -> None:
         with SummaryWriter(f"runs/{place}") as writer:
             writer.add_hparams({"lr": lr, "model.name": "mlp", "amp": True}, {"hparam/loss": 1 + lr})
         watch(f"./runs/{place}", lr)
+    check("runs")  # from the recordings, which lie beside
+    assert Followed("runs/0").read().settings["lr"] == RATES[0]
+    for place in range(len(RATES)):
         shutil.rmtree(Path(f"runs/{place}") / FOLDER)
     table = check("tensorboard:runs")
     assert table["amp"].tolist() == [True] * 3

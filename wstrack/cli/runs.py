@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +100,10 @@ def runs(
     failed = False
     for run in found:
         if not check:
-            known = ["" if run.reference.endswith(run.name) else run.name, run.state if run.state != "finished" else ""]
+            known = [
+                "" if run.name == re.split("[:/]", run.reference)[-1] else run.name,
+                run.state if run.state != "finished" else "",
+            ]
             known += [f"{name}={run.settings[name]}" for name in differ[:_SHOWN] if name in run.settings]
             say("  ".join([run.reference, *filter(None, known)]))
             continue

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from wstrack.runs.part import read_header
 from wstrack.runs.recording import FOLDER, being_written, find_recordings, parts_in
 from wstrack.runs.run import Run
 from wstrack.runs.wholer import wholer
-from wstrack.trackers.references import pull, split
+from wstrack.trackers.references import pull, settings_of, split
 
 __all__ = ["Followed", "recording_of"]
 
@@ -45,6 +46,7 @@ class Followed:
         self.reference = reference
         self.goes_on: bool | None = None
         self._match = match
+        self._settings: dict[str, Any] | None = None  # what trackers were told, which no recording holds
         folder = None if match is not None else recording_of(reference)
         self._growing = None if folder is None else Growing(folder)
 
@@ -67,6 +69,9 @@ class Followed:
         assert found is not None
         found = going_on(found, self._growing.folder)
         self.goes_on = goes_on
+        if self._settings is None:
+            self._settings = settings_of(self.reference)
+        found = found.with_origin(settings=self._settings) if self._settings else found
         scheme, _ = split(self.reference)
         return found.with_origin(reference=self.reference) if scheme else found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,11 @@ import pandas as pd
 from wstrack.errors import WstrackError
 from wstrack.runs.conditions import fitting
 from wstrack.runs.listed import Listed, described, table_of
-from wstrack.trackers.references import names, pull, split
+from wstrack.trackers.references import names, pull, split, told
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
-    from wstrack.trackers.contract import Source
 
 __all__ = ["chosen", "listed", "pull_many", "runs_table"]
 
@@ -114,23 +113,17 @@ def _at(reference: str | Path, match: str | None) -> list[Listed]:
         source = tracker(scheme).open_source(address)
         if there and not getattr(source, "expands", False):
             return [run for each in there for run in _at(f"{scheme}:{each}", match)]
-        return _told(source, match) or [Listed(one, name) for one, name in names(reference, match=match).items()]
+        return told(source, match) or [Listed(one, name) for one, name in names(reference, match=match).items()]
     if there:
         return [run for each in there for run in _at(each, match)]
     known: dict[str, Listed] = {}
     path = Path(address)
     for one in trackers():
         if path.exists() and tracker(one).recognises(path):
-            for run in _told(tracker(one).open_source(str(path)), match):
+            for run in told(tracker(one).open_source(str(path)), match):
                 known[run.reference] = known[split(run.reference)[1]] = run
     found = names(reference, match=match)
     return [_both(one, name, known.get(one), described(Path(one))) for one, name in found.items()]
-
-
-def _told(source: Source, match: str | None) -> list[Listed]:
-    """What a source tells of its runs beside their names; nothing, if it does not."""
-    tell: Callable[..., list[Listed]] | None = getattr(source, "listed", None)
-    return [] if tell is None else tell(match=match)
 
 
 def _both(reference: str, name: str, tracked: Listed | None, recorded: Listed | None) -> Listed:

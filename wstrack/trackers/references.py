@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
 from wstrack.messages import without_secrets
@@ -14,12 +15,13 @@ from wstrack.trackers.matching import assigned, compiled
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
+    from wstrack.runs.listed import Listed
     from wstrack.runs.run import Run
     from wstrack.trackers.contract import Source
 
 TABLES = (".csv", ".tsv", ".parquet")
 
-__all__ = ["homes_of", "names", "pull", "references", "split"]
+__all__ = ["homes_of", "names", "pull", "references", "settings_of", "split", "told"]
 
 
 def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -66,7 +68,27 @@ def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: 
         return table.with_origin(match=match)
     run = wholer(lambda: read_recording(recorded[0], metrics=metrics), lambda: _from_tracker(path, metrics))
     assert run is not None
-    return run
+    settings = settings_of(recorded[0].parent)
+    return run.with_origin(settings=settings) if settings else run
+
+
+def settings_of(reference: str | Path) -> dict[str, Any]:
+    """What a run's trackers were told that it was made with, which its recording does not hold; perhaps nothing."""
+    scheme, address = split(reference)
+    place = Path(address)
+    here = [scheme] if scheme else [name for name in trackers() if place.is_dir() and tracker(name).recognises(place)]
+    found: dict[str, Any] = {}
+    for name in here:
+        with contextlib.suppress(WstrackError):  # the recording can be read all the same
+            for run in told(tracker(name).open_source(address), None):
+                found |= run.settings if split(run.reference)[1] == address else {}
+    return found
+
+
+def told(source: Source, match: str | None) -> list[Listed]:
+    """What a source tells of its runs beside their names; nothing, if it does not."""
+    tell: Callable[..., list[Listed]] | None = getattr(source, "listed", None)
+    return [] if tell is None else tell(match=match)
 
 
 def _from_tracker(path: Path, metrics: Sequence[str] | None) -> Run | None:

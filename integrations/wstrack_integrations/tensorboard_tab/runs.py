@@ -18,7 +18,7 @@ from wstrack.trackers.registry import tracker
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
 
-__all__ = ["LogRun", "runs_in"]
+__all__ = ["Listing", "LogRun", "runs_in"]
 
 TRACKER = "tensorboard"
 
