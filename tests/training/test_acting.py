@@ -38,7 +38,7 @@ class Training:
 
     def run(self, watcher: wstrack.Watcher, steps: int) -> None:
         for _ in range(steps):
-            self.optimizer.zero_grad()
+            self.optimizer.zero_grad(set_to_none=False)  # so that a gradient that is left goes on to move a weight
             self.model(torch.randn(8, 4)).square().mean().backward()
             self.steps += 1  # before what may raise
             self.optimizer.step()
@@ -63,8 +63,8 @@ def test_stop_raises_out_of_the_step_of_the_next_sample(tmp_path: Path) -> None:
 
 def test_freeze_ends_the_change_of_a_layer_and_keeps_what_its_optimizer_knows(tmp_path: Path) -> None:
     training = Training()
-    with training.watch(tmp_path, rules=[tell(4, 1), "default"], act={"tell": "freeze"}) as watcher:
-        training.run(watcher, 6)
+    with training.watch(tmp_path, rules=[tell(24, 1), "default"], act={"tell": "freeze"}) as watcher:
+        training.run(watcher, 26)
         before = [parameter.detach().clone() for parameter in training.model.parameters()]
         state = {name: value.clone() for name, value in training.optimizer.state[training.model[2].weight].items()}
         training.run(watcher, 40)
@@ -74,9 +74,9 @@ def test_freeze_ends_the_change_of_a_layer_and_keeps_what_its_optimizer_knows(tm
     for name, value in state.items():
         torch.testing.assert_close(training.optimizer.state[training.model[2].weight][name], value, rtol=0, atol=0)
     run = watcher.run()
-    assert (run.series["rwc"]["2.weight"].loc[8:] == 0).all()
+    assert (run.series["rwc"]["2.weight"].loc[28:] == 0).all()
     # Of what was frozen on purpose no rule says that it has stopped.
-    assert run.marks == ((4, "alert: tell: 2.weight is as planned"), (6, "froze 2.weight"))
+    assert run.marks == ((24, "alert: tell: 2.weight is as planned"), (26, "froze 2.weight"))
 
 
 def test_a_function_is_called_between_steps_on_the_thread_that_trains(tmp_path: Path) -> None:
@@ -121,9 +121,14 @@ def test_each_rule_has_its_own_action_and_others_only_speak(tmp_path: Path) -> N
 def test_nothing_is_acted_on_when_the_watch_is_closed(tmp_path: Path) -> None:
     """Training is over then; what closes it must not raise."""
     training = Training()
-    with training.watch(tmp_path, rules=tell(4), act="stop") as watcher:
-        training.run(watcher, 4)
-    assert watcher.run().steps.tolist() == [2, 4]
+    training.optimizer = torch.optim.AdamW(training.model[:3].parameters(), lr=0.01)  # the last layer may step later,
+    with training.watch(tmp_path, rules=tell(2), act="stop") as watcher:  # so each sample waits for the next step,
+        training.run(watcher, 3)
+        watcher._measured.flush(60)
+        training.run(watcher, 1)
+        assert watcher._acting is not None
+        assert watcher._acting._heard
+    assert watcher.run().steps.tolist() == [2, 4]  # or, the last one, for the end
 
 
 def test_a_part_is_not_frozen_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
