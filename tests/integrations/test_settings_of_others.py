@@ -58,7 +58,7 @@ def test_mlflow(watch: Callable[..., None], store: str, request: pytest.FixtureR
     mlflow.set_experiment("sweep")
     for lr in RATES:
         with mlflow.start_run(run_name=f"at {lr}"):
-            mlflow.log_params({"lr": lr, "model.name": "mlp", "amp": True, "seed": "007"})
+            mlflow.log_params({"lr": lr, "model.name": "mlp", "amp": True, "seed": "007", "api_key": "5ecret"})
             mlflow.set_tag("team", "vision")
             watch(None, lr)
             mlflow.log_metric("val/loss", 1 + lr)
@@ -69,6 +69,7 @@ def test_mlflow(watch: Callable[..., None], store: str, request: pytest.FixtureR
     assert table["state"].tolist() == ["finished"] * 3
     assert table["samples"].tolist() == [8] * 3
     assert table["amp"].tolist() == [True] * 3
+    assert table["api_key"].tolist() == ["***"] * 3
     assert (table["seed"].tolist(), table["team"].tolist()) == (["007"] * 3, ["vision"] * 3)
     assert table["val/loss"].tolist() == [1 + lr for lr in RATES]
     assert not [name for name in table if name.startswith(("rwc/", "mlflow.", "wstrack"))]
@@ -138,12 +139,29 @@ def test_tensorboard_of_lightning_and_of_the_hf_trainer(watch: Callable[..., Non
     check("tensorboard:runs")
 
 
-def test_hparams_yaml_is_data(watch: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
-    """A file that would build an object is read as nothing."""
+def test_what_lightning_writes_of_python_is_data(watch: Callable[..., None]) -> None:
+    """As many of the files that people publish have it: a loss, a function, a namespace beside plain settings."""
     watch("./runs/one")
-    Path("runs/one/hparams.yaml").write_text("lr: !!python/object/apply:os.mkdir [made]\n")
-    assert wstrack.pull("tensorboard:runs/one").settings == {}
+    Path("runs/one/hparams.yaml").write_text(
+        "args: !!python/object:argparse.Namespace\n  lr: 0.1\n  betas: !!python/tuple\n  - 0.9\n  - 0.99\n"
+        "loss: !!python/object:forecasts.losses.MAE\n  _modules: !!python/object/apply:collections.OrderedDict\n"
+        "  - []\n"
+        "distance: !!python/name:__main__.arc ''\n"
+        "root: !!python/object/apply:os.mkdir [made]\n"
+        "layers:\n- &id001\n  - 512\n- *id001\n"
+        "neptune_token: 5ecret\npad_token: <pad>\n"
+    )
+    assert wstrack.pull("tensorboard:runs/one").settings == {
+        "args.lr": 0.1, "args.betas": "[0.9, 0.99]", "loss": "forecasts.losses.MAE", "distance": "__main__.arc",
+        "root": "os.mkdir", "layers": "[[512], [512]]", "neptune_token": "***", "pad_token": "<pad>",
+    }  # fmt: skip
     assert not Path("made").exists()
+
+
+def test_a_file_that_is_no_yaml_is_passed_over(watch: Callable[..., None]) -> None:
+    watch("./runs/one")
+    Path("runs/one/hparams.yaml").write_text("lr: [0.1\n: }")
+    assert wstrack.pull("tensorboard:runs/one").settings == {}
 
 
 def test_recordings_and_facts(watch: Callable[..., None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,12 @@ from wstrack.runs.recording import FOLDER, parts_in
 __all__ = ["Listed", "described", "differing", "flat", "save_table", "table_of", "typed"]
 
 Setting = str | float | int | bool
+_SECRET = re.compile(
+    r"(?:^|\.)token$"  # but no pad_token
+    r"|(?:^|[._-])(?:hub|auth|access|api|hf|neptune|wandb|github|gitlab|bearer|refresh|session)[_-]?token$"
+    r"|(?:^|[._-])(?:(?:api|access|private|secret)[_-]?key|secret|passw(?:or)?d|passphrase|credentials?)$",
+    re.IGNORECASE,
+)
 
 ABOUT = ("name", "state", "started", "samples")
 """What a table of runs begins with, after the reference."""
@@ -53,17 +60,23 @@ class Listed:
 
 
 def flat(settings: Mapping[Any, Any], within: str = "") -> dict[str, Setting]:
-    """Settings in settings by names with dots; what is no text, number or truth value, as JSON. Nothing is left out.
+    """Settings in settings by names with dots; what is no text, number or truth value, as JSON.
+
+    What is called as keys and passwords are is hidden: people put these into configurations, and pages are handed on.
 
     Example:
         >>> flat({"model": {"width": 64, "heads": [2, 4]}, "lr": 0.1, "warmup": None})
         {'model.width': 64, 'model.heads': '[2, 4]', 'lr': 0.1, 'warmup': 'None'}
+        >>> flat({"hub_token": "5ecret", "pad_token": "<pad>", "max_tokens": 512})
+        {'hub_token': '***', 'pad_token': '<pad>', 'max_tokens': 512}
     """
     found: dict[str, Setting] = {}
     for name, value in settings.items():
         key = f"{within}{name}"
         if isinstance(value, Mapping) and value:
             found |= flat(value, f"{key}.")
+        elif isinstance(value, str) and value and _SECRET.search(key):
+            found[key] = "***"
         elif isinstance(value, str | int | float):
             found[key] = value
         else:

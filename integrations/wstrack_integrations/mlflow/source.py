@@ -13,7 +13,7 @@ import pandas as pd
 
 from wstrack.errors import WstrackError
 from wstrack.runs.gaps import left_out
-from wstrack.runs.listed import Listed, Setting, typed
+from wstrack.runs.listed import Listed, Setting, flat, typed
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.runs.recording import find_recordings, read_recording
@@ -148,7 +148,7 @@ def _reference(address: Address, store: Store, run_id: str) -> str:
 def settings_of(run: StoredRun) -> dict[str, Setting]:
     """What a run was made with: its parameters, typed again, and the tags that a user set, as texts."""
     tags = {key: value for key, value in run.tags.items() if not key.startswith(("mlflow.", "wstrack."))}
-    return {**tags, **{key: typed(value) for key, value in run.params.items()}}
+    return flat({**tags, **{key: typed(value) for key, value in run.params.items()}})
 
 
 def since_1970(milliseconds: int) -> str:

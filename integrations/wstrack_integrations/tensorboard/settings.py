@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from wstrack.runs.listed import Setting, flat
 from wstrack_integrations.tensorboard.files import holds
@@ -74,7 +75,7 @@ def _parsed(data: bytes) -> dict[str, Setting]:
 def _of_session(said: HParamsPluginData) -> dict[str, Setting]:
     kinds = {name: value.WhichOneof("kind") for name, value in said.session_start_info.hparams.items()}
     values = said.session_start_info.hparams
-    return {name: getattr(values[name], kind) for name, kind in kinds.items() if kind and kind != "list_value"}
+    return flat({name: getattr(values[name], kind) for name, kind in kinds.items() if kind and kind != "list_value"})
 
 
 def _in_yaml(path: Path) -> dict[str, Setting]:
@@ -84,6 +85,37 @@ def _in_yaml(path: Path) -> dict[str, Setting]:
     import yaml
 
     with suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said = yaml.load(path.read_text(encoding="utf-8"), _loader())  # noqa: S506  one of safe ones
         return flat(said) if isinstance(said, dict) else {}
     return {}
+
+
+@cache
+def _loader() -> Any:
+    """A safe loader that knows what Lightning writes of Python's objects, and makes none of them.
+
+    A loss or a function is its name, as text; a namespace, a dictionary or a tuple is what it holds.
+    """
+    import yaml
+
+    def of_python(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        kind, _, name = tag.partition(":")
+        holds = kind in ("tuple", "dict") or name.endswith(("Namespace", "Dict", "AttributeDict", "DictConfig"))
+        return _data(loader, node) if holds or not name else name
+
+    def of_others(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        return _data(loader, node)
+
+    def _data(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return loader.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return loader.construct_scalar(node)
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # which has no types
+        """A class of its own, for what is added to one holds wherever it is used."""
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/", of_python)
+    Loader.add_multi_constructor("!", of_others)
+    return Loader
