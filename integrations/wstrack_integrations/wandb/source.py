@@ -18,9 +18,11 @@ from wstrack_integrations.wandb.offline import read_about, read_history
 from wstrack_integrations.wandb.places import files_of, is_local, local_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import re
+    from collections.abc import Iterator, Sequence
 
     from wstrack.runs.run import Run
+    from wstrack_integrations.wandb.history import History
 
 __all__ = ["WandbSource"]
 
@@ -47,18 +49,10 @@ class WandbSource:
         pattern = None if match is None else compiled(match)
         if not is_local(self.address):
             return {f"{SCHEME}{run}": name for run, name in online.runs(self.address, pattern).items()}
-        found = {}
-        for run in _local(self.address):
-            if pattern is None:
-                fits = manifest_in(read_about(run).config) is not None
-            else:
-                fits = any(layer_of(pattern, key) for key in read_history(run).columns if not key.startswith("_"))
-            if fits:
-                found[f"{SCHEME}{_address_of(run)}"] = ""
-        return found
+        return {f"{SCHEME}{_address_of(path)}": "" for path, _ in _fitting(self.address, pattern)}
 
     def listed(self, *, match: str | None = None) -> list[Listed]:
-        """What is known of each of these runs: the config, the tags, the summary.
+        """What is known of each of these runs: the config, and on a server the tags and the summary as well.
 
         Raises:
             ValueError, WstrackError: as `names`.
@@ -66,17 +60,14 @@ class WandbSource:
         pattern = None if match is None else compiled(match)
         if not is_local(self.address):
             return online.listed(self.address, pattern)
-        fitting = self.names(match=match)
-        found = []
-        for path in _local(self.address):
-            reference = f"{SCHEME}{_address_of(path)}"
-            if reference in fitting:
-                run = read_about(path)
-                name, state = str(run.origin.get("display_name", "")), "finished" if run.finished else ""
-                samples, settings = samples_in(run.config), settings_in(run.config)
-                created = str(run.origin.get("created", ""))
-                found.append(Listed(reference, name, state, created, samples, settings))
-        return found
+        return [
+            Listed(
+                f"{SCHEME}{_address_of(path)}", str(run.origin.get("display_name", "")),
+                "finished" if run.finished else "", str(run.origin.get("created", "")), samples_in(run.config),
+                settings_in(run.config),
+            )
+            for path, run in _fitting(self.address, pattern)
+        ]  # fmt: skip
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """One run, each point of it: from its recording where that is whole, else from its history.
@@ -107,6 +98,18 @@ def _local(address: str) -> list[Path]:
     return runs
 
 
+def _fitting(address: str, pattern: re.Pattern[str] | None) -> Iterator[tuple[Path, History]]:
+    """The runs at an address that wstrack logged, or with keys that fit, and all that is known of each but its rows."""
+    for path in _local(address):
+        about = read_about(path)
+        if pattern is None:
+            fits = manifest_in(about.config) is not None
+        else:
+            fits = any(layer_of(pattern, key) for key in read_history(path).columns if not key.startswith("_"))
+        if fits:
+            yield path, about
+
+
 def _address_of(run: Path) -> Path:
     """A run's folder of files, where the recording lies as well, or else the `.wandb` file."""
     files = files_of(run)
@@ -119,12 +122,15 @@ def _read_local(path: Path, metrics: Sequence[str] | None, match: str | None) ->
 
     def logged() -> Run:
         history = read_history(path)
-        return run_of(replace(history, origin={**history.origin, "source": "wandb"}), metrics, match, path)
+        run = run_of(replace(history, origin={**history.origin, "source": "wandb"}), metrics, match, path)
+        return run.with_origin(settings=settings_in(history.config))
 
     def recording() -> Run | None:
         there = match is None and find_recordings(folder.parent)
-        return read_recording(folder, metrics=metrics) if there else None
+        if not there:
+            return None
+        return read_recording(folder, metrics=metrics).with_origin(settings=settings_in(read_about(path).config))
 
     run = wholer(recording, logged)
     assert run is not None
-    return run.with_origin(reference=reference, settings=settings_in(read_about(path).config))
+    return run.with_origin(reference=reference)
