@@ -10,7 +10,8 @@ import pytest
 
 import wstrack
 from wstrack import WstrackError
-from wstrack.analysis.slopes import numbers_of, slopes
+from wstrack.analysis.odd import odd_runs
+from wstrack.analysis.slopes import interaction, level_of, numbers_of, slopes
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.run import Run
 
@@ -32,8 +33,20 @@ def swept(
 
 def found(seed: int, **options: Any) -> Any:
     frames, rates = swept(seed, **options)
-    names = [f"run {place}" for place in range(len(frames))]
-    return slopes(frames, rates, by="lr", names=names, kinds=["conv", "linear"] * (frames[0].shape[1] // 2))
+    return swept_slopes(frames, rates, kinds=["conv", "linear"] * (frames[0].shape[1] // 2))
+
+
+def levels_of(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.DataFrame([level_of(frame) for frame in frames], index=[f"run {at}" for at in range(len(frames))])
+
+
+def swept_slopes(frames: list[pd.DataFrame], values: Any, *, by: str = "lr", kinds: list[str] | None = None) -> Any:
+    return slopes(levels_of(frames), values, by=by, kinds=kinds or [""] * frames[0].shape[1])
+
+
+def odd_in(seed: int, **options: Any) -> dict[str, str]:
+    frames, rates = swept(seed, **options)
+    return odd_runs(levels_of(frames), [np.log10(rates)])
 
 
 def test_noise_brings_no_more_than_the_stated_share() -> None:
@@ -41,7 +54,8 @@ def test_noise_brings_no_more_than_the_stated_share() -> None:
     nulls = [found(seed, runs=8 * (1 + seed % 3), layers=(6, 12, 20)[seed % 3]) for seed in range(100)]
     assert sum(bool(one.layers["goes"].any()) for one in nulls) <= 10
     assert sum(bool(one.layers["unlike"].any()) for one in nulls) <= 10
-    assert sum(bool(one.odd) for one in nulls) <= 10
+    odd = [odd_in(seed, runs=8 * (1 + seed % 3), layers=(6, 12, 20)[seed % 3]) for seed in range(100)]
+    assert sum(bool(one) for one in odd) <= 10
 
 
 def test_a_layer_that_goes_with_the_root_of_the_rate_is_found_among_odd_runs() -> None:
@@ -51,9 +65,10 @@ def test_a_layer_that_goes_with_the_root_of_the_rate_is_found_among_odd_runs() -
     assert sum(row["lower"] <= 0.5 <= row["upper"] for row in rows) >= 17
     false = sum(int(one.layers["goes"].sum()) - 1 for one in hits)
     assert false <= 4  # 5 % of 20 discoveries, and chance
-    assert sum("run 5" in one.odd and "times more" in one.odd["run 5"] for one in hits) >= 18
-    assert sum("run 9" in one.odd and "stand otherwise" in one.odd["run 9"] for one in hits) >= 15
-    assert sum(len(set(one.odd) - {"run 5", "run 9"}) for one in hits) <= 2
+    odd = [odd_in(seed, power=0.5, odd=True) for seed in range(20)]
+    assert sum("run 5" in one and "times more" in one["run 5"] for one in odd) >= 18
+    assert sum("run 9" in one and "stand otherwise" in one["run 9"] for one in odd) >= 15
+    assert sum(len(set(one) - {"run 5", "run 9"}) for one in odd) <= 2
 
 
 def test_thousands_of_runs_are_no_millions_of_pairs() -> None:
@@ -62,7 +77,7 @@ def test_thousands_of_runs_are_no_millions_of_pairs() -> None:
     frames = [
         pd.DataFrame(10 ** np.array([[0.3 * np.log10(rate) + 0.2 * rng.normal(), rng.normal()]])) for rate in rates
     ]
-    got = slopes(frames, rates, by="lr", names=[str(at) for at in range(3000)], kinds=["", ""]).layers
+    got = swept_slopes(frames, rates).layers
     assert got["slope"]["0"] == pytest.approx(0.3, abs=0.05)
     assert got["upper"]["0"] - got["lower"]["0"] < 0.1
     assert got["goes"].tolist() == [True, False]
@@ -73,7 +88,7 @@ def test_groups_have_slopes_of_their_own() -> None:
     scaled = [
         frame.mul([rate if place % 2 else 1 for place in range(20)]) for frame, rate in zip(frames, rates, strict=True)
     ]
-    groups = slopes(scaled, rates, by="lr", names=[str(at) for at in range(24)], kinds=["conv", "linear"] * 10).groups
+    groups = swept_slopes(scaled, rates, kinds=["conv", "linear"] * 10).groups
     assert groups.index.tolist() == ["all", "kind: conv", "kind: linear", "early", "middle", "late"]
     assert groups["slope"]["kind: linear"] == pytest.approx(1, abs=0.1)
     assert groups["slope"]["kind: conv"] == pytest.approx(0, abs=0.1)
@@ -85,8 +100,9 @@ def test_gaps_zeros_and_a_diverged_run_are_left_out_and_named() -> None:
     frames[2] = frames[2] * np.nan
     frames[3] = frames[3] * 0.0
     frames[4].iloc[:6] = np.inf
-    got = slopes(frames, rates, by="lr", names=[f"run {place}" for place in range(24)], kinds=[""] * 20)
-    assert {name: got.odd[name] for name in ("run 2", "run 3")} == dict.fromkeys(
+    got = swept_slopes(frames, rates)
+    odd = odd_runs(levels_of(frames), [np.log10(rates)])
+    assert {name: odd[name] for name in ("run 2", "run 3")} == dict.fromkeys(
         ("run 2", "run 3"), "no layer has a finite change"
     )
     assert got.layers["slope"]["l3"] == pytest.approx(1, abs=0.1)
@@ -95,10 +111,39 @@ def test_gaps_zeros_and_a_diverged_run_are_left_out_and_named() -> None:
 def test_a_setting_over_little_goes_by_itself_and_not_by_its_logarithm() -> None:
     frames, _ = swept(0)
     depth = np.tile([2.0, 3, 4, 5], 6)
-    got = slopes(frames, depth, by="depth", names=[str(at) for at in range(24)], kinds=[""] * 20)
+    got = swept_slopes(frames, depth, by="depth")
     assert not got.logarithmic
     width = np.tile([1.0, 2, 4, 8], 6)
-    assert slopes(frames, width, by="width", names=[str(at) for at in range(24)], kinds=[""] * 20).logarithmic
+    assert swept_slopes(frames, width, by="width").logarithmic
+
+
+def test_blocks_have_slopes_where_they_tell_layers_apart() -> None:
+    frames, rates = swept(0)
+    got = slopes(levels_of(frames), rates, by="lr", kinds=[""] * 20, blocks=["stem"] * 4 + ["body"] * 16).groups
+    assert got.index.tolist() == ["all", "block: stem", "block: body", "early", "middle", "late"]
+
+
+def test_an_interaction_is_found_where_it_is_and_nowhere_else() -> None:
+    """Layer 3 goes with the rate the more, the wider the network: one power at width 1, half as much at 8."""
+    rng = np.random.default_rng(0)
+    found_there, found_elsewhere = 0, 0
+    for _ in range(20):
+        rate, width = (each.ravel() for each in np.meshgrid(np.geomspace(1e-4, 1e-1, 8), [64.0, 128, 256, 512]))
+        levels = pd.DataFrame(0.05 * rng.standard_t(3, (32, 12)), columns=[f"l{at}" for at in range(12)])
+        levels += 0.7 * np.log10(rate)[:, None] - 0.3 * np.log10(width)[:, None]
+        levels["l3"] += 0.3 * np.log10(rate) * np.log10(width)
+        got = interaction(levels, rate, width, by="lr * width", kinds=[""] * 12).layers
+        found_there += bool(got.loc["l3", "goes"]) and abs(got.loc["l3", "slope"] - 0.3) < 0.1
+        found_elsewhere += bool(got["goes"].drop("l3").any())
+    assert found_there >= 19
+    assert found_elsewhere <= 4
+
+
+def test_settings_that_go_together_have_no_interaction() -> None:
+    levels = pd.DataFrame(np.zeros((8, 3)))
+    alike = np.tile([1.0, 10.0], 4)
+    with pytest.raises(ValueError, match="do not differ apart from each other"):
+        interaction(levels, alike, alike, by="lr * width", kinds=[""] * 3)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from wstrack.analysis.groups import Groups, group_layers, grouped, kinds
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.layers import describe_layers
 from wstrack.analysis.measures import agreement
+from wstrack.analysis.odd import odd_runs
 from wstrack.analysis.parts import Parts, on_one_level, parts_of
 from wstrack.analysis.phases import Phases, cluster_phases, find_phases
 from wstrack.analysis.preparation import Prepared
@@ -36,7 +37,7 @@ from wstrack.analysis.procedure import Procedure
 from wstrack.analysis.reduction import Reduction
 from wstrack.analysis.schedule import Schedule, schedule_of
 from wstrack.analysis.series import aggregated, choose_metric, encodable, matched, names_of, settings_of
-from wstrack.analysis.slopes import Slopes, numbers_of, slopes
+from wstrack.analysis.slopes import Slopes, level_of, numbers_of, slopes
 from wstrack.analysis.stability import Stability, measure_stability
 from wstrack.analysis.thirds import early_and_late
 from wstrack.analysis.tree import Tree, grow
@@ -73,6 +74,7 @@ class Analysis:
         groups: the layers in groups, and with a `group` that was asked for the clusters inside each.
         comparison: with `compare`, what differs between settings.
         slopes: with `by`, how layers go with a setting that has numbers.
+        odd: with `by`, the runs that are unlike all others, by name: what is odd about each.
         bands: with several runs, their mean and spread by step and layer.
         methods: with `methods`, every clustering method on the same data.
         table: a row a layer, in model order: kind, shape, numel, depth, block; `cluster`, which is -1 for noise and
@@ -106,6 +108,7 @@ class Analysis:
     groups: Groups | None
     comparison: Comparison | None
     slopes: Slopes | None
+    odd: dict[str, str]
     bands: Bands | None
     methods: pd.DataFrame | None
     table: pd.DataFrame
@@ -182,11 +185,13 @@ def analyse(
     if aggregate is not None:
         chosen = tuple(aggregated(run, aggregate, metric) for run in chosen)
     frames, unmatched = matched(chosen, metric, common=compare is not None or by is not None)
-    trend = None
+    trend, odd = None, dict[str, str]()
     if by is not None:
         values = numbers_of([run.settings for run in chosen], names_of(chosen), by)
-        kinds_of = chosen[0].layers["kind"].reindex(frames[0].columns).fillna("").astype(str).tolist()
-        trend = slopes(frames, values, by=by, names=names_of(chosen), kinds=kinds_of)
+        told = chosen[0].layers[["kind", "block"]].reindex(frames[0].columns).fillna("").astype(str)
+        levels = pd.DataFrame([level_of(frame) for frame in frames], index=names_of(chosen))
+        trend = slopes(levels, values, by=by, kinds=told["kind"].tolist(), blocks=told["block"].tolist())
+        odd = odd_runs(levels, [np.log10(values) if trend.logarithmic else values])
     frames = aligned(frames, align)
     bands = average(frames) if len(chosen) > 1 else None
     series = bands.mean if bands else frames[0]
@@ -261,6 +266,7 @@ def analyse(
         groups=groups,
         comparison=comparison,
         slopes=trend,
+        odd=odd,
         bands=bands,
         methods=all_methods,
         table=describe_layers(
@@ -270,7 +276,7 @@ def analyse(
             *filter(None, [incomplete(chosen), *of_checkpoints(chosen), swallowed(chosen), expected(chosen)]),
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
-                groups=groups, comparison=comparison, slopes=trend, cut=cut, tree=tree,
+                groups=groups, comparison=comparison, slopes=trend, odd=odd, cut=cut, tree=tree,
                 runs=[(run.name, frame) for run, frame in zip(chosen, frames, strict=True)], schedule=schedule,
                 marks=chosen[0].marks if len(chosen) == 1 else (), parts=parts,
             ),

@@ -14,13 +14,12 @@ from scipy import stats
 from wstrack.analysis.cutoffs import FALSE_DISCOVERIES, SMALLEST_RATIO
 from wstrack.errors import WstrackError
 
-__all__ = ["Slopes", "numbers_of", "slopes"]
+__all__ = ["Slopes", "interaction", "is_logarithmic", "level_of", "line", "numbers_of", "slopes"]
 
 Array = NDArray[np.float64]
 
 MOST = 400  # runs that a slope and its interval are over: they need each pair of them; tests are over all
 FEWEST = 5  # runs: of fewer, no order of their changes is beyond chance
-ODD_P = 0.025  # with which any run is called odd by chance, as a whole, and likewise for how its layers stand
 _WIDE = 3.0  # from the least to the largest value: beyond it, a setting goes by its logarithm
 
 
@@ -39,10 +38,9 @@ class Slopes:
         layers: a row a layer: `slope`, `lower`, `upper` (95 %), `q` (of no trend, after Benjamini-Hochberg over the
             layers), `goes` (q at most 0.05, and a ratio of at least 1.2 over the range of the setting); `beside`,
             `beside_q` and `unlike`, likewise, of the layer beside the median layer of its run.
-        groups: a row a group ("all", then "kind: conv", ..., then "early", "middle", "late"): `layers`, `slope`,
-            `lower`, `upper`, `p`.
+        groups: a row a group ("all", "kind: conv", ..., "block: layer1", ..., "early", "middle", "late"): `layers`,
+            `slope`, `lower`, `upper`, `p`.
         levels: by run and layer, the levels, for figures; `values` by run, the setting.
-        odd: runs that are unlike all others, by name: what is odd about each.
     """
 
     by: str
@@ -54,7 +52,6 @@ class Slopes:
     groups: pd.DataFrame
     levels: pd.DataFrame
     values: pd.Series[float]
-    odd: Mapping[str, str]
 
 
 def numbers_of(settings: Sequence[Mapping[str, object]], names: Sequence[str], by: str) -> Array:
@@ -90,7 +87,7 @@ def numbers_of(settings: Sequence[Mapping[str, object]], names: Sequence[str], b
 
 
 def slopes(
-    frames: Sequence[pd.DataFrame], values: Array, *, by: str, names: Sequence[str], kinds: Sequence[str]
+    levels: pd.DataFrame, values: Array, *, by: str, kinds: Sequence[str], blocks: Sequence[str] | None = None
 ) -> Slopes:
     """How the level of each layer goes with a setting, with intervals over runs.
 
@@ -98,11 +95,10 @@ def slopes(
     tau. Both take nothing for granted of the noise but that it is alike in all runs, and stand up to odd runs.
 
     Args:
-        frames: of each run, (steps, layers), all with the same layers.
+        levels: a row a run, by its name, a column a layer: see `level_of`. NaN where a run has no such layer.
         values: of each run, its setting.
         by: the setting's name.
-        names: of the runs.
-        kinds: of the layers.
+        kinds, blocks: of the layers.
 
     Raises:
         WstrackError: there are fewer than five runs.
@@ -113,27 +109,92 @@ def slopes(
         >>> def run(rate):
         ...     powers = rate ** np.array([1.0, 1.0, 0.0]) * rng.lognormal(sigma=0.1, size=(20, 3))
         ...     return pd.DataFrame(powers, columns=["a", "b", "c"])
-        >>> found = slopes([run(r) for r in rates], rates, by="lr", names=[f"{r:g}" for r in rates], kinds=[""] * 3)
+        >>> levels = pd.DataFrame([level_of(run(rate)) for rate in rates], columns=["a", "b", "c"])
+        >>> found = slopes(levels, rates, by="lr", kinds=[""] * 3)
         >>> found.layers["slope"].round(1).tolist(), found.layers["goes"].tolist(), found.layers["unlike"].tolist()
         ([1.0, 1.0, 0.0], [True, True, False], [False, False, True])
     """
-    if len(frames) < FEWEST:
+    if len(levels) < FEWEST:
         raise WstrackError(
-            f"by={by!r} (--by) is over {len(frames)} runs, and needs {FEWEST}; hold fewer against each other with "
+            f"by={by!r} (--by) is over {len(levels)} runs, and needs {FEWEST}; hold fewer against each other with "
             f"compare={by!r} (--compare {by})"
         )
-    columns = frames[0].columns
-    levels = np.array([_level(frame[columns].to_numpy(dtype=np.float64)) for frame in frames])
-    logarithmic = bool((values > 0).all() and values.max() >= _WIDE * values.min())
-    x = np.log10(values) if logarithmic else values
+    logarithmic = is_logarithmic(values)
+    return _slopes(
+        levels, np.log10(values) if logarithmic else values, values, by=by, logarithmic=logarithmic, kinds=kinds,
+        blocks=blocks,
+    )  # fmt: skip
+
+
+def interaction(
+    levels: pd.DataFrame,
+    one: Array,
+    other: Array,
+    *,
+    by: str,
+    kinds: Sequence[str],
+    blocks: Sequence[str] | None = None,
+) -> Slopes:
+    """How the slope of each layer with one setting goes with another: likewise, of what is left of both alone.
+
+    A slope is the change of the power of the one with ten times the other (or with a unit of it). What the level and
+    the product of the two settings owe to each setting alone is taken out by least squares.
+
+    Args:
+        levels, kinds, blocks: as in `slopes`.
+        one, other: of each run, its settings.
+        by: the names of both, as "lr * width".
+
+    Raises:
+        WstrackError: there are fewer than five runs.
+        ValueError: the settings do not differ apart from each other.
+    """
+    if len(levels) < FEWEST + 2:
+        raise WstrackError(f"by={by!r} (--by) is over {len(levels)} runs, and needs {FEWEST + 2}")
+    x, z = (np.log10(each) if is_logarithmic(each) else each for each in (one, other))
+    alone = np.column_stack([np.ones(len(x)), x - x.mean(), z - z.mean()])
+    product = alone[:, 1] * alone[:, 2]
+    left = _without(alone, product)
+    if np.ptp(left) < 1e-9 * max(np.ptp(product), 1e-300):
+        raise ValueError(f"by={by!r} (--by): the two settings do not differ apart from each other")
+    rest = levels.apply(lambda column: pd.Series(_without(alone, column.to_numpy()), index=column.index))
+    return _slopes(rest, left, left, by=by, logarithmic=False, kinds=kinds, blocks=blocks)
+
+
+def _without(alone: Array, y: Array) -> Array:
+    """What is left of `y` when what goes with the columns of `alone` is taken out; NaN stays."""
+    known = np.isfinite(y)
+    rest = np.full(len(y), np.nan)
+    if known.any():
+        rest[known] = y[known] - alone[known] @ np.linalg.lstsq(alone[known], y[known], rcond=None)[0]
+    return rest
+
+
+def is_logarithmic(values: Array) -> bool:
+    """Whether a setting goes by its logarithm: all above 0, and the largest at least three times the least."""
+    return bool((values > 0).all() and values.max() >= _WIDE * values.min())
+
+
+def _slopes(
+    levels: pd.DataFrame,
+    x: Array,
+    values: Array,
+    *,
+    by: str,
+    logarithmic: bool,
+    kinds: Sequence[str],
+    blocks: Sequence[str] | None,
+) -> Slopes:
+    table = levels.to_numpy(dtype=np.float64)
+    names = list(map(str, levels.columns))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a run without a finite value is named below
-        middle = np.nanmedian(levels, axis=1)
+        warnings.simplefilter("ignore", RuntimeWarning)  # a run without a finite value is named as odd
+        middle = np.nanmedian(table, axis=1)
     span = float(np.ptp(x))
-    each = _fitted(x, levels, list(map(str, columns)))
+    each = _fitted(x, table, names)
     each["q"] = _discoveries(each.pop("p"))
     each["goes"] = _matters(each["slope"], each["q"], span)
-    beside = _fitted(x, levels - middle[:, None], list(map(str, columns)))
+    beside = _fitted(x, table - middle[:, None], names)
     each["beside"], each["beside_q"] = beside["slope"], _discoveries(beside["p"])
     each["unlike"] = _matters(beside["slope"], each["beside_q"], span)
     return Slopes(
@@ -141,21 +202,26 @@ def slopes(
         logarithmic=logarithmic,
         low=float(values.min()),
         high=float(values.max()),
-        runs=len(frames),
+        runs=len(levels),
         layers=each,
-        groups=_groups(x, levels, kinds),
-        levels=pd.DataFrame(levels, index=list(names), columns=columns),
-        values=pd.Series(values, index=list(names), dtype=np.float64),
-        odd=_odd(x, levels, names, list(map(str, columns))),
+        groups=_groups(x, table, kinds, blocks),
+        levels=levels,
+        values=pd.Series(values, index=levels.index, dtype=np.float64),
     )
 
 
-def _level(values: Array) -> Array:
-    """The mean log10 of each layer over the samples; NaN for one without a positive value."""
+def level_of(series: pd.DataFrame) -> pd.Series[float]:
+    """The level of each layer of a run: the mean log10 of its values over the samples; NaN without a positive one.
+
+    Args:
+        series: (steps, layers).
+    """
+    values = series.to_numpy(dtype=np.float64)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         logs = np.log10(np.where(np.isfinite(values) & (values > 0), values, np.nan))
-        return np.asarray(np.nanmean(logs, axis=0), dtype=np.float64)
+        levels: pd.Series[float] = pd.Series(np.nanmean(logs, axis=0), index=series.columns, dtype=float)
+        return levels
 
 
 def _fit(x: Array, y: Array) -> tuple[float, float, float, float]:
@@ -165,11 +231,11 @@ def _fit(x: Array, y: Array) -> tuple[float, float, float, float]:
         return np.nan, np.nan, np.nan, np.nan
     if not np.ptp(y[known]):
         return 0.0, 0.0, 0.0, 1.0
-    found = _line(x[known], y[known])
+    found = line(x[known], y[known])
     return found[0], found[2], found[3], float(stats.kendalltau(x[known], y[known]).pvalue)
 
 
-def _line(x: Array, y: Array) -> tuple[float, float, float, float]:
+def line(x: Array, y: Array) -> tuple[float, float, float, float]:
     """The slope, the intercept and the ends of the slope's interval; of very many runs, of some over their range."""
     if len(x) > MOST:
         some = np.argsort(x, kind="stable")[np.linspace(0, len(x) - 1, MOST).astype(int)]
@@ -200,12 +266,14 @@ def _matters(slope: pd.Series[float], q: pd.Series[float], span: float) -> pd.Se
     return found
 
 
-def _groups(x: Array, levels: Array, kinds: Sequence[str]) -> pd.DataFrame:
-    """The slopes of the means of layers: all, each kind, each third of the depth."""
+def _groups(x: Array, levels: Array, kinds: Sequence[str], blocks: Sequence[str] | None) -> pd.DataFrame:
+    """The slopes of the means of layers: all, each kind, each block, each third of the depth."""
     count = levels.shape[1]
     members: dict[str, NDArray[np.bool_]] = {"all": np.ones(count, dtype=bool)}
-    distinct = [kind for kind in dict.fromkeys(kinds) if kind]
-    members |= {f"kind: {kind}": np.array([one == kind for one in kinds]) for kind in distinct if len(distinct) > 1}
+    for what, labels in (("kind", kinds), ("block", blocks or ())):
+        distinct = [label for label in dict.fromkeys(labels) if label]
+        if 1 < len(distinct) < count:
+            members |= {f"{what}: {label}": np.array([one == label for one in labels]) for label in distinct}
     third = np.arange(count) * 3 // max(count, 1)
     members |= {name: third == place for place, name in enumerate(("early", "middle", "late")) if count >= 3}
     rows = {}
@@ -215,56 +283,3 @@ def _groups(x: Array, levels: Array, kinds: Sequence[str]) -> pd.DataFrame:
             rows[name] = (int(those.sum()), *_fit(x, np.nanmean(levels[:, those], axis=1)))
     columns = ["layers", "slope", "lower", "upper", "p"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("group")
-
-
-def _odd(x: Array, levels: Array, names: Sequence[str], layers: Sequence[str]) -> dict[str, str]:
-    """The runs that are far from where the setting has all others: as a whole, or in how their layers stand."""
-    away = np.column_stack([_away(x, column) for column in levels.T])
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
-        whole = np.nanmedian(away, axis=1)
-        within = away - whole[:, None]
-        scale = np.nanmedian(np.abs(within), axis=0)
-        distance = np.log(np.nanmean(np.abs(within) / np.where(scale > 0, scale, np.nan), axis=1))
-        far = _outlying(np.abs(whole), freedom=3)
-        apart = _outlying(distance - np.nanmedian(distance), freedom=10)  # a mean over layers, and its logarithm
-    odd = {}
-    lost = (~np.isfinite(levels)).sum(axis=1)
-    for place, name in enumerate(names):
-        if lost[place] == len(layers):
-            odd[name] = "no layer has a finite change"
-        elif apart[place]:
-            where = int(np.nanargmax(np.abs(within[place]) / np.where(scale > 0, scale, np.inf)))
-            odd[name] = (
-                f"its layers stand otherwise to each other than in the other runs; most unlike is {layers[where]}"
-            )
-            odd[name] += f", which changes {_times(within[place, where])} beside the others"
-        elif far[place]:
-            odd[name] = f"its layers change {_times(whole[place])} than the setting has it in the other runs"
-        elif lost[place] > max(1, 2 * np.median(lost)):
-            odd[name] = f"{lost[place]} of its {len(layers)} layers have no finite change"
-    return odd
-
-
-def _away(x: Array, y: Array) -> Array:
-    """How far each run is from the line through all."""
-    known = np.isfinite(y)
-    if known.sum() < FEWEST or len(np.unique(x[known])) < 2:
-        return np.full(len(y), np.nan)
-    slope, intercept, *_ = _line(x[known], y[known])
-    return np.asarray(y - slope * x - intercept, dtype=np.float64)
-
-
-def _outlying(distance: Array, *, freedom: int) -> NDArray[np.bool_]:
-    """Which are beyond what the noise of so many has, were it Student's t of so many degrees of freedom."""
-    count = int(np.isfinite(distance).sum())
-    noise = stats.t(freedom)
-    usual = float(np.nanmedian(np.abs(distance))) / float(noise.ppf(0.75)) if count else np.nan
-    # Of few, the median is not well known, and two of them have gone into the line.
-    far = noise.isf(ODD_P / max(count, 1) / 2) * (1 + 4 / max(count - 2, 1))
-    found: NDArray[np.bool_] = distance > far * usual
-    return found
-
-
-def _times(decades: float) -> str:
-    return f"{10 ** abs(decades):.3g} times {'more' if decades > 0 else 'less'}"

@@ -69,8 +69,8 @@ def render_markdown(analysis: Analysis) -> str:
         lines += ["| layers | how many | slope | 95 % interval | p |", "|---|---|---|---|---|"]
         for name, count, slope, interval, p in slope_words(analysis.slopes):
             lines.append(f"| {_text(name)} | {count} | {slope} | {interval} | {chance(p)} |")
-        lines += [""] * bool(analysis.slopes.odd)
-        lines += [f"- {_text(name)}: {_text(what)}" for name, what in analysis.slopes.odd.items()]
+        lines += [""] * bool(analysis.odd)
+        lines += [f"- {_text(name)}: {_text(what)}" for name, what in analysis.odd.items()]
     if analysis.groups is not None:
         lines += ["", f"## Groups of layers (by {_text(analysis.groups.by)})", ""]
         inside = "k" in analysis.groups.table

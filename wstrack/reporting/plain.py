@@ -64,6 +64,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "groups": asdict(analysis.groups) if analysis.groups else None,
         "comparison": asdict(analysis.comparison) if analysis.comparison else None,
         "slopes": _slopes(analysis.slopes),
+        "odd": analysis.odd,
         "parts": _parts(analysis.parts),
         "settings": analysis.settings,
         "replaced": replaced[replaced.any(axis="columns")].to_dict("index"),

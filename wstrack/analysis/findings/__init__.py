@@ -23,13 +23,18 @@ from wstrack.analysis.findings import (
     unequal,
 )
 from wstrack.analysis.findings.alerts import alerted
-from wstrack.analysis.findings.runs import differences, trends
+from wstrack.analysis.findings.expected import expected
+from wstrack.analysis.findings.health import incomplete
+from wstrack.analysis.findings.runs import differences, trends, unlike_others
+from wstrack.analysis.findings.saved import of_checkpoints
+from wstrack.analysis.findings.swallowed import swallowed
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
+from wstrack.analysis.parts import on_one_level, parts_of
 from wstrack.analysis.thirds import early_and_late
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from wstrack.analysis.clustering import Clustering
     from wstrack.analysis.comparison import Comparison
@@ -41,8 +46,9 @@ if TYPE_CHECKING:
     from wstrack.analysis.slopes import Slopes
     from wstrack.analysis.stability import Stability
     from wstrack.analysis.tree import Tree
+    from wstrack.runs.run import Run
 
-__all__ = ["Finding", "collect_findings", "collect_of_parts"]
+__all__ = ["Finding", "collect_findings", "collect_first", "collect_of_parts"]
 
 
 def collect_findings(
@@ -57,6 +63,7 @@ def collect_findings(
     groups: Groups | None = None,
     comparison: Comparison | None = None,
     slopes: Slopes | None = None,
+    odd: Mapping[str, str] | None = None,
     cut: Cut | None = None,
     tree: Tree | None = None,
     runs: Sequence[tuple[str, pd.DataFrame]] = (),
@@ -85,7 +92,7 @@ def collect_findings(
         intervals: by step, how many optimizer steps the sample spans (`Run.intervals`). What is said of the course
             over time and of spikes is from `comparable_steps` alone.
         phases: of `comparable_steps` too.
-        groups, comparison, slopes, cut, tree: what those functions gave, where they were asked.
+        groups, comparison, slopes, odd, cut, tree: what those functions gave, where they were asked.
         runs: the name and the series of each of several runs, of which `series` is the mean.
         marks: named steps (`Run.marks`): jumps at one distance that fall on them are told as such.
         parts: the parts of layers (`parts_of`): what is said of them is not said again of layers.
@@ -101,36 +108,22 @@ def collect_findings(
         >>> print(found[2].text.partition(":")[0])
         The change grows with depth
     """
-    values = series.where(np.isfinite(series)).dropna(axis="columns", how="all").dropna(how="all")
+    values, over_time, thirds, noun = _told(series, metric, intervals, thirds)
     if values.empty:
         return []
-    noun = "change" if metric.startswith("rwc") else "value"
     positive = bool((values.min() >= 0).all())
-    over_time = values.loc[comparable_steps(values.index, metric, intervals)] if positive else values[:0]
-    known = early_and_late(over_time) if thirds is None else thirds.loc[values.columns]
-    thirds = known if len(over_time) // 3 >= course.SHORTEST_THIRD else None
     schedule = schedule if noun == "change" else None
     general = course.course(over_time, thirds, noun, schedule) if thirds is not None else None
     period = course.period(over_time, phases, noun, schedule, marks)
     turns = rates.turns(over_time, phases, schedule)
-    of_parts = collect_of_parts(parts) if parts is not None and parts.each and noun == "change" else []
-    # Of layers that are cut these are told as whole ones: which part of them does not learn is told of the parts.
-    most = _by_layer(values, parts, "max")
-    most_over_time = most.loc[over_time.index]
-    ends = known if most is values else early_and_late(most_over_time)
     found = [
-        alerted(marks, list(map(str, series.columns))),
-        health.not_finite(runs or [("", series)]),
-        saved.changes(values, noun) or health.still(most, noun),
-        *of_parts,
-        course.stopped(most_over_time, ends, noun) if thirds is not None else None,
-        health.decay(most_over_time, noun),
-        *oddities.rule(_moving(values, parts), intervals, metric),
+        *_first(series, metric=metric, intervals=intervals, thirds=thirds, runs=runs, marks=marks, parts=parts),
         clusters.clusters(values, thirds, clustering, stability, noun),
         apart.apart(values, tree, cut, noun) if tree and cut else None,
         kin.kin(values, tree, cut, noun) if tree and cut else None,
         *(differences(comparison, noun) if comparison else ()),
         *(trends(slopes, noun) if slopes else ()),
+        unlike_others(odd) if odd else None,
         course.phases(phases, noun, [turn.step for turn in turns]) if phases and len(over_time) else None,
         rates.followed(turns, noun),
         period,
@@ -144,6 +137,64 @@ def collect_findings(
         oddities.missing(series),
     ]
     return [finding for finding in found if finding]
+
+
+def collect_first(run: Run, metric: str) -> list[Finding]:
+    """What must not be missed of one run, told without a look for clusters, in a tenth of the time.
+
+    Args:
+        run: with the metric.
+        metric: its name.
+    """
+    found = [incomplete([run]), *of_checkpoints([run]), swallowed([run]), expected([run])]
+    parts = parts_of([run], metric)
+    (run,), _ = on_one_level([run])
+    intervals = run.intervals if len(run.intervals) else None
+    found += _first(run.series[metric], metric=metric, intervals=intervals, marks=run.marks, parts=parts)
+    return [finding for finding in found if finding]
+
+
+def _told(
+    series: pd.DataFrame, metric: str, intervals: pd.Series[int] | None, thirds: pd.DataFrame | None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None, Literal["change", "value"]]:
+    """The finite values, those of samples that can be held against each other, their thirds, and the word for one."""
+    values = series.where(np.isfinite(series)).dropna(axis="columns", how="all").dropna(how="all")
+    noun: Literal["change", "value"] = "change" if metric.startswith("rwc") else "value"
+    positive = not values.empty and bool((values.min() >= 0).all())
+    over_time = values.loc[comparable_steps(values.index, metric, intervals)] if positive else values[:0]
+    if len(over_time) // 3 < course.SHORTEST_THIRD:
+        return values, over_time, None, noun
+    return values, over_time, early_and_late(over_time) if thirds is None else thirds.loc[values.columns], noun
+
+
+def _first(
+    series: pd.DataFrame,
+    *,
+    metric: str,
+    intervals: pd.Series[int] | None,
+    thirds: pd.DataFrame | None = None,
+    runs: Sequence[tuple[str, pd.DataFrame]] = (),
+    marks: Sequence[tuple[int, str]] = (),
+    parts: Parts | None = None,
+) -> list[Finding | None]:
+    """What must not be missed."""
+    values, over_time, thirds, noun = _told(series, metric, intervals, thirds)
+    if values.empty:
+        return []
+    of_parts = collect_of_parts(parts) if parts is not None and parts.each and noun == "change" else []
+    # Of layers that are cut these are told as whole ones: which part of them does not learn is told of the parts.
+    most = _by_layer(values, parts, "max")
+    most_over_time = most.loc[over_time.index]
+    ends = thirds if most is values or thirds is None else early_and_late(most_over_time)
+    return [
+        alerted(marks, list(map(str, series.columns))),
+        health.not_finite(runs or [("", series)]),
+        saved.changes(values, noun) or health.still(most, noun),
+        *of_parts,
+        course.stopped(most_over_time, ends, noun) if ends is not None else None,
+        health.decay(most_over_time, noun),
+        *oddities.rule(_moving(values, parts), intervals, metric),
+    ]
 
 
 def collect_of_parts(parts: Parts) -> list[Finding]:

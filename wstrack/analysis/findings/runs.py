@@ -10,10 +10,12 @@ from wstrack.analysis.cutoffs import FINDING_P
 from wstrack.analysis.findings.words import Finding, Numbers, chance, names, number, times
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wstrack.analysis.comparison import Comparison
     from wstrack.analysis.slopes import Slopes
 
-__all__ = ["differences", "trends"]
+__all__ = ["differences", "trends", "unlike_others"]
 
 
 def differences(comparison: Comparison, noun: str) -> list[Finding]:
@@ -51,7 +53,7 @@ def differences(comparison: Comparison, noun: str) -> list[Finding]:
 
 
 def trends(slopes: Slopes, noun: str) -> list[Finding]:
-    """Which layers go with the setting, which do so unlike the others, and which runs are unlike all others."""
+    """Which layers go with the setting, and which do so unlike the others."""
     found = []
     goes = slopes.layers[slopes.layers["goes"]]
     unlike = slopes.layers[slopes.layers["unlike"]]
@@ -72,10 +74,12 @@ def trends(slopes: Slopes, noun: str) -> list[Finding]:
         numbers |= {"layers_going": len(goes), "layers_unlike": len(unlike)}
         layers = tuple(map(str, unlike.index if len(unlike) else goes.index))
         found.append(Finding("trend", f"{text}.", "curves", numbers, layers))
-    if slopes.odd:
-        said = "; ".join(f"in {name} {what}" for name, what in list(slopes.odd.items())[:3])
-        more = f", and {len(slopes.odd) - 3} more" if len(slopes.odd) > 3 else ""
-        runs = "1 run is" if len(slopes.odd) == 1 else f"{len(slopes.odd)} runs are"
-        text = f"{runs} unlike all others: {said}{more}."
-        found.append(Finding("odd", text, "curves", {"runs": len(slopes.odd)}, ()))
     return found
+
+
+def unlike_others(odd: Mapping[str, str]) -> Finding:
+    """Which runs are unlike all others, and what is odd about them."""
+    said = "; ".join(f"in {name} {what}" for name, what in list(odd.items())[:3])
+    more = f", and {len(odd) - 3} more" if len(odd) > 3 else ""
+    runs = "1 run is" if len(odd) == 1 else f"{len(odd)} runs are"
+    return Finding("odd", f"{runs} unlike all others: {said}{more}.", "curves", {"runs": len(odd)}, ())
