@@ -220,8 +220,8 @@ def level_of(series: pd.DataFrame) -> pd.Series[float]:
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         logs = np.log10(np.where(np.isfinite(values) & (values > 0), values, np.nan))
-        levels: pd.Series[float] = pd.Series(np.nanmean(logs, axis=0), index=series.columns, dtype=float)
-        return levels
+        means = np.asarray(np.nanmean(logs, axis=0), dtype=np.float64)
+    return pd.Series(means, index=series.columns, dtype=np.float64)
 
 
 def _fit(x: Array, y: Array) -> tuple[float, float, float, float]:
