@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from wstrack.reporting.report import Report as Report
     from wstrack.reporting.report import report as report
     from wstrack.runs.run import Run as Run
+    from wstrack.sweeps.sweep import Sweep as Sweep
+    from wstrack.sweeps.sweep import sweep as sweep
     from wstrack.trackers.listing import pull_many as pull_many
     from wstrack.trackers.listing import runs_table as runs_table
     from wstrack.trackers.pushing import push as push
@@ -34,6 +36,7 @@ __all__ = [
     "Cut",
     "Report",
     "Run",
+    "Sweep",
     "Watcher",
     "WstrackError",
     "diff",
@@ -43,6 +46,7 @@ __all__ = [
     "relative_weight_change",
     "report",
     "runs_table",
+    "sweep",
     "watch",
 ]
 
@@ -51,6 +55,7 @@ _LATER = {
     "Cut": "wstrack.measuring.parts",
     "Report": "wstrack.reporting.report",
     "Run": "wstrack.runs.run",
+    "Sweep": "wstrack.sweeps.sweep",
     "Watcher": "wstrack.training.watcher",
     "diff": "wstrack.checkpoints.diff",
     "pull": "wstrack.trackers.references",
@@ -59,6 +64,7 @@ _LATER = {
     "relative_weight_change": "wstrack.measuring.change",
     "report": "wstrack.reporting.report",
     "runs_table": "wstrack.trackers.listing",
+    "sweep": "wstrack.sweeps.sweep",
     "watch": "wstrack.training.watching",
 }
 

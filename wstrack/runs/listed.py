@@ -43,6 +43,7 @@ class Listed:
         samples: how many it says that it has; None = it does not say.
         settings: what it was made with, by the user's own names, those inside others with dots (`model.width`).
         results: the last values of what the user logged beside.
+        stamp: what changes whenever the run does, as its tracker tells; "" = it goes on, or that is not told.
     """
 
     reference: str
@@ -52,6 +53,7 @@ class Listed:
     samples: int | None = None
     settings: Mapping[str, Setting] = field(default_factory=dict)
     results: Mapping[str, float] = field(default_factory=dict)
+    stamp: str = ""
 
     def values(self) -> dict[str, Any]:
         """All of it by the names of columns; a setting called as one of these, or as a result, stands."""

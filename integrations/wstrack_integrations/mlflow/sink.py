@@ -20,7 +20,7 @@ from wstrack.trackers.shared import numbers_of, series_keys
 from wstrack_integrations.mlflow.address import SCHEME, local_path, redacted, required, tracking_uri
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, manifest_tags
 from wstrack_integrations.mlflow.server import Server
-from wstrack_integrations.mlflow.source import CLOSED, INTERVAL, METRICS, RESUMED, SAMPLES
+from wstrack_integrations.mlflow.source import CLOSED, CLOSED_AT, INTERVAL, METRICS, RESUMED, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -189,7 +189,8 @@ class MlflowSink:
 
     def _close(self) -> None:
         if self._begun:
-            self._log(tags={SAMPLES: str((self._before or 0) + self._samples), CLOSED: "true"})
+            samples = str((self._before or 0) + self._samples)
+            self._log(tags={SAMPLES: samples, CLOSED: "true", CLOSED_AT: str(time.time_ns() // 1_000_000)})
             folder = self._recording and self._recording / RECORDING
             if folder and folder.is_dir() and self._artifacts and self._recording != self.recording_directory:
                 self._upload(folder)

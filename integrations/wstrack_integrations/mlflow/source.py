@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSED",
+    "CLOSED_AT",
     "INTERVAL",
     "METRICS",
     "RESUMED",
@@ -47,7 +48,8 @@ __all__ = [
 
 INTERVAL = "wstrack/interval"
 SAMPLES, CLOSED, RESUMED = "wstrack.samples", "wstrack.closed", "wstrack.resumed"
-"""Tags: how many samples there should be, whether the sink was closed, and `_resumptions`."""
+CLOSED_AT = "wstrack.closed_at"
+"""Tags: how many samples there should be, whether and when (ms) the sink was closed, and `_resumptions`."""
 
 
 class MlflowSource:
@@ -82,7 +84,7 @@ class MlflowSource:
         return [
             Listed(
                 _reference(address, store, run.id), run.name, run.status.lower(), since_1970(run.started),
-                _whole_number(run.tags.get(SAMPLES)), settings_of(run), run.latest,
+                _whole_number(run.tags.get(SAMPLES)), settings_of(run), run.latest, _stamp(run),
             )
             for run in _runs(address, store, match, settings=True)
         ]  # fmt: skip
@@ -149,6 +151,12 @@ def settings_of(run: StoredRun) -> dict[str, Setting]:
     """What a run was made with: its parameters, typed again, and the tags that a user set, as texts."""
     tags = {key: value for key, value in run.tags.items() if not key.startswith(("mlflow.", "wstrack."))}
     return flat({**tags, **{key: typed(value) for key, value in run.params.items()}})
+
+
+def _stamp(run: StoredRun) -> str:
+    """What changes whenever wstrack logs to a run; of one that goes on, was killed or is older, nothing."""
+    closed = run.tags.get(CLOSED) == "true" and CLOSED_AT in run.tags and run.status != "RUNNING"
+    return f"{run.id} {run.tags[CLOSED_AT]} {run.tags.get(SAMPLES)}" if closed else ""
 
 
 def since_1970(milliseconds: int) -> str:

@@ -14,7 +14,7 @@ from wstrack_integrations.tensorboard.events import EventFile, parse_events
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["SCHEME", "EventFiles", "event_directories", "holds", "load", "only", "places_at"]
+__all__ = ["SCHEME", "EventFiles", "event_directories", "files_at", "holds", "load", "only", "places_at"]
 
 SCHEME = "tensorboard:"
 """How a run reference of TensorBoard starts."""
@@ -62,13 +62,14 @@ def only(address: str, places: list[Path]) -> Path | None:
     return places[0] if places else None  # they are sorted: `address` itself comes before what is below it
 
 
-def _files(place: Path) -> list[Path]:
+def files_at(place: Path) -> list[Path]:
+    """The event file at a place, or those right in it, by name."""
     return [place] if place.is_file() else sorted(path for path in place.iterdir() if "tfevents" in path.name)
 
 
 def holds(place: Path, text: str) -> bool:
     """Whether one of the event files at `place` has `text` in its first bytes; the rest is not read."""
-    for path in _files(place):
+    for path in files_at(place):
         try:
             with path.open("rb") as file:
                 if text.encode() in file.read(4096):
@@ -120,7 +121,7 @@ class EventFiles:
 def load(place: Path) -> EventFiles:
     """All event files at `place`."""
     contents, notes = {}, []
-    for path in _files(place):
+    for path in files_at(place):
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -20,7 +20,7 @@ from wstrack.runs.run import Completeness, Run
 from wstrack.trackers.matching import assigned, compiled, layer_of, wanted
 from wstrack.trackers.naming import layer_keys
 from wstrack.trackers.shared import by_layer, left_to_recording
-from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, holds, load, only, places_at
+from wstrack_integrations.tensorboard.files import SCHEME, EventFiles, files_at, holds, load, only, places_at
 from wstrack_integrations.tensorboard.points import Points, Table, joined
 from wstrack_integrations.tensorboard.settings import settings_at
 
@@ -69,6 +69,10 @@ class TensorBoardSource:
             place = Path(reference.removeprefix(SCHEME))
             found.append(Listed(reference, place.name, settings=settings_at(place)))
         return found
+
+    def files(self) -> list[Path]:
+        """Every event file at the address."""
+        return [file for place in places_at(self.address) for file in files_at(place)]
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """Every point of every event file of a run.

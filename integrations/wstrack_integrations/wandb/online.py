@@ -73,11 +73,17 @@ def listed(address: str, pattern: re.Pattern[str] | None) -> list[Listed]:
         return [
             Listed(
                 f"wandb:{run.entity}/{run.project}/{run.id}", run.name, run.state, str(run.created_at or ""),
-                samples_in(run.config), _settings(run), _results(run),
+                samples_in(run.config), _settings(run), _results(run), _stamp(run),
             )
             for run in found
             if (manifest_in(run.config) is not None if pattern is None else _any_fits(run, pattern))
         ]  # fmt: skip
+
+
+def _stamp(run: Any) -> str:
+    """What changes whenever a run is logged to; of one that goes on, nothing."""
+    last = getattr(run, "heartbeatAt", None)
+    return "" if run.state in ("running", "pending") or not last else f"{run.id} {last} {run.historyLineCount}"
 
 
 def _settings(run: Any) -> dict[str, Setting]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["WandbSource"]
 
 SCHEME = "wandb:"
+AT_ONCE = 4
 
 
 class WandbSource:
@@ -68,6 +69,15 @@ class WandbSource:
             )
             for path, run in _fitting(self.address, pattern)
         ]  # fmt: skip
+
+    def files(self) -> list[Path]:
+        """The files with the history of the runs, on this machine."""
+        return local_runs(Path(self.address)) if is_local(self.address) else []
+
+    @property
+    def at_once(self) -> int | None:
+        """How many runs of a server to read at a time: W&B's limits are over all who ask for a team."""
+        return None if is_local(self.address) else AT_ONCE
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """One run, each point of it: from its recording where that is whole, else from its history.
