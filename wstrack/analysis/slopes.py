@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,8 @@ class Slopes:
     Attributes:
         by: the setting's name.
         logarithmic: whether slopes are against log10 of the setting.
+        crossed: whether slopes are of how the power of one setting goes with another (`interaction`); `low` and `high`
+            are then of no use to people.
         low, high: the least and the largest value of the setting.
         runs: how many there are.
         layers: a row a layer: `slope`, `lower`, `upper` (95 %), `q` (of no trend, after Benjamini-Hochberg over the
@@ -52,6 +54,7 @@ class Slopes:
     groups: pd.DataFrame
     levels: pd.DataFrame
     values: pd.Series[float]
+    crossed: bool = False
 
 
 def numbers_of(settings: Sequence[Mapping[str, object]], names: Sequence[str], by: str) -> Array:
@@ -158,7 +161,8 @@ def interaction(
     if np.ptp(left) < 1e-9 * max(np.ptp(product), 1e-300):
         raise ValueError(f"by={by!r} (--by): the two settings do not differ apart from each other")
     rest = levels.apply(lambda column: pd.Series(_without(alone, column.to_numpy()), index=column.index))
-    return _slopes(rest, left, left, by=by, logarithmic=False, kinds=kinds, blocks=blocks)
+    found = _slopes(rest, left, left, by=by, logarithmic=False, kinds=kinds, blocks=blocks)
+    return replace(found, crossed=True)
 
 
 def _without(alone: Array, y: Array) -> Array:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from wstrack._version import __version__
-from wstrack.cli import reports, runs
+from wstrack.cli import reports, runs, sweeps
 from wstrack.cli.telling import say, tell_findings
 from wstrack.errors import WstrackError
 
@@ -57,7 +57,7 @@ def doctor() -> None:
         click.echo(f"  {name:<10} {version}")
 
 
-for command in (runs.pull, reports.report, runs.push, runs.runs, reports.diff):
+for command in (runs.pull, reports.report, sweeps.sweep, runs.push, runs.runs, reports.diff):
     cli.add_command(command)
 
 

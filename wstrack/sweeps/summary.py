@@ -111,7 +111,7 @@ def summarise(ask: Ask) -> Summary | None:
             return summary_of(pull(ask.reference, match=ask.match), ask, stamp=stamp)
     except (WstrackError, ValueError, OSError) as error:
         return Summary(ask.reference, error=without_secrets(" ".join(str(error).split())))
-    except Exception as error:  # whatever a file made by others does to a reader, the other runs are not to blame
+    except Exception as error:  # noqa: BLE001  whatever a file of others does to a reader, the other runs go on
         return Summary(ask.reference, error=without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
 
@@ -168,9 +168,7 @@ def page_of(ask: Ask) -> str | None:
         with threadpool_limits(1):
             found = report(pull(ask.reference, match=ask.match), metric=ask.metric)
             return render_page(found, library_at="../bokeh.js")
-    except (WstrackError, ValueError, OSError):
-        return None  # its row says why the run cannot be read, or it holds too little for a report
-    except Exception:  # see summarise
+    except Exception:  # noqa: BLE001  the row of the run says why it cannot be read, or it holds too little
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".parquet")
 
-__all__ = ["homes_of", "names", "pull", "references", "settings_of", "split", "told"]
+__all__ = ["at_once", "homes_of", "names", "pull", "references", "settings_of", "split", "told"]
 
 
 def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -89,6 +89,16 @@ def told(source: Source, match: str | None) -> list[Listed]:
     """What a source tells of its runs beside their names; nothing, if it does not."""
     tell: Callable[..., list[Listed]] | None = getattr(source, "listed", None)
     return [] if tell is None else tell(match=match)
+
+
+def at_once(references: Iterable[str]) -> int | None:
+    """How many of these runs their trackers want to be read at a time; None where there is no limit."""
+    first: dict[str, str] = {}
+    for reference in references:
+        scheme, address = split(reference)
+        first.setdefault(scheme, address)
+    limits = [getattr(tracker(scheme).open_source(at), "at_once", None) for scheme, at in first.items() if scheme]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _from_tracker(path: Path, metrics: Sequence[str] | None) -> Run | None:

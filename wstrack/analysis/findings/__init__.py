@@ -12,6 +12,7 @@ from wstrack.analysis.findings import (
     bursts,
     clusters,
     course,
+    expected,
     health,
     idle,
     kin,
@@ -20,14 +21,11 @@ from wstrack.analysis.findings import (
     oddities,
     rates,
     saved,
+    swallowed,
     unequal,
 )
 from wstrack.analysis.findings.alerts import alerted
-from wstrack.analysis.findings.expected import expected
-from wstrack.analysis.findings.health import incomplete
 from wstrack.analysis.findings.runs import differences, trends, unlike_others
-from wstrack.analysis.findings.saved import of_checkpoints
-from wstrack.analysis.findings.swallowed import swallowed
 from wstrack.analysis.findings.words import Finding
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.parts import on_one_level, parts_of
@@ -146,7 +144,12 @@ def collect_first(run: Run, metric: str) -> list[Finding]:
         run: with the metric.
         metric: its name.
     """
-    found = [incomplete([run]), *of_checkpoints([run]), swallowed([run]), expected([run])]
+    found = [
+        health.incomplete([run]),
+        *saved.of_checkpoints([run]),
+        swallowed.swallowed([run]),
+        expected.expected([run]),
+    ]
     parts = parts_of([run], metric)
     (run,), _ = on_one_level([run])
     intervals = run.intervals if len(run.intervals) else None

@@ -58,13 +58,21 @@ def trends(slopes: Slopes, noun: str) -> list[Finding]:
     goes = slopes.layers[slopes.layers["goes"]]
     unlike = slopes.layers[slopes.layers["unlike"]]
     slope, low, high = (float(slopes.groups[column].loc["all"]) for column in ("slope", "lower", "upper"))
-    per = f"as {slopes.by} to the power of" if slopes.logarithmic else f"per unit of {slopes.by} by decades:"
     if len(goes) or len(unlike):
-        text = (
-            f"Over {slopes.runs} runs with {slopes.by} from {number(slopes.low)} to {number(slopes.high)}, the {noun} "
-            f"of {len(goes)} of {len(slopes.layers)} layers goes with it (false discovery rate 5 %), over all layers "
-            f"{per} {number(slope)} (95 % interval {number(low)} to {number(high)})"
-        )
+        if slopes.crossed:
+            one, other = slopes.by.split(" * ")
+            text = (
+                f"Over {slopes.runs} runs, how the {noun} goes with {one} goes with {other} in {len(goes)} of "
+                f"{len(slopes.layers)} layers (false discovery rate 5 %): over all layers the power changes by"
+            )
+        else:
+            per = f"as {slopes.by} to the power of" if slopes.logarithmic else f"per unit of {slopes.by} by decades:"
+            text = (
+                f"Over {slopes.runs} runs with {slopes.by} from {number(slopes.low)} to {number(slopes.high)}, the "
+                f"{noun} of {len(goes)} of {len(slopes.layers)} layers goes with it (false discovery rate 5 %), over "
+                f"all layers {per}"
+            )
+        text += f" {number(slope)} (95 % interval {number(low)} to {number(high)})"
         largest = unlike.iloc[np.argsort(-np.abs(unlike["beside"].to_numpy()))]
         named = [f"{name} ({number(its)})" for name, its in largest["slope"].items()]
         if named:
