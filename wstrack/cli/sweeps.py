@@ -27,8 +27,8 @@ __all__ = ["sweep"]
 @click.option("-o", "--output", default="sweep", show_default=True, metavar="FOLDER",
               type=click.Path(file_okay=False, path_type=Path), help="Where its pages go. What was read "
               "of runs is kept there too: an interrupted command, given again, goes on where it stopped.")  # fmt: skip
-@click.option("--by", multiple=True, metavar="SETTING", help="Which settings with numbers to look at; may be given several "
-              "times; 'lr * width' is how one goes with the other. [default: all that differ, but for seeds]")  # fmt: skip
+@click.option("--by", multiple=True, metavar="SETTING", help="Which settings with numbers to look at; may be given "
+              "several times. 'lr * width': how one goes with the other. [default: all that differ]")  # fmt: skip
 @click.option("--metric", metavar="NAME", help="What to sum up. [default: rwc]")
 @click.option("--pages", type=click.IntRange(0), default=200, show_default=True, metavar="N",
               help="How many runs get a report of their own: the odd ones first.")  # fmt: skip

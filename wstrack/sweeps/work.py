@@ -55,32 +55,41 @@ def answers(
     """
     if not asked:
         return
-    if client is not None:
-        executor = client.get_executor(pure=False)
-        try:
-            yield from _done(executor, work, deque(asked), lambda: at_once or 64 + 4 * sum(client.nthreads().values()))
-        finally:
-            executor.shutdown(wait=False)
-        return
-    workers = min(os.cpu_count() or 1, len(asked), at_once or len(asked))
-    left = deque(asked)
+    workers = 1 if client is not None else min(os.cpu_count() or 1, len(asked), at_once or len(asked))
+
+    def room() -> int:
+        here = 4 * workers if client is None else 64 + 4 * sum(client.nthreads().values())
+        return min(here, at_once or here)
+
+    left, doubtful = deque(asked), deque[Asked]()
     while left:
-        doubtful: list[Asked] = []
-        with _pool(workers) as pool:
-            for one, answer in _done(pool, work, left, lambda: min(4 * workers, at_once or 4 * workers)):
+        with _executor(client, workers) as executor:
+            for one, answer in _done(executor, work, left, room):
                 if isinstance(answer, Lost):
                     doubtful.append(one)
                 else:
                     yield one, answer
-        # A process died, and all that were at work with it: each gets one of its own, which tells whose fault it is.
-        for one in doubtful:
-            with _pool(1) as alone:
-                yield from _done(alone, work, deque([one]), lambda: 1)
+    # A process died, and with it all that was at work there: each is done alone, which tells whose fault it is.
+    while doubtful:
+        with _executor(client, 1) as executor:
+            yield from _done(executor, work, deque([doubtful.popleft()]), lambda: 1)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+@contextmanager
+def _executor(client: Client | None, workers: int) -> Iterator[Executor]:
+    if client is not None:
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False)
+        return
     # Spawned: a fork of a process with threads (torch's, a tracker's) may hang.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _done(

@@ -1,0 +1,47 @@
+"""A sweep as recordings: rates, a layer that goes with their root, odd runs, a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
+
+LAYERS = 8
+ROOT = 3  # the layer that goes with the square root of the rate
+
+
+def record(folder: Path, lr: float, seed: int, *, apart: float = 1.0, samples: int = 20) -> None:
+    """A recording of layers whose change goes with the rate, with noise of a run and of a layer."""
+    rng = np.random.default_rng(seed)
+    powers = np.array([0.5 if place == ROOT else 1.0 for place in range(LAYERS)])
+    levels = 0.1 * lr**powers * 10 ** (0.02 * rng.standard_normal() + 0.02 * rng.standard_normal(LAYERS)) * apart
+    layers = tuple(Layer(f"block{place // 4}.{place}.weight", "linear", numel=64) for place in range(LAYERS))
+    manifest = Manifest(folder.name, layers, ("rwc",), every=10, facts={"lr": lr, "seed": seed, "model": "mlp"})
+    recorder = Recorder(folder / FOLDER, manifest, ("abs_change", "abs_previous"))
+    change = levels * 10 ** (0.05 * rng.standard_normal((samples, LAYERS)))
+    steps = list(range(10, 10 * samples + 10, 10))
+    recorder.append(steps, [10] * samples, [float(step) for step in steps], np.stack([change, np.ones_like(change)], 2))
+    recorder.close()
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of so many runs: run 5 is odd as a whole, run 9 broken, where there are as many."""
+
+    def make(count: int = 32) -> Path:
+        folder = tmp_path / "runs"
+        for place in range(count):
+            lr = float(np.geomspace(1e-3, 1.0, 8)[place % 8])
+            record(folder / f"run{place:03d}", lr, place, apart=30.0 if place == 5 else 1.0)
+        if count > 9:
+            (part,) = (folder / "run009" / FOLDER).glob("*.arrow")
+            part.write_bytes(b"\0" * 100)
+        return folder
+
+    return make
