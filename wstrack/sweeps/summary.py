@@ -19,9 +19,10 @@ from wstrack.errors import WstrackError
 from wstrack.messages import without_secrets
 from wstrack.runs.run import Run
 from wstrack.trackers.references import pull, split
+from wstrack.trackers.registry import tracker
 from wstrack.trackers.stamps import stamp_of_files
 
-__all__ = ["Ask", "Summary", "page_of", "summarise", "summary_of"]
+__all__ = ["Ask", "Summary", "at_home", "page_of", "summarise", "summary_of"]
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,12 @@ def at_home(reference: str) -> str:
     """The reference with a path in it made absolute, for a process in another folder.
 
     Example:
-        >>> at_home("mlflow:3f2a"), Path(at_home("tensorboard:.")[len("tensorboard:"):]).is_absolute()
+        >>> at_home("mlflow:3f2a"), Path(at_home(".")).is_absolute()
         ('mlflow:3f2a', True)
     """
     scheme, address = split(reference)
-    path = Path(address)
-    try:
-        whole = str(path.absolute()) if address and path.exists() else address
-    except OSError:  # no file has so long a name
-        whole = address
-    return f"{scheme}:{whole}" if scheme else whole
+    if not scheme:
+        return str(Path(address).absolute()) if Path(address).exists() else address
+    # A folder called as a run of a server says nothing; the source knows whether it reads files.
+    files = getattr(tracker(scheme).open_source(address), "files", None)
+    return f"{scheme}:{Path(address).absolute()}" if files is not None and files() else reference
