@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -141,26 +142,34 @@ class Database:
         import sqlalchemy
 
         try:
-            with self._engine.connect() as connection:
+            with _engine(self._uri).connect() as connection:
                 result = connection.execute(sqlalchemy.text(query), values)
                 yield list(result.keys()), (tuple(row) for row in result)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise self._trouble(error) from None  # whose own message may hold the password
 
-    @cached_property
-    def _engine(self) -> Engine:
-        import sqlalchemy
-
-        try:
-            return sqlalchemy.create_engine(self._uri, poolclass=sqlalchemy.NullPool)
-        except ModuleNotFoundError as error:
-            kind = self._uri.partition(":")[0].partition("+")[0]
-            raise WstrackError(
-                f"the tracking URI {redacted(self._uri, self._uri)} needs the database driver {error.name!r}, which is "
-                f"not installed; install it, or name another, as in {kind}+<driver>://"
-            ) from None
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            raise self._trouble(error) from None
-
     def _trouble(self, error: Exception) -> WstrackError:
         return WstrackError(f"cannot read {redacted(self._uri, self._uri)}: {redacted(str(error), self._uri)}")
+
+
+@cache
+def _engine(uri: str) -> Engine:
+    """The one of this process, which keeps a connection: to make one takes longer than to read a run.
+
+    Raises:
+        WstrackError: the database's driver is not installed.
+    """
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(uri, pool_size=1, max_overflow=-1, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        kind = uri.partition(":")[0].partition("+")[0]
+        raise WstrackError(
+            f"the tracking URI {redacted(uri, uri)} needs the database driver {error.name!r}, which is not installed; "
+            f"install it, or name another, as in {kind}+<driver>://"
+        ) from None
+    # A connection is one process's: what both sides of a fork said on it would be mixed up.
+    if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+        os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
+    return engine

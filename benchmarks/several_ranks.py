@@ -1,6 +1,6 @@
 """What a sample of a sharded model costs, against what others do; prints Markdown.
 
-Run it with `python benchmarks/distributed.py` (two minutes, 5 GB). Two processes of one thread each hold a model
+Run it with `python benchmarks/several_ranks.py` (two minutes, 5 GB). Two processes of one thread each hold a model
 sharded by FSDP2 between them, over gloo on the CPU. A sample of ours is taken by a step of a watched optimizer that
 changes nothing; what the ranks send each other goes on in the background, and is waited for in a row of its own. All
 others wait for it themselves. Times are of the clock, of rank 0; the ranks meet before each job.
