@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = README + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
 
-FUNCTIONS = (wstrack.watch, wstrack.report, wstrack.pull, wstrack.pull_many, wstrack.push, wstrack.diff)
+FUNCTIONS = (wstrack.watch, wstrack.report, wstrack.pull, wstrack.pull_many, wstrack.push, wstrack.diff, wstrack.sweep)
 KEYWORDS = [
     (function.__name__, name)
     for function in FUNCTIONS

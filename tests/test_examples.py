@@ -82,3 +82,9 @@ def test_fsdp2_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_each_example_has_a_test(script: str) -> None:
     assert f'run("{script}"' in Path(__file__).read_text()
+
+
+def test_mup_widths(tmp_path: Path) -> None:
+    out = run("mup_widths.py", tmp_path)
+    assert "hidden.2.weight (-1.5" in out  # the planted fault
+    assert (tmp_path / "sweep" / "index.html").exists()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from wstrack.reporting.report import Report as Report
     from wstrack.reporting.report import report as report
     from wstrack.runs.run import Run as Run
-    from wstrack.sweeps.sweep import Sweep as Sweep
     from wstrack.sweeps.sweep import sweep as sweep
     from wstrack.trackers.listing import pull_many as pull_many
     from wstrack.trackers.listing import runs_table as runs_table
@@ -36,7 +35,6 @@ __all__ = [
     "Cut",
     "Report",
     "Run",
-    "Sweep",
     "Watcher",
     "WstrackError",
     "diff",
@@ -55,7 +53,6 @@ _LATER = {
     "Cut": "wstrack.measuring.parts",
     "Report": "wstrack.reporting.report",
     "Run": "wstrack.runs.run",
-    "Sweep": "wstrack.sweeps.sweep",
     "Watcher": "wstrack.training.watcher",
     "diff": "wstrack.checkpoints.diff",
     "pull": "wstrack.trackers.references",
