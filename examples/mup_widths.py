@@ -1,9 +1,9 @@
-"""Does the change of each layer scale with the width of the network as muP has it? One layer here does not: its learning
-rate was divided by the width twice, as happens where an optimizer and a model each see to it.
+"""Does the change of each layer scale with the width of the network as muP has it? One layer here does not.
 
-With Adam an update of a weight is about its learning rate. muP gives hidden and output layers a rate of 1/width, and
-weights of 1/sqrt(width) and 1/width; so the relative change goes as width to the power of -0.5 in hidden layers, and of 0
-in the first and the last. Run it with `python examples/mup_widths.py`; it writes runs/ and sweep/.
+Its learning rate was divided by the width twice, as happens where an optimizer and a model each see to it. With Adam an
+update of a weight is about its learning rate. muP gives hidden and output layers a rate of 1/width, and weights of
+1/sqrt(width) and 1/width; so the relative change goes as width to the power of -0.5 in hidden layers, and of 0 in the
+first and the last. Run it with `python examples/mup_widths.py`; it writes runs/ and sweep/.
 """
 
 import torch

@@ -19,7 +19,7 @@ from wstrack.runs.recording import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wstrack.sweeps.summed import Sweep
+    from wstrack.sweeps.summed import Summed
 
     from .wandb_server import Server
 
@@ -104,7 +104,7 @@ def first_run(watch: Callable[..., None]) -> str:
     return str(active.info.run_id)
 
 
-def check(found: Sweep, count: int) -> None:
+def check(found: Summed, count: int) -> None:
     assert (len(found.runs), dict(found.unread)) == (count, {})
     (trend,) = found.slopes.values()
     assert trend.by == "lr"

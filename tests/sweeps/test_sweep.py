@@ -20,7 +20,7 @@ from wstrack.runs.listed import Listed
 from wstrack.runs.recording import FOLDER
 from wstrack.sweeps.kept import NAME
 from wstrack.sweeps.summary import Ask, Summary, summarise
-from wstrack.sweeps.summed import Sweep, summed_up
+from wstrack.sweeps.summed import Summed, summed_up
 from wstrack.sweeps.work import answers
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def plain(found: Sweep) -> list[str]:
+def plain(found: Summed) -> list[str]:
     return [one.to_json() for one in found.runs]
 
 
@@ -194,7 +194,7 @@ def test_a_summary_is_the_same_after_a_line_of_json(swept: Callable[..., Path]) 
     assert "\n" not in found.to_json()
 
 
-def fake(levels: np.ndarray[Any, Any], settings: list[dict[str, Any]]) -> Sweep:
+def fake(levels: np.ndarray[Any, Any], settings: list[dict[str, Any]]) -> Summed:
     names = tuple(f"l{place}" for place in range(levels.shape[1]))
     blank = ("",) * len(names)
     summaries = [

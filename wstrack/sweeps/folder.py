@@ -19,13 +19,13 @@ from wstrack.sweeps.work import Client, answers
 from wstrack.trackers.references import at_once
 
 if TYPE_CHECKING:
-    from wstrack.sweeps.summed import Sweep
+    from wstrack.sweeps.summed import Summed
 
 __all__ = ["write_folder"]
 
 
 def write_folder(
-    sweep: Sweep,
+    sweep: Summed,
     folder: Path,
     *,
     pages: int = 200,
@@ -66,12 +66,12 @@ def write_folder(
     return index
 
 
-def _wanted(sweep: Sweep, most: int) -> list[Summary]:
+def _wanted(sweep: Summed, most: int) -> list[Summary]:
     """The runs whose own report is of most use: the odd ones, those with findings, the others."""
     return sorted(sweep.runs, key=lambda one: (one.reference not in sweep.odd, not one.findings))[:most]
 
 
-def _file_name(one: Summary, sweep: Sweep) -> str:
+def _file_name(one: Summary, sweep: Summed) -> str:
     """What tells the report on a run from one that it had before, and from those of runs with its name."""
     of = "\0".join((one.reference, one.stamp, sweep.metric, str(sweep.match), __version__))
     digest = hashlib.sha256(of.encode(errors="backslashreplace")).hexdigest()[:12]

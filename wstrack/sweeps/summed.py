@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ from wstrack.analysis.slopes import FEWEST, Slopes, interaction, is_logarithmic,
 from wstrack.errors import WstrackError
 from wstrack.runs.listed import Listed, table_of
 from wstrack.sweeps.summary import Summary
-from wstrack.sweeps.work import Client
 
-__all__ = ["Sweep", "parts_of_by", "summed_up"]
+__all__ = ["Summed", "parts_of_by", "summed_up"]
 
 Array = NDArray[np.float64]
 
@@ -30,7 +28,7 @@ _NO_SETTING = ("seed", "random_seed", "random_state", "manual_seed", "data_seed"
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep:
+class Summed:
     """Many runs, summed up.
 
     Attributes:
@@ -81,32 +79,6 @@ class Sweep:
             for name, reference in zip(named, self.table.index, strict=True)
         ]
 
-    def save(
-        self,
-        to: str | Path,
-        *,
-        pages: int = 200,
-        client: Client | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Path:
-        """Write a folder: `index.html`, the page of the sweep; `runs.csv`, its table; in `runs/` reports on runs.
-
-        Args:
-            to: the folder, that of `sweep(to=)` or another.
-            pages: how many runs get a report of their own: the odd ones, then those with findings, then the others.
-                Reports that are there already, of the same runs, stand.
-            client, progress: as of `wstrack.sweep`.
-
-        Returns:
-            Where the page is.
-
-        Raises:
-            WstrackError: the folder cannot be written to.
-        """
-        from wstrack.sweeps.folder import write_folder
-
-        return write_folder(self, Path(to), pages=pages, client=client, progress=progress)
-
     def __repr__(self) -> str:
         by = f"by {', '.join(self.slopes)}; " if self.slopes else ""
         return f"<Sweep of {len(self.table):,} runs: {self.metric}, {len(self.layers)} layers; {by}{len(self.odd)} odd>"
@@ -119,7 +91,7 @@ def summed_up(
     by: Sequence[str] | None = None,
     title: str = "",
     match: str | None = None,
-) -> Sweep:
+) -> Summed:
     """The sweep that summaries make up.
 
     Args:
@@ -168,7 +140,7 @@ def summed_up(
     for name, column in ours.items():
         if name not in table:  # a setting of that name stands
             table[name] = column
-    return Sweep(
+    return Summed(
         runs=tuple(kept),
         metric=metric,
         table=table,

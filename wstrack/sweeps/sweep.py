@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from wstrack.analysis.slopes import FEWEST
@@ -11,12 +11,42 @@ from wstrack.errors import WstrackError
 from wstrack.runs.listed import Listed
 from wstrack.sweeps.kept import Kept
 from wstrack.sweeps.summary import Ask, Summary, at_home, summarise
-from wstrack.sweeps.summed import Sweep, parts_of_by, summed_up
+from wstrack.sweeps.summed import Summed, parts_of_by, summed_up
 from wstrack.sweeps.work import Client, Lost, answers
 from wstrack.trackers.listing import listed
 from wstrack.trackers.references import at_once
 
 __all__ = ["Sweep", "sweep"]
+
+
+class Sweep(Summed):
+    """Many runs, summed up, which can be written down as a folder of pages; its attributes are those of `Summed`."""
+
+    def save(
+        self,
+        to: str | Path,
+        *,
+        pages: int = 200,
+        client: Client | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Write a folder: `index.html`, the page of the sweep; `runs.csv`, its table; in `runs/` reports on runs.
+
+        Args:
+            to: the folder, that of `sweep(to=)` or another.
+            pages: how many runs get a report of their own: the odd ones, then those with findings, then the others.
+                Reports that are there already, of the same runs, stand.
+            client, progress: as of `wstrack.sweep`.
+
+        Returns:
+            Where the page is.
+
+        Raises:
+            WstrackError: the folder cannot be written to.
+        """
+        from wstrack.sweeps.folder import write_folder  # with Bokeh, which reading takes none of
+
+        return write_folder(self, Path(to), pages=pages, client=client, progress=progress)
 
 
 def sweep(
@@ -92,7 +122,8 @@ def sweep(
                 progress(count, len(asks))
         ordered = [found[one.reference] for one in runs]
         kept.write(ordered)
-    return summed_up(ordered, runs, by=asked_by if by is not None else None, title=title, match=match)
+    summed = summed_up(ordered, runs, by=asked_by if by is not None else None, title=title, match=match)
+    return Sweep(**{field.name: getattr(summed, field.name) for field in fields(summed)})
 
 
 def _known(kept: Kept, reference: str) -> str:
