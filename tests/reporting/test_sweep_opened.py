@@ -44,7 +44,7 @@ def shown(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         dialog.dismiss()
 
     def heed(message: Any) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and "getImageData" not in message.text:  # which is how `pixel` looks
             trouble.append(message.text)
 
     def show(sweep: Sweep, *, pages: dict[str, str] | None = None, width: int = 1280, dark: bool = False) -> Any:
@@ -83,6 +83,21 @@ def at(page: Any, row: int, place: int) -> tuple[float, float]:
         [row, place],
     )
     return x, y
+
+
+def pixel(page: Any, row: int, place: int) -> list[int]:
+    """The colour of a cell of the heat map, as it is painted."""
+    found: list[int] = page.evaluate(
+        """([row, place]) => {
+          const view = [...Bokeh.index].flatMap((view) => view.child_views ?? [])
+            .find((view) => view.frame && view.model.renderers.some((one) => one.glyph.type === "Image"))
+          const canvas = view.canvas_view.primary.el, ratio = canvas.width / canvas.clientWidth
+          const [x, y] = [view.frame.x_scale.compute(place), view.frame.y_scale.compute(row)]
+          return [...canvas.getContext("2d").getImageData(x * ratio, y * ratio, 1, 1).data].slice(0, 3)
+        }""",
+        [row, place],
+    )
+    return found
 
 
 def test_the_table_has_a_row_a_run_and_is_sorted_by_a_heading(shown: Callable[..., Any]) -> None:
@@ -147,6 +162,11 @@ def test_beside_the_median_each_layer_has_as_many_runs_above_as_below(shown: Cal
     for place in range(6):
         its = cells[place::6]
         assert sum(code > 32767 for code in its) == sum(code < 32767 for code in its) == 12
+    page.mouse.move(0, 0)
+    red, _, blue = pixel(page, 0, 0)
+    assert blue > red  # the run with the least lr
+    red, _, blue = pixel(page, 24, 0)
+    assert red > blue
     page.locator("#colour").select_option("level")
     page.wait_for_function(f"!{LEVELS}.data.median")
     assert page.evaluate(f"[...{LEVELS}.data.image[0]].slice(0, 6)") != cells[:6]

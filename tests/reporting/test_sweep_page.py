@@ -27,8 +27,8 @@ def text_of(page: str) -> str:
 
 def test_the_verdict_says_how_many_runs_what_differs_and_what_the_setting_does() -> None:
     assert verdict(fake_sweep(24, odd=2, unread=1)) == (
-        "24 runs that differ in lr, width, 1 of which could not be read, 2 unlike all others: with lr from 0.001 to 1 "
-        "the change goes as lr^0.92; 1 of 6 layers is unlike: blocks.5.weight (0.49)."
+        "24 runs over lr, width (1 could not be read, 2 are unlike all others): with lr from 0.001 to 1 the "
+        "change goes as lr^0.92; 1 of 6 layers is unlike: blocks.5.weight (0.49)."
     )
 
 
@@ -44,9 +44,7 @@ def test_the_verdict_where_a_setting_does_nothing_says_so() -> None:
         for i in range(20)
     ]  # fmt: skip
     sweep = summed_up(runs, [Listed(one.reference, one.name, settings=one.settings) for one in runs])
-    assert verdict(sweep) == (
-        "20 runs that differ in lr: with lr from 1 to 1e+03 the change of no layer goes beyond chance."
-    )
+    assert verdict(sweep) == ("20 runs over lr: with lr from 1 to 1e+03 the change of no layer goes beyond chance.")
     assert [one.place for one in sentences(sweep)] == ["by-0"]
 
 

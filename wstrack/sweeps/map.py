@@ -90,23 +90,22 @@ class Map:
 
     Attributes:
         layout: what is shown.
-        image: the source of the cells; `cells` its glyph, `plot` its figure.
+        image: the source of the cells; `mapper` of their colours, `plot` their figure.
         order: the source of the runs by row; `beside` that of the marks beside the rows.
         chosen_run, chosen_layer: the sources of the frames round what is chosen.
-        bars: by "level" and "beside", the colour bar; `mappers` likewise.
+        bars: by "level" and "beside", the colour bar, which has the palette of the cells too.
         rows, axis: the range of the rows, and the axis that names them.
     """
 
     layout: Row
     plot: Model
     image: ColumnDataSource
-    cells: Model
+    mapper: Model
     order: ColumnDataSource
     beside: ColumnDataSource
     chosen_run: ColumnDataSource
     chosen_layer: ColumnDataSource
     bars: Mapping[str, ColorBar]
-    mappers: Mapping[str, Model]
     rows: Range1d
     axis: Model
 
@@ -129,14 +128,12 @@ def draw_map(levels: Levels, layers: Sequence[str], runs: ColumnDataSource, *, m
     }
     order = ColumnDataSource({"run": np.arange(rows)}, name="order")
     image = ColumnDataSource({"image": [levels.codes]}, name="levels")
-    mappers = {
-        "level": LinearColorMapper(palette=Viridis256, low=0, high=MISSING - 1, high_color=GREY),
-        "beside": LinearColorMapper(palette=_DIVERGING, low=0, high=MISSING - 1, high_color=GREY),
-    }
+    # One mapper whose palette changes: Bokeh's copies of a glyph keep another, and paint on the same canvas with it.
+    mapper = LinearColorMapper(palette=Viridis256, low=0, high=MISSING - 1, high_color=GREY)
     plot = figure(
         **frame, x_range=Range1d(start=-0.5, end=columns - 0.5, bounds=(-0.5, columns - 0.5)), active_drag=None,
         tools="xpan,ypan,xwheel_zoom,ywheel_zoom,box_zoom,reset", sizing_mode="stretch_width", min_border_left=4,
-        min_border_right=12, x_axis_label="layer, from the input to the output",
+        min_border_right=12, x_axis_label="layer",
     )  # fmt: skip
     plot.yaxis.visible = False
     plot.grid.visible = False
@@ -154,7 +151,7 @@ def draw_map(levels: Levels, layers: Sequence[str], runs: ColumnDataSource, *, m
     plot.xaxis.major_label_overrides = dict(enumerate(labels([layers[first] for first, _ in levels.places], width=18)))
     plot.xaxis.major_label_policy = NoOverlap()
     plot.xaxis.major_label_orientation = np.pi / 4 if columns > 4 else "horizontal"
-    cells = draw(plot, Image(image="image", x=-0.5, y=-0.5, dw=columns, dh=rows, color_mapper=mappers["level"]), image)
+    cells = draw(plot, Image(image="image", x=-0.5, y=-0.5, dw=columns, dh=rows, color_mapper=mapper), image)
     chosen_run, chosen_layer = ColumnDataSource({"row": []}), ColumnDataSource({"place": []})
     for colour, width in (("black", 4), ("white", 2)):  # seen on every colour
         look = {"fill_color": None, "line_color": colour, "line_width": width}
@@ -174,8 +171,8 @@ def draw_map(levels: Levels, layers: Sequence[str], runs: ColumnDataSource, *, m
     strip, beside = _strip(frame, runs, order, chosen_run)
     layout = Row(children=[strip, plot], sizing_mode="stretch_width", spacing=0)
     return Map(
-        layout=layout, plot=plot, image=image, cells=cells.glyph, order=order, beside=beside, chosen_run=chosen_run,
-        chosen_layer=chosen_layer, bars=bars, mappers=mappers, rows=frame["y_range"], axis=strip.yaxis[0],
+        layout=layout, plot=plot, image=image, order=order, beside=beside, chosen_run=chosen_run,
+        chosen_layer=chosen_layer, bars=bars, mapper=mapper, rows=frame["y_range"], axis=strip.yaxis[0],
     )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ const paint = () => {
     image.data.median = [Array.from(found, (code) => low + code * step)]
   }
   if (plain) delete image.data.median
-  cells.color_mapper = mappers[colour.value]
+  mapper.palette = bars[colour.value].color_mapper.palette
   for (const kind of ["level", "beside"]) bars[kind].visible = kind === colour.value
   image.change.emit()
 }
@@ -169,7 +169,7 @@ const tell = () => {
   const some = runs.selected.indices, its = layers.selected.indices
   const said = []
   if (text.value.trim()) said.push(shown.length ? `${shown.length} of ${count} runs fit` : "no run fits")
-  if (some.length === 1) said.push(`run ${runs.data.name[some[0]].slice(0, 40)}`)
+  if (some.length === 1) said.push(runs.data.name[some[0]].slice(0, 40))
   if (some.length > 1) said.push(`${some.length} runs chosen`)
   if (its.length) said.push(its.length === 1 ? `layer ${layers.data.layer[its[0]].slice(0, 40)}` : `${its.length} layers chosen`)
   get("chosen").textContent = said.join("; ")

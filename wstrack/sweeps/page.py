@@ -92,8 +92,8 @@ def render_sweep(sweep: Sweep, *, pages: Mapping[str, str], library_at: str | No
     spelled = {field: one.words for field, one in columns.items() if one.words is not None and not one.numeric}
     args = {
         "runs": runs, "layers": layers, "table": models["table"], "view": view, "filter": IndexFilter(indices=[]),
-        "order": map_.order, "image": map_.image, "cells": map_.cells, "marks": map_.beside, "axis": map_.axis,
-        "chosen_run": map_.chosen_run, "chosen_layer": map_.chosen_layer, "bars": map_.bars, "mappers": map_.mappers,
+        "order": map_.order, "image": map_.image, "mapper": map_.mapper, "marks": map_.beside, "axis": map_.axis,
+        "chosen_run": map_.chosen_run, "chosen_layer": map_.chosen_layer, "bars": map_.bars,
         "rows_range": map_.rows, "words": spelled, "places": places, "low": levels.low, "high": levels.high,
         "told": list(told)[: len(settings)],
     }  # fmt: skip
@@ -187,7 +187,7 @@ def _draw_levels(slopes: Slopes, field: str, runs: ColumnDataSource, view: CDSVi
     )  # fmt: skip
     points = plot.scatter(
         field, "level", source=runs, view=view, size=7, marker="marker", fill_color="colour", line_color="colour",
-        fill_alpha=0.5, nonselection_fill_alpha=0.15, nonselection_line_alpha=0.15,
+        fill_alpha=0.5, nonselection_fill_alpha=0.25, nonselection_line_alpha=0.4,
     )  # fmt: skip
     if slopes.logarithmic:
         plot.xaxis.ticker = powers(slopes.low, slopes.high)
@@ -229,6 +229,7 @@ def _about_map(levels: Levels) -> str:
     merged = max((last - first for first, last in levels.places), default=1)
     several = f" A column is the mean of up to {merged} neighbouring layers." if merged > 1 else ""
     return (
-        "A row is a run, a column a layer; grey where a run has none. Beside the rows: ◆ a run unlike all others, "
-        f"✕ one that could not be read.{several} A click chooses the run and the layer, Escape nothing."
+        "A row is a run, a column a layer, from the input (left) to the output; grey where a run has "
+        "none. Beside the rows: ◆ a run unlike all others, "
+        f"✕ one that could not be read.{several} A click chooses the run and the layer, Escape lets go."
     )

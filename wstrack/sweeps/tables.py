@@ -63,13 +63,15 @@ def draw_table(runs: ColumnDataSource, view: CDSView, columns: Mapping[str, Colu
         shown.append(TableColumn(field=field, title=html.escape(title), width=_width(field, column, title),
                                  formatter=formatter(field, column), sorter=compare))  # fmt: skip
     numbers = [place for place, (field, column) in enumerate(columns.items(), 1) if column.numeric or field == "whole"]
-    heads = ", ".join(f".slick-header-column.ui-state-default:nth-child({place})" for place in numbers)
+    heads = ", ".join(
+        f".slick-header-column.ui-state-default:nth-child({place}) .slick-column-name" for place in numbers
+    )
     rows = len(runs.data["name"])
     return DataTable(
         source=runs, view=view, columns=shown, index_position=None, margin=0, sizing_mode="stretch_width",
         row_height=28, height=52 + 28 * min(rows, 20), max_width=sum(one.width for one in shown) + 20,
         autosize_mode="none", reorderable=False,
-        stylesheets=[f"{TABLE} {_MORE}" + (f"{heads} {{ text-align: right; }}" if heads else "")],
+        stylesheets=[f"{TABLE} {_MORE}" + (f"{heads} {{ float: right; }}" if heads else "")],
     )  # fmt: skip
 
 

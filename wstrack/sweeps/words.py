@@ -49,10 +49,11 @@ def verdict(sweep: Sweep) -> str:
     """The whole sweep in one sentence."""
     count, unread, odd = len(sweep.table), len(sweep.unread), len(sweep.odd)
     settings = settings_of(sweep)
-    over = f"that differ in {names(settings, most=_MOST)}" if settings else "that differ in no setting"
-    said = f"{count:,} run{'s' if count != 1 else ''} {over}"
-    said += f", {unread:,} of which could not be read" if unread else ""
-    said += f", {odd:,} unlike all others" if odd else ""
+    over = f"over {names(settings, most=_MOST)}" if settings else "that differ in no setting" if count > 1 else ""
+    said = f"{count:,} run{'s' if count != 1 else ''} {over}".strip()
+    aside = [f"{unread:,} could not be read"] if unread else []
+    aside += [f"{odd:,} {'is' if odd == 1 else 'are'} unlike all others"] if odd else []
+    said += f" ({', '.join(aside)})" if aside else ""
     main = _main(sweep)
     return f"{said}{': ' + _does(main, _noun(sweep)) if main else ''}."
 
