@@ -1,8 +1,8 @@
-"""Makes the pictures of the README, of `reports.md` and of `live.md`: `python docs/pictures.py` (minutes on two cores).
+"""Makes the pictures of the README, of `reports.md`, `live.md` and `sweeps.md`: `python docs/pictures.py` (minutes).
 
 Takes pictures of the demo's page, of reports on ten more runs of its network, five that tell the ten digits and five
-that tell odd from even, and of TensorBoard while one more is trained. Needs playwright and an installed Chromium or
-Chrome.
+that tell odd from even, of TensorBoard while one more is trained, and of a sweep that is made up. Needs playwright and
+an installed Chromium or Chrome.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from torch import nn
 
 import wstrack
 from wstrack.demo import SmallResNet, demo
+from wstrack.runs.listed import Listed
 from wstrack.runs.run import Run
+from wstrack.sweeps.page import render_sweep
+from wstrack.sweeps.summary import Summary
+from wstrack.sweeps.sweep import summed_up
 from wstrack.training.watcher import Watcher
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
@@ -75,6 +79,34 @@ def picture(browser: Any, page_path: Path, out: Path, first: str, last: str, *, 
     start, end = max(top["y"] - 40, 0), bottom["y"] + bottom["height"] + 24
     page.screenshot(path=out, clip={"x": 0, "y": start, "width": 1280, "height": end - start})
     page.close()
+
+
+def swept() -> str:
+    """The page of 48 made-up runs over lr and width, of 20 layers one of which goes as the root of lr; two are odd."""
+    rng = np.random.default_rng(5)
+    blocks = [f"blocks.{block}.{part}.weight" for block in range(6) for part in ("attn", "fc", "proj")]
+    layers = ("embed.weight", *blocks, "head.weight")
+    power, level = np.ones(20), rng.normal(-1.2, 0.25, 20)
+    power[-1], level[-1] = 0.5, -2.6
+    summaries, listed = [], []
+    for run, (lr, width) in enumerate((lr, width) for lr in np.geomspace(1e-3, 1, 12) for width in (64, 128, 256, 512)):
+        settings = {"lr": float(f"{lr:.2g}"), "width": width, "optimizer": "adamw", "batch_size": 256}
+        levels = power * np.log10(lr) + level + 0.15 * np.log10(width / 64) + rng.normal(0, 0.06, 20)
+        levels += {19: 1.1, 30: -0.9}.get(run, 0.0)
+        name, reference = f"lr {settings['lr']:g}, width {width}", f"mlflow:{rng.bytes(16).hex()}"
+        loss = 0.4 + 0.3 * (np.log10(lr) + 1.5) ** 2 + rng.uniform(0, 0.05) - 0.05 * np.log2(width / 64)
+        still = (("still", "1 layer does not change at all: embed.weight"),) if lr < 0.0015 else ()
+        listed.append(Listed(reference, name, "finished", settings=settings, results={"val_loss": round(loss, 3)}))
+        summaries.append(
+            Summary(
+                reference, name=name, metric="rwc", samples=500, first=50, last=25_000, expected=10_000,
+                received=10_000, layers=layers, kinds=("linear",) * 20, blocks=("",) * 20,
+                levels=(None if still else float(levels[0]), *map(float, levels[1:])), findings=still,
+                settings=settings,
+            )
+        )  # fmt: skip
+    sweep = summed_up(summaries, listed, title="Learning rate and width of a small transformer")
+    return render_sweep(sweep, pages={one.reference: f"runs/{place}.html" for place, one in enumerate(summaries)})
 
 
 @contextmanager
@@ -145,6 +177,8 @@ def main(out: Path) -> None:
         picture(browser, folder / "demo.html", out / "report-tree.png", "#tree", "#tree")
         picture(browser, folder / "seeds.html", out / "report-seeds.png", "#curves", "#plane")
         picture(browser, folder / "tasks.html", out / "report-tasks.png", "#compare", "#compare")
+        (folder / "sweep.html").write_text(swept(), encoding="utf-8")
+        picture(browser, folder / "sweep.html", out / "sweep.png", "header", "#by-0")
         live(browser, folder, out)
         browser.close()
 

@@ -35,6 +35,7 @@ class Net(nn.Module):
 
 
 def train(width: int, seed: int) -> None:
+    """Train one network, watched, into a run of its own."""
     torch.manual_seed(seed)
     model, scale = Net(width), BASE / width
     groups = [

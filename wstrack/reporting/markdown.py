@@ -65,7 +65,7 @@ def render_markdown(analysis: Analysis) -> str:
             ratio = f"{number(row['ratio'])} | {interval} | {chance(row['p'])}"
             lines.append(f"| {_text(str(row['setting']))} | {row['layers']} | {ratio} |")
     if analysis.slopes is not None:
-        lines += ["", f"## By {_text(analysis.slopes.by)}", "", _text(about_slopes(analysis)), ""]
+        lines += ["", f"## By {_text(analysis.slopes.by)}", "", _text(about_slopes(analysis.slopes)), ""]
         lines += ["| layers | how many | slope | 95 % interval | p |", "|---|---|---|---|---|"]
         for name, count, slope, interval, p in slope_words(analysis.slopes):
             lines.append(f"| {_text(name)} | {count} | {slope} | {interval} | {chance(p)} |")

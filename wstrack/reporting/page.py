@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,10 @@ from bokeh.events import DocumentReady
 from bokeh.models import Column, ColumnDataSource, CustomJS, Model, Range1d, VSpan
 from bokeh.resources import Resources
 from bokeh.themes import Theme
-from jinja2 import Environment, StrictUndefined, Template
 
 from wstrack._version import __version__
 from wstrack.analysis import Finding
 from wstrack.analysis.analysis import Analysis
-from wstrack.messages import printable
 from wstrack.reporting import captions, comparison, facts, figures, layers, words
 from wstrack.reporting.bars import draw_bars
 from wstrack.reporting.glyphs import draw
@@ -30,6 +26,7 @@ from wstrack.reporting.parts import View, about_parts, draw_parts, parts_table, 
 from wstrack.reporting.rates import draw_rates
 from wstrack.reporting.slopes import about_slopes, draw_slopes, slope_words
 from wstrack.reporting.tail import tail_models
+from wstrack.reporting.templates import template, text_of
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.reporting.thin import tile
@@ -100,7 +97,7 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
         models |= {"settings": setting_curves} if setting_curves else {}
         models |= comparison.ratios(analysis, analysis.comparison, source)
     if analysis.slopes is not None:
-        models["slopes"] = draw_slopes(analysis, analysis.slopes, source)
+        models["slopes"] = draw_slopes(analysis.slopes, source, layers=list(map(str, analysis.series.columns)))
     if scaled and len(analysis.tree.layers) >= _LEAST_OF_A_TREE:
         models["tree"], image = draw_tree(analysis, source, marks, x_range, heat.image.color_mapper)
         images.append(image)
@@ -118,23 +115,24 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
         "source": source, "marked": marked, "steps": x_range, "images": images, "bar": heat.bar,
         "scales": {name: heat.scales[name] for name in scaled if name in heat.scales}, "curves": scaled,
     }  # fmt: skip
-    document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("page.js")))
+    document.js_on_event(DocumentReady, CustomJS(args=args, code=text_of("page.js") + text_of("reading.js")))
     if parts is not None:
         args = {"plot": parts.plot, "stock": parts.stock, "shown": parts.shown}
-        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("parts.js")))
+        document.js_on_event(DocumentReady, CustomJS(args=args, code=text_of("parts.js")))
     if tail is not None:
-        document.js_on_event(DocumentReady, CustomJS(args=tail, code=_file("tail.js")))
+        document.js_on_event(DocumentReady, CustomJS(args=tail, code=text_of("tail.js")))
     if live is not None:
         args = {"source": source, "token": live}
-        document.js_on_event(DocumentReady, CustomJS(args=args, code=_file("live.js")))
+        document.js_on_event(DocumentReady, CustomJS(args=args, code=text_of("live.js")))
     document.validate = lambda: None  # a fifth of the time that a small page takes, for what a test looks at once
     script, places = components(models)
 
     glossary, (run_facts, runs) = Glossary(), facts.differing(analysis)
-    return _template().render(
+    return template("page.html").render(
+        contents=[],
         analysis=analysis,
         title=words.heading(analysis),
-        css=_file("page.css"),
+        css=text_of("page.css"),
         library=library() if library_at is None else [],
         library_at=library_at,
         follows=bool(live),
@@ -175,7 +173,7 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
             "returned": captions.about_return(analysis),
             "groups": captions.about_groups(analysis),
             "comparison": captions.about_comparison(analysis),
-            "slopes": about_slopes(analysis),
+            "slopes": about_slopes(analysis.slopes) if analysis.slopes is not None else "",
             "parts": about_parts(analysis),
             "parts_map": parts.caption if parts else "",
         },
@@ -185,19 +183,6 @@ def render_page(analysis: Analysis, *, library_at: str | None = None, live: str 
         branches=branches_of(analysis),
         settings=facts.settings(analysis),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True, extensions=["jinja2.ext.do"], undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )  # fmt: skip
-    return environment.from_string(_file("page.html"))
-
-
-def _file(name: str) -> str:
-    return files("wstrack.reporting").joinpath(name).read_text("utf-8")
 
 
 def _scales(analysis: Analysis) -> list[str]:

@@ -58,12 +58,12 @@ TABLE = """
 """
 
 
-def restyle(document: Document, *, veil: Model) -> None:
+def restyle(document: Document, *, veil: Model | None = None) -> None:
     """Has the page paint what its canvases hold in the colours of the reader's scheme, now and when it changes.
 
     Whoever framed the page may say which by `data-scheme` ("light" or "dark") at its root.
 
-    `veil` is the glyph that hides in the paper's colour what is not chosen.
+    `veil` is the glyph that hides in the paper's colour what is not chosen, where there is one.
     """
     args: dict[str, Any] = {"veil": veil}
     args |= {kind.__name__: list(document.select({"type": kind})) for kind in (Axis, Grid, ColorBar, Plot)}
@@ -75,7 +75,7 @@ def restyle(document: Document, *, veil: Model) -> None:
       const [ink, line] = dark ? ["#c4c4c4", "#4a4a4a"] : ["#4a4a4a", "#d4d4d4"]
       for (const model of Axis) model.setv({axis_label_text_color: ink, major_label_text_color: ink,
                                             axis_line_color: line, major_tick_line_color: line})
-      veil.fill_color = dark ? "#151515" : "#ffffff"
+      if (veil) veil.fill_color = dark ? "#151515" : "#ffffff"
       for (const model of Grid) model.grid_line_color = line
       for (const model of ColorBar) model.setv({title_text_color: ink, major_label_text_color: ink})
     }
