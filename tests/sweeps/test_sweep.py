@@ -126,6 +126,27 @@ def test_interrupted_work_goes_on_where_it_stopped(
     assert counted == []
 
 
+def test_a_part_of_the_runs_takes_nothing_from_what_was_kept(
+    swept: Callable[..., Path], tmp_path: Path, counted: list[str]
+) -> None:
+    folder = swept(8)
+    wstrack.sweep(folder, to=tmp_path / "sweep")
+    counted.clear()
+    assert len(wstrack.sweep(folder, to=tmp_path / "sweep", where="lr > 0.1").runs) == 3
+    assert len(wstrack.sweep(folder, to=tmp_path / "sweep").runs) == 8
+    assert counted == []
+
+
+def test_a_run_that_is_named_in_two_ways_is_read_once(
+    swept: Callable[..., Path], counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = swept(3)
+    monkeypatch.chdir(folder)
+    found = wstrack.sweep(["run000", str(folder / "run000"), "run001"])
+    assert sorted(counted) == ["run000", "run001"]
+    assert len(found.runs) == 3
+
+
 def test_a_broken_run_is_tried_again(swept: Callable[..., Path], tmp_path: Path, counted: list[str]) -> None:
     folder = swept(10)
     assert len(wstrack.sweep(folder, to=tmp_path / "sweep").unread) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,14 +55,14 @@ def write_folder(
     if left:
         write_whole(folder / "bokeh.js", "\n".join(library()))
         asks = [Ask(home, sweep.metric, sweep.match) for home in left]
-        done = answers(page_of, asks, client=client, at_once=at_once(left))
-        for count, (ask, page) in enumerate(done, 1):
-            if isinstance(page, str):
-                reference = left[ask.reference]
-                write_whole(folder / "runs" / names[reference], page.encode(errors="backslashreplace"))
-                there.add(reference)
-            if progress is not None:
-                progress(count, len(asks))
+        with closing(answers(page_of, asks, client=client, at_once=at_once(left))) as done:
+            for count, (ask, page) in enumerate(done, 1):
+                if isinstance(page, str):
+                    reference = left[ask.reference]
+                    write_whole(folder / "runs" / names[reference], page.encode(errors="backslashreplace"))
+                    there.add(reference)
+                if progress is not None:
+                    progress(count, len(asks))
         write_index()
     return index
 

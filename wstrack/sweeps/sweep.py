@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -102,26 +103,24 @@ def sweep(
     told = {one.reference: one for one in runs}
     for name in asked_by:  # before anything is read, which may take minutes
         _check_by(name, runs)
-    home = {at_home(one.reference): one.reference for one in runs}
+    home = {one.reference: at_home(one.reference) for one in runs}  # of several ways to write a path one
     with Kept(folder, (metric, match)) as kept:
-        asks = [
-            Ask(there, metric, match, told[here].stamp if match is None else "", _known(kept, here))
-            for there, here in home.items()
-        ]
-        found: dict[str, Summary] = {}
-        for count, (ask, answer) in enumerate(answers(summarise, asks, client=client, at_once=at_once(told)), 1):
-            here = home[ask.reference]
-            if answer is None:
-                found[here] = kept.found[here]
-            elif isinstance(answer, Lost):
-                found[here] = Summary(here, error="the process that read it died, as where memory runs out")
-            else:
-                found[here] = replace(answer, reference=here)
-                kept.add(found[here])
-            if progress is not None:
-                progress(count, len(asks))
-        ordered = [found[one.reference] for one in runs]
-        kept.write(ordered)
+        asks = {
+            there: Ask(there, metric, match, told[here].stamp if match is None else "", _known(kept, there))
+            for here, there in home.items()
+        }
+        found = dict(kept.found)
+        with closing(answers(summarise, list(asks.values()), client=client, at_once=at_once(told))) as work:
+            for count, (ask, answer) in enumerate(work, 1):
+                if isinstance(answer, Lost):
+                    answer = Summary(ask.reference, error="the process that read it died, as where memory runs out")
+                if answer is not None:  # else it is what was kept
+                    found[ask.reference] = answer
+                    kept.add(answer)
+                if progress is not None:
+                    progress(count, len(asks))
+        kept.write(found.values())
+    ordered = [replace(found[home[one.reference]], reference=one.reference) for one in runs]
     summed = summed_up(ordered, runs, by=asked_by if by is not None else None, title=title, match=match)
     return Sweep(**{field.name: getattr(summed, field.name) for field in fields(summed)})
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class Lost:
 
 def answers(
     work: Callable[[Asked], Answer], asked: Sequence[Asked], *, client: Client | None = None, at_once: int | None = None
-) -> Iterator[tuple[Asked, Answer | Lost]]:
+) -> Generator[tuple[Asked, Answer | Lost]]:
     """Each piece of work with its answer, as they come; only a few more are handed out than can be done at once.
 
     Args:
@@ -85,7 +86,10 @@ def _executor(client: Client | None, workers: int) -> Iterator[Executor]:
             executor.shutdown(wait=False)
         return
     # Spawned: a fork of a process with threads (torch's, a tracker's) may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    # Ctrl-C is for the process that hands out the work; these would each print that they were interrupted.
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
     try:
         yield pool
     finally:
