@@ -72,6 +72,8 @@ CONDITIONS = [
     "\"rate\" = 1 and name = 'run 3'",
     "state = 'finished' and lr >",
     "only = 'here' and state = 'failed'",
+    "only like 'h%' and state = 'failed'",  # which have `Only`
+    "only like 'h%' and state = 'running'",
 ]
 CHOICES: list[dict[str, Any]] = [{}, {"limit": 3}, {"limit": 2, "newest": True}, {"newest": True}]
 
@@ -129,13 +131,15 @@ def logged(uri: str, experiment: str, *, traps: bool) -> str:
         }
         tags = {"wstrack.metrics": "rwc", "wstrack.samples": str(place)} if place % 3 else {}
         if place % 2:
-            params |= {"model": ("vit", "ViT", "mlp")[place % 3]}
+            params |= {"model": ("vit", "ViT", "mlp")[place // 2 % 3]}
         elif place % 4:
             tags |= {"model": "vit"}
         if place % 7 == 1:
             params |= {"LR": "0.1", "model.name": "big one", "api_key": "5ecret", "note": "it's"}
         if place % 5 == 1:
-            tags |= {"team": "vision", "only": "here"}
+            tags |= {"team": "vision", "Only": "here"}
+        tags |= {"only": "here"} if place % 5 == 2 else {}
+        params |= {"api_key": "***"} if place == 2 else {}
         if place % 4 == 1:
             tags |= {"model": "mlp"}
         if traps and place % 3 == 1:
@@ -238,6 +242,23 @@ def test_a_server_that_does_not_know_the_filter_is_asked_for_all(served: str, mo
     assert len(expected) == 3
 
 
+@pytest.mark.parametrize("tag", [True, False])
+def test_runs_without_a_name_of_their_own_are_found_by_that_which_is_shown(
+    tag: bool, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlite3
+
+    reference = logged(mlflow_store, "unnamed", traps=False)
+    with sqlite3.connect(mlflow_store.removeprefix("sqlite:///")) as database:
+        database.execute("update runs set name = '' where name = 'run 4'")  # as MLflow wrote them before 1.30
+        if not tag:
+            database.execute("delete from tags where key = 'mlflow.runName'")
+    runs = {run.name: run.reference for run in listing.listed(reference)}
+    shown = "run 4" if tag else next(name for name in runs if not name.startswith("run "))
+    assert asked(reference, f"name = '{shown}'") == [runs[shown]]
+    assert asked(reference, f"name in ('x', '{shown}') and lr = 'auto'") == [runs[shown]]
+
+
 def test_details_are_read_of_few_runs_in_a_database(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     stored = Database._stored
@@ -271,7 +292,8 @@ def stored(server: Server, *, traps: bool) -> str:
         if place % 2:
             config |= {"model": ("vit", "ViT", {"name": "big one"})[place % 3]}
         if place % 7 == 1:
-            config |= {"LR": 0.1, "model.name": "big one", "api_key": "5ecret", "note": "it's", "only": "here"}
+            config |= {"LR": 0.1, "model.name": "big one", "api_key": "5ecret", "note": "it's"}
+        config |= [{}, {"Only": "here"}, {"only": "here"}, {}, {}][place % 5]
         if traps and place % 3 == 1:
             config |= [{"state": "finished"}, {"name": "told"}, {"started": "2026-05-03"}, {"State": "failed"}][
                 place % 4
@@ -331,13 +353,14 @@ def test_the_filter_for_wandb_is_json_and_keeps_the_one_of_the_address() -> None
 
 
 class Plain:
-    """A source of a third party, which never heard of being asked."""
+    """A source of a third party, which never heard of being asked; `back` has the same runs the other way round."""
 
     def __init__(self, address: str) -> None:
-        self.runs = [
+        runs = [
             Listed(f"plain:{place}", state="finished" if place % 2 else "failed", started=f"2026-05-{place % 9 + 1:02}")
             for place in range(20)
         ]
+        self.runs = runs[::-1] if address == "back" else runs
 
     def listed(self, *, match: str | None = None) -> list[Listed]:
         return self.runs
@@ -373,7 +396,8 @@ def test_sources_of_third_parties(kind: type[Plain], monkeypatch: pytest.MonkeyP
     assert kind is Plain or 0 < Asking.taken <= 6
     newest = [run.reference for run in sorted(everything, key=lambda run: run.started)[::-1]]
     assert asked("plain:", None, newest=True, limit=3) == newest[:3]
-    assert asked(["plain:", "plain:2"], None, newest=True, limit=20) == newest
+    for limit in range(1, 21):
+        assert asked(["plain:", "plain:back"], None, newest=True, limit=limit) == newest[:limit]
     with pytest.raises(ValueError, match="there is no setting rate"):
         listing.listed("plain:", where="rate = 1 and state = 'finished'", limit=2)
     with pytest.raises(WstrackError, match=r"none of the (20 )?runs at plain: fits"):

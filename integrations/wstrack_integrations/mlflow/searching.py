@@ -2,7 +2,7 @@
 
 A column of a run may come from several places: a parameter stands over a tag, both stand over what MLflow says of the
 run (its state, its start), and that over a metric. MLflow keeps parameters and tags as texts, so numbers among them are
-not looked for: 0.1 may be written 1e-1. A text is, if it is not read as a number.
+not looked for: 0.1 may be written 1e-1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wstrack.runs.asked import days_of
-from wstrack.runs.listed import ABOUT, flat, typed
+from wstrack.runs.listed import ABOUT, flat
 from wstrack_integrations.mlflow.history import METRICS
 
 if TYPE_CHECKING:
@@ -125,9 +125,11 @@ def _only_texts(one: Comparison) -> list[str]:
 
 
 def _texts(one: Comparison) -> list[str]:
-    """The texts, one of which a parameter or tag has that fits; none where it may be written otherwise."""
-    texts = _only_texts(one) if one.sign in ("=", "in") and one.name not in ("reference", *ABOUT) else []
-    return texts if all(typed(text) == text and flat({one.name: text}) == {one.name: text} for text in texts) else []
+    """The texts, one of which a parameter or tag has that fits."""
+    is_hidden = flat({one.name: "told"})[one.name] != "told"  # a password, say
+    if one.sign not in ("=", "in") or one.name in ("reference", *ABOUT) or is_hidden:
+        return []
+    return _only_texts(one)
 
 
 def _number(one: Comparison) -> float | None:
