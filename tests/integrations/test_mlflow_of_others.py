@@ -85,8 +85,8 @@ def test_two_workspaces_in_a_real_database(tmp_path: Path, mlflow_store: str) ->
     with pytest.raises(
         WstrackError, match=r"2 experiments 'digits', with the ids .* \(workspace team-b\); name one by its id"
     ):
-        Database(mlflow_store).runs("digits")
-    assert Database(mlflow_store).runs("77") == []
+        list(Database(mlflow_store).runs("digits"))
+    assert list(Database(mlflow_store).runs("77")) == []
 
 
 @pytest.mark.parametrize("why", ["read-only", "no client"])

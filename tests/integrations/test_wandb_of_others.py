@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from wstrack_integrations import wandb as tracker
 from wstrack_integrations.wandb import online
-from wstrack_integrations.wandb.online import _split
+from wstrack_integrations.wandb.online import split
 from wstrack_integrations.wandb.sink import WandbSink
 
 import wstrack
@@ -310,7 +310,7 @@ def test_an_address_means_what_it_says(
     address: str, parts: list[str], filters: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(online, "_check_host", lambda host: None)
-    assert _split(address) == (parts, filters)
+    assert split(address) == (parts, filters)
     if not address.startswith("e/"):
         assert tracker.recognises_url(address)
 
@@ -319,7 +319,7 @@ def test_an_address_means_what_it_says(
 def test_a_page_of_something_else_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "_check_host", lambda host: None)
     with pytest.raises(ValueError, match=r"is a page of W&B that is no run|is neither"):
-        _split(address)
+        split(address)
 
 
 CLIENTS = sorted((Path(__file__).parent / "wandb_files").glob("*.wandb"))

@@ -26,6 +26,7 @@ __all__ = ["WANDB_KEY", "Server", "StoredRun"]
 
 WANDB_KEY = "local" + "5ecre7" * 7
 
+HEAVY = ("config", "summaryMetrics", "systemMetrics")
 VIEWER = {
     "id": "dXNlcg==",
     "entity": "team",
@@ -54,6 +55,7 @@ class StoredRun:
     files: dict[str, bytes] = field(default_factory=dict)
     uploads: Counter[str] = field(default_factory=Counter)
     state: str = "running"
+    created: str = "2026-01-01T00:00:00Z"
     exported: int = 0
     _parquet: tuple[int, bytes] = (0, b"")
     _keys: tuple[int, dict[str, Any]] = (-1, {})
@@ -83,7 +85,7 @@ class StoredRun:
             "jobType": None,
             "commit": None,
             "readOnly": False,
-            "createdAt": "2026-01-01T00:00:00Z",
+            "createdAt": self.created,
             "heartbeatAt": "2026-01-01T00:00:00Z",
             "description": "",
             "notes": "",
@@ -145,6 +147,7 @@ class Server:
         self.artifacts: dict[str, StoredArtifact] = {}
         self.asked: Counter[str] = Counter()
         self.pages: list[tuple[int, int]] = []
+        self.handed = 0  # runs in lists of runs
         self.refuse = 0
         self.delay = 0.0
         self.interrupt = 0
@@ -185,6 +188,9 @@ class Server:
             return {}
         answer = method(variables)
         assert isinstance(answer, dict)
+        if operation == "Runs" and "summaryMetrics" not in query:  # what is lazy is had run by run
+            for edge in answer["project"]["runs"]["edges"]:
+                edge["node"] = {key: value for key, value in edge["node"].items() if key not in HEAVY}
         return answer
 
     def _UpsertBucket(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -219,10 +225,13 @@ class Server:
 
     def _Runs(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         filters = json.loads(asked.get("filters") or "{}")
-        wanted = [run for run in self.runs.values() if _fits(run, filters)]
+        wanted = sorted((run for run in self.runs.values() if _fits(run, filters)), key=lambda run: run.created)
+        if asked.get("order", "").startswith("-"):
+            wanted.reverse()
         first = int(asked.get("cursor") or 0)
         page = wanted[first : first + asked["perPage"]]
         end = first + len(page)
+        self.handed += len(page)
         edges = [{"node": run.described(), "cursor": str(first + place + 1)} for place, run in enumerate(page)]
         info = {"endCursor": str(end), "hasNextPage": end < len(wanted)}
         listed = {"edges": edges, "pageInfo": info}
@@ -317,13 +326,40 @@ def _info() -> dict[str, Any]:
 
 
 def _fits(run: StoredRun, filters: Any) -> bool:
-    """As much of the query language as the source uses."""
+    """As much of the query language as the source uses; anything else is an error."""
     if "$and" in filters:
         return all(_fits(run, part) for part in filters["$and"])
     if "$or" in filters:
         return any(_fits(run, part) for part in filters["$or"])
-    has = {"display_name": [run.display_name], "group": [run.group], "state": [run.state], "tags": run.tags}
-    return all(value in has[name] for name, value in filters.items())
+    return all(_one_fits(_field(run, name), said) for name, said in filters.items())
+
+
+def _field(run: StoredRun, name: str) -> list[Any]:
+    """What a run has there, which may be several values, or none."""
+    top, *inner = name.split(".")
+    if top != "config":
+        has = {"display_name": [run.display_name], "group": [run.group], "state": [run.state], "tags": run.tags}
+        return {**has, "createdAt": [run.created]}[name]
+    found: Any = run.config
+    for key in inner:
+        if not isinstance(found, dict) or key not in found:
+            return []
+        found = found[key]
+    return [found]
+
+
+def _one_fits(has: list[Any], said: Any) -> bool:
+    if not isinstance(said, dict):
+        return said in has
+    fits = {
+        "$exists": lambda value: bool(has) == value,
+        "$regex": lambda value: any(re.search(value, each) for each in has if isinstance(each, str)),
+        "$in": lambda value: any(each in value for each in has),
+        "$ne": lambda value: value not in has,
+        "$gte": lambda value: any(each >= value for each in has),
+        "$lte": lambda value: any(each <= value for each in has),
+    }
+    return all(fits[sign](value) for sign, value in said.items())
 
 
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:

@@ -8,11 +8,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-__all__ = ["fitting"]
+__all__ = ["fitting", "is_of_one_run", "settled"]
 
 _MOST_STEPS = 20_000_000  # of SQLite's machine, a second or so: a condition is no program
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]""")
 _WORD = re.compile(r"[^\W\d]\w*(?:\.\w+)*")
+# By these a condition sees other rows, their number, or their order, or it is another one each time.
+_BESIDE = re.compile(
+    r"\b(?:select|runs|main|temp|rowid|oid|_rowid_|random|randomblob|changes|total_changes|last_insert_rowid)\b"
+    r"|[\"`\[](?:true|false)\b",
+    re.IGNORECASE,
+)
+_TRUTH = re.compile(r"[\"`\[](?:true|false)\b", re.IGNORECASE)  # a setting called so, which has to be quoted
 
 
 def fitting(rows: Sequence[Mapping[str, Any]], where: str) -> list[bool]:
@@ -34,16 +41,52 @@ def fitting(rows: Sequence[Mapping[str, Any]], where: str) -> list[bool]:
         >>> fitting(rows, "lr > 1e-4 and model.name == 'vit'")
         [True, True, False]
     """
+    return _read(rows, where)[0]
+
+
+def settled(rows: Sequence[Mapping[str, Any]], where: str) -> list[bool] | None:
+    """Which rows a condition fits, whatever rows there are beside these; None where that depends on those.
+
+    It does where no row here has a name that the condition has, letter for letter: another may, or one much like it.
+
+    Example:
+        >>> settled([{"lr": 0.1}], "lr > 0"), settled([{"lr": 0.1}], "LR > 0"), settled([{"lr": 0.1}], "rate > 0")
+        ([True], None, None)
+    """
+    if not is_of_one_run(where):
+        return None
+    try:
+        fits, columns = _read(rows, where)
+    except ValueError:
+        return None
+    written = _written(where)
+    alike = [{name for name in written if name.lower() == column.lower()} == {column} for column in columns]
+    return fits if all(alike) else None
+
+
+def is_of_one_run(where: str) -> bool:
+    """Whether a condition looks at nothing but the row itself.
+
+    Example:
+        >>> is_of_one_run("lr > 1"), is_of_one_run("lr = (select max(lr) from runs)")
+        (True, False)
+    """
+    return _BESIDE.search(re.sub(r"'(?:[^']|'')*'", "", where)) is None
+
+
+def _read(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[list[bool], set[str]]:
+    """Which rows a condition fits, and the columns that it is about."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     condition = _quoted(where, names, shown)
     columns = _columns(names, where)
+    about: set[str] = set()
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute(f"create table runs ({', '.join(map(_column, columns)) or '[]'})")
         values = [[_value(row, name) for name in columns] or [None] for row in rows]
         marks = ", ".join("?" * max(len(columns), 1))
         database.executemany(f"insert into runs values ({marks})", values)  # noqa: S608  question marks of ours
-        database.set_authorizer(_only_these)
+        database.set_authorizer(lambda *told: _only_these(about, *told))
         left = [_MOST_STEPS // 10_000]
 
         def count() -> int:
@@ -59,11 +102,16 @@ def fitting(rows: Sequence[Mapping[str, Any]], where: str) -> list[bool]:
                 f"where={where!r} (--where) cannot be read: {said}. It is as behind WHERE in SQL, as in lr > 1e-4 and "
                 f"model == 'vit'; there are {shown}"
             ) from error
-    return [place in found for place in range(1, len(rows) + 1)]
+    return [place in found for place in range(1, len(rows) + 1)], about.intersection(columns)
 
 
-def _only_these(action: int, one: str | None, other: str | None, *_: object) -> int:
-    """What a condition may do: read the one table, and compute, but for what could reach a file."""
+def _only_these(about: set[str], action: int, one: str | None, other: str | None, *_: object) -> int:
+    """What a condition may do: read the one table, and compute, but for what could reach a file.
+
+    What it reads is added to `about`.
+    """
+    if action == sqlite3.SQLITE_READ and other:
+        about.add(other)
     if action == sqlite3.SQLITE_FUNCTION:
         return sqlite3.SQLITE_DENY if other in ("load_extension", "readfile", "writefile") else sqlite3.SQLITE_OK
     allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
@@ -71,10 +119,22 @@ def _only_these(action: int, one: str | None, other: str | None, *_: object) -> 
 
 
 def _columns(names: Sequence[str], where: str) -> list[str]:
-    """Those that a condition may mean, for a table has few columns; of two that SQLite takes for one, the first."""
+    """Those that a condition may mean, for a table has few columns.
+
+    Of two that SQLite takes for one, the one that is written so, or else the first.
+    """
     asked = where.lower().replace('""', '"')
     found = {name.lower(): name for name in reversed(names) if name.lower() in asked}
-    return list(found.values())
+    written = _written(where)
+    found |= {name.lower(): name for name in reversed(names) if name in written}
+    return [name for word, name in found.items() if word not in ("true", "false") or _TRUTH.search(where)]
+
+
+def _written(where: str) -> set[str]:
+    """The names in a condition, and its other words, as they are written."""
+    quoted = [found[0] for found in _QUOTED.finditer(where) if found[0][0] != "'"]
+    unquoted = {text[1:-1].replace('""', '"') if text[0] == '"' else text[1:-1] for text in quoted}
+    return unquoted | set(_WORD.findall(_QUOTED.sub(" ", where)))
 
 
 def _column(name: str) -> str:

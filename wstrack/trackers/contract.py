@@ -138,10 +138,12 @@ class Source(Protocol):
     It may also offer `names(*, match: str | None = None) -> dict[str, str]`: what people call each run, by what
     `references` gives, where that is an id; `wstrack runs` shows it. `listed(*, match: str | None = None) ->
     list[wstrack.runs.listed.Listed]`: what is known of each run without reading a series, its settings above all; runs
-    are chosen by it (`where=`). `files() -> list[Path]`: the files that the runs at the address are read from, so that
-    work on them is done again only if they change. `at_once`, how many runs to read at a time, over all processes and
-    machines, where a server sets limits. And `expands`, true where a pattern in the address
-    is its own to read; else each path that it matches is an address.
+    are chosen by it (`where=`). A source whose tracker can search takes `asked: wstrack.runs.asked.Asked | None = None`
+    in it as well, which says what runs are wanted, and had best yield them one by one: no more are taken than are
+    needed. `files() -> list[Path]`: the files that the runs at the address are read from, so that work on them is done
+    again only if they change. `at_once`, how many runs to read at a time, over all processes and machines, where a
+    server sets limits. And `expands`, true where a pattern in the address is its own to read; else each path that it
+    matches is an address.
     """
 
     def references(self, *, match: str | None = None) -> list[str]:

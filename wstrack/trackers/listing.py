@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from wstrack.errors import WstrackError
-from wstrack.runs.conditions import fitting
+from wstrack.runs.asked import Asked, asked_of
+from wstrack.runs.conditions import fitting, settled
 from wstrack.runs.listed import Listed, described, table_of
-from wstrack.trackers.references import names, pull, split, told
+from wstrack.trackers.references import chooses, names, pull, split, told
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
+    from wstrack.trackers.contract import Source
 
 __all__ = ["chosen", "listed", "pull_many", "runs_table"]
 
@@ -64,18 +67,22 @@ def listed(
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} (--limit) must be at least 1; leave it out for all runs")
     given = [reference] if isinstance(reference, str | Path) else list(reference)
-    found: dict[str, Listed] = {}
-    for each in given:
-        for run in _at(each, match):
-            found.setdefault(run.reference, run)
-    runs = list(found.values())
+    asked = asked_of(where, limit=limit, newest=newest)
+    runs, whole = _all_at(given, match, asked, where)
+    fits = None
+    if where is not None and not whole:
+        # Where a condition is about names that no run among these has, another run may have them.
+        fits = settled([run.values() for run in runs] or [Listed("").values()], where)
+        if fits is None:
+            runs, whole = _all_at(given, match, Asked(), None)
     if where is not None:
-        fits = fitting([run.values() for run in runs], where)
-        runs = [run for run, fit in zip(runs, fits, strict=True) if fit]
+        fits = fits if fits is not None else fitting([run.values() for run in runs], where)
+        count = f"the {len(runs)} " if whole else "the "
+        runs = [run for run, fit in zip(runs, fits[: len(runs)], strict=True) if fit]
         if not runs:
-            raise WstrackError(f"none of the {len(found)} runs at {_shown(given)} fits where={where!r} (--where)")
-    if newest:
-        runs.sort(key=lambda run: run.started, reverse=True)
+            raise WstrackError(f"none of {count}runs at {_shown(given)} fits where={where!r} (--where)")
+    if newest:  # of one second, those come first that come last without it
+        runs = sorted(runs, key=lambda run: run.started)[::-1]
     return runs[:limit]
 
 
@@ -105,17 +112,32 @@ def chosen(
     return list(dict.fromkeys(one for each in given for one in names(each, match=match)))
 
 
-def _at(reference: str | Path, match: str | None) -> list[Listed]:
+def _all_at(
+    given: Sequence[str | Path], match: str | None, asked: Asked, where: str | None
+) -> tuple[list[Listed], bool]:
+    """The runs at references, each once; and whether these are all: the others are not asked for."""
+    found: dict[str, Listed] = {}
+    whole = True
+    for each in given:
+        runs, are_all = _at(each, match, asked, where)
+        whole &= are_all
+        for run in runs:
+            found.setdefault(run.reference, run)
+    return list(found.values()), whole
+
+
+def _at(reference: str | Path, match: str | None, asked: Asked, where: str | None) -> tuple[list[Listed], bool]:
     scheme, address = split(reference)
     is_pattern = any(mark in address for mark in "*?[") and not Path(address).exists()
     there = sorted(glob.glob(address, recursive=True)) if is_pattern else []
     if scheme:
         source = tracker(scheme).open_source(address)
         if there and not getattr(source, "expands", False):
-            return [run for each in there for run in _at(f"{scheme}:{each}", match)]
-        return told(source, match) or [Listed(one, name) for one, name in names(reference, match=match).items()]
+            return _all_at([f"{scheme}:{each}" for each in there], match, asked, where)
+        runs, whole = _told(source, match, asked, where)
+        return runs or ([] if not whole else _named(reference, match)), whole
     if there:
-        return [run for each in there for run in _at(each, match)]
+        return _all_at(there, match, asked, where)
     known: dict[str, Listed] = {}
     path = Path(address)
     for one in trackers():
@@ -123,7 +145,39 @@ def _at(reference: str | Path, match: str | None) -> list[Listed]:
             for run in told(tracker(one).open_source(str(path)), match):
                 known[run.reference] = known[split(run.reference)[1]] = run
     found = names(reference, match=match)
-    return [_both(one, name, known.get(one), described(Path(one))) for one, name in found.items()]
+    return [_both(one, name, known.get(one), described(Path(one))) for one, name in found.items()], True
+
+
+def _named(reference: str | Path, match: str | None) -> list[Listed]:
+    return [Listed(one, name) for one, name in names(reference, match=match).items()]
+
+
+def _told(source: Source, match: str | None, asked: Asked, where: str | None) -> tuple[list[Listed], bool]:
+    """The runs of a source in the usual order, no more of them than are needed; and whether these are all it has."""
+    if asked == Asked() or not chooses(source):
+        return list(told(source, match)), True
+    stream = iter(told(source, match, asked))
+    taken: list[Listed] = []
+    some = None if asked.limit is None else asked.limit + 1
+    are_enough = False
+    while not are_enough and (more := list(islice(stream, some))):
+        taken += more
+        some = len(taken)  # as many again: each time all of them are looked through
+        are_enough = _are_enough(taken, asked, where)
+    if not taken and asked.comparisons:
+        # That nothing fits is another matter than that nothing is there.
+        return [], next(iter(told(source, match, Asked(limit=1))), None) is None
+    return taken[::-1] if asked.newest else taken, not asked.comparisons and not are_enough
+
+
+def _are_enough(runs: Sequence[Listed], asked: Asked, where: str | None) -> bool:
+    """Whether the runs that are wanted are among these, the first that a source has told of."""
+    fits = [True] * len(runs) if where is None else settled([run.values() for run in runs], where)
+    wanted = [run for run, fit in zip(runs, fits or (), strict=False) if fit]
+    if asked.limit is None or len(wanted) < asked.limit:
+        return False
+    last = wanted[asked.limit - 1]
+    return not asked.newest or runs[-1].started[:19] < last.started[:19]  # to the second
 
 
 def _both(reference: str, name: str, tracked: Listed | None, recorded: Listed | None) -> Listed:

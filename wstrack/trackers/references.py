@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ from wstrack.trackers.matching import assigned, compiled
 from wstrack.trackers.registry import tracker, trackers
 
 if TYPE_CHECKING:
+    from wstrack.runs.asked import Asked
     from wstrack.runs.listed import Listed
     from wstrack.runs.run import Run
     from wstrack.trackers.contract import Source
 
 TABLES = (".csv", ".tsv", ".parquet")
 
-__all__ = ["at_once", "homes_of", "names", "pull", "references", "settings_of", "split", "told"]
+__all__ = ["at_once", "chooses", "homes_of", "names", "pull", "references", "settings_of", "split", "told"]
 
 
 def pull(reference: str | Path, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
@@ -85,10 +87,21 @@ def settings_of(reference: str | Path) -> dict[str, Any]:
     return found
 
 
-def told(source: Source, match: str | None) -> list[Listed]:
-    """What a source tells of its runs beside their names; nothing, if it does not."""
-    tell: Callable[..., list[Listed]] | None = getattr(source, "listed", None)
-    return [] if tell is None else tell(match=match)
+def told(source: Source, match: str | None, asked: Asked | None = None) -> Iterable[Listed]:
+    """What a source tells of its runs beside their names; nothing, if it does not.
+
+    What is asked goes only to a source that `chooses`.
+    """
+    tell: Callable[..., Iterable[Listed]] | None = getattr(source, "listed", None)
+    if tell is None:
+        return []
+    return tell(match=match) if asked is None else tell(match=match, asked=asked)
+
+
+def chooses(source: Source) -> bool:
+    """Whether a source may be asked for some of its runs."""
+    tell = getattr(source, "listed", None)
+    return tell is not None and "asked" in inspect.signature(tell).parameters
 
 
 def at_once(references: Iterable[str]) -> int | None:

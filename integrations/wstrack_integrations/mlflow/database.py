@@ -15,18 +15,19 @@ import pandas as pd
 
 from wstrack.errors import WstrackError
 from wstrack_integrations.mlflow.address import redacted
-from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
+from wstrack_integrations.mlflow.history import EVERY, METRICS, History, StoredRun, chosen_experiment
+from wstrack_integrations.mlflow.searching import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
-__all__ = ["METRICS", "Database"]
+    from wstrack.runs.asked import Asked
 
-METRICS = "wstrack.metrics"
-"""The tag with the names of our metrics, each of which begins the keys of as many series as there are layers."""
+__all__ = ["Database"]
 
+MOST_RUNS = 500  # by their ids in one query
 _RUNS = "select run_uuid, name, artifact_uri, status, start_time from runs where "
 # Rows go straight into an array: as many tuples at once would set off Python's garbage collection again and again.
 _POINT = np.dtype(
@@ -40,20 +41,34 @@ class Database:
     def __init__(self, uri: str) -> None:
         self._uri = uri
 
-    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
-        """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
+    def runs(
+        self, experiment: str | None, *, settings: bool = False, ours: bool = False, asked: Asked = EVERY
+    ) -> Iterator[StoredRun]:
+        """Every run that is not deleted, of an experiment by name or id, in the order of their starts; see `Store`.
 
         Raises:
             WstrackError: there is no such experiment, there are several, or the database cannot be read.
         """
         # Since 3.9 a database may hold several workspaces, each with its own names.
         known = [(row["name"], row["experiment_id"], row.get("workspace")) for row in self._experiments()]
-        return self._stored(
-            "lifecycle_stage = 'active' and (:every = 1 or experiment_id = :experiment)",
-            settings=settings,
-            every=int(experiment is None),
-            experiment=-1 if experiment is None else int(chosen_experiment(experiment, known)),
-        )
+        conditions, values = sql(asked.comparisons, ours=ours)
+        values["every"] = int(experiment is None)
+        values["experiment"] = -1 if experiment is None else int(chosen_experiment(experiment, known))
+        active = "lifecycle_stage = 'active' and (:every = 1 or experiment_id = :experiment)"
+        which = " and ".join([active, *conditions])
+        rows = self._rows(f"{_RUNS}{which} order by start_time, run_uuid", **values)
+        if asked.limit is None:
+            yield from self._stored(rows, which, settings=settings, **values)
+            return
+        if asked.newest:
+            rows.sort(key=lambda row: max(0, row[-1] or 0))  # databases differ on runs without a start
+            rows.reverse()
+        size = asked.limit + 1
+        while rows:
+            some = {f"run{place}": run_id for place, (run_id, *_) in enumerate(rows[:size])}
+            these = f"run_uuid in ({', '.join(f':{name}' for name in some)})"
+            yield from self._stored(rows[:size], these, settings=settings, **some)
+            rows, size = rows[size:], min(MOST_RUNS, 2 * size)
 
     def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run.
@@ -61,10 +76,11 @@ class Database:
         Raises:
             WstrackError: there is no such run, or the database cannot be read.
         """
-        found = self._stored("run_uuid = :run", settings=settings, run=run_id)
-        if not found:
+        which = "run_uuid = :run"
+        rows = self._rows(f"{_RUNS}{which}", run=run_id)
+        if not rows:
             raise WstrackError(f"MLflow has no run {run_id!r} in {redacted(self._uri, self._uri)}")
-        return found[0]
+        return self._stored(rows, which, settings=settings, run=run_id)[0]
 
     def keys(self, run_id: str) -> list[str]:
         """The metrics that a run has, by name."""
@@ -88,9 +104,8 @@ class Database:
         values = np.where(points["is_nan"], np.nan, points["value"])
         return History.of(list(names), places, points["step"], points["time"], values)
 
-    def _stored(self, which: str, *, settings: bool, **values: Any) -> list[StoredRun]:
-        """The runs that a condition fits: a query for them, and one for each kind of thing that is known of them."""
-        rows = self._rows(f"{_RUNS}{which} order by start_time, run_uuid", **values)
+    def _stored(self, rows: Sequence[tuple[Any, ...]], which: str, *, settings: bool, **values: Any) -> list[StoredRun]:
+        """The runs of these rows, all that a condition fits: a query for each kind of thing that is known of them."""
         those = f"run_uuid in (select run_uuid from runs where {which})"  # noqa: S608  conditions of ours
         tags: dict[str, dict[str, str]] = {run_id: {} for run_id, *_ in rows}
         params: dict[str, dict[str, str]] = {run_id: {} for run_id, *_ in rows}

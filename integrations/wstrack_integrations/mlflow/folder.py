@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
-from wstrack_integrations.mlflow.database import METRICS
-from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
+from wstrack_integrations.mlflow.history import EVERY, METRICS, History, StoredRun, chosen_experiment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from wstrack.runs.asked import Asked
 
 __all__ = ["Folder"]
 
@@ -34,8 +35,10 @@ class Folder:
             raise WstrackError(f"MLflow has no run {run_id!r} in {self._top}")
         return found
 
-    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
-        """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
+    def runs(
+        self, experiment: str | None, *, settings: bool = False, ours: bool = False, asked: Asked = EVERY
+    ) -> Iterator[StoredRun]:
+        """Every run that is not deleted, of an experiment by name or id, in the order of their starts; see `Store`.
 
         Raises:
             WstrackError: there is no such experiment.
@@ -47,8 +50,8 @@ class Folder:
         runs = [path.parent for folder in folders for path in folder.glob("*/meta.yaml")]
         started = {run: _meta(run) for run in runs}
         kept = [run for run, meta in started.items() if meta.get("lifecycle_stage") != "deleted" and "run_id" in meta]
-        kept.sort(key=lambda run: (int(started[run].get("start_time", "0")), run.name))
-        return [self._stored(run, settings=settings) for run in kept]
+        kept.sort(key=lambda run: (int(started[run].get("start_time", "0")), run.name), reverse=asked.newest)
+        yield from (self._stored(run, settings=settings) for run in kept)
 
     def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run."""

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from wstrack.errors import WstrackError
+from wstrack.runs.asked import Asked
+from wstrack.runs.listed import Setting, flat, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["History", "Store", "StoredRun", "Table", "chosen_experiment"]
+__all__ = [
+    "EVERY",
+    "METRICS",
+    "History",
+    "Store",
+    "StoredRun",
+    "Table",
+    "chosen_experiment",
+    "settings_of",
+    "since_1970",
+]
 
+METRICS = "wstrack.metrics"
+"""The tag with the names of our metrics, each of which begins the keys of as many series as there are layers."""
+EVERY = Asked()
+"""No run is left out."""
 LARGEST = 1.79e308  # MLflow stores an infinity as the largest double, 1.797...e308
 
 
@@ -111,6 +128,19 @@ class History:
         return Table(steps, numbers, logged, count - int(logged.sum()))
 
 
+def settings_of(run: StoredRun) -> dict[str, Setting]:
+    """What a run was made with: its parameters, typed again, and the tags that a user set, as texts."""
+    tags = {key: value for key, value in run.tags.items() if not key.startswith(("mlflow.", "wstrack."))}
+    return flat({**tags, **{key: typed(value) for key, value in run.params.items()}})
+
+
+def since_1970(milliseconds: int) -> str:
+    """A moment in ISO 8601; "" for none."""
+    if milliseconds <= 0:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def chosen_experiment(asked: str, known: Sequence[tuple[str, object, str | None]]) -> str:
     """The id of the experiment of a name, or else of that id.
 
@@ -136,8 +166,17 @@ def chosen_experiment(asked: str, known: Sequence[tuple[str, object, str | None]
 class Store(Protocol):
     """A tracking store, opened for reading."""
 
-    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
-        """Every run that is not deleted, of an experiment by name or id, in the order of their starts."""
+    def runs(
+        self, experiment: str | None, *, settings: bool = False, ours: bool = False, asked: Asked = EVERY
+    ) -> Iterable[StoredRun]:
+        """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
+
+        Args:
+            experiment: the name or the id; None = of all.
+            settings: with what is known of each beside its name and tags.
+            ours: runs that wstrack did not log may be left out.
+            asked: which are wanted; see `Asked`.
+        """
 
     def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run."""

@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wstrack.errors import WstrackError
 from wstrack.trackers.progress import progress
 from wstrack_integrations.mlflow.address import redacted, required
-from wstrack_integrations.mlflow.database import METRICS
-from wstrack_integrations.mlflow.history import History, StoredRun, chosen_experiment
+from wstrack_integrations.mlflow.history import EVERY, METRICS, History, StoredRun, chosen_experiment
+from wstrack_integrations.mlflow.searching import OURS, filters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from wstrack.runs.asked import Asked
 
 __all__ = ["Server"]
 
 TIMEOUT, RETRIES = 10, 2  # seconds, and how often a request is sent again
 PAGE = 25_000  # points; the most that a server gives at once
+MOST_RUNS = 1000  # a page; each comes with all of its metrics
 PARALLEL = 8  # requests; the client keeps up to ten connections open
+
+
+class _NotUnderstoodError(WstrackError):
+    """The server does not understand."""
 
 
 class Server:
@@ -83,13 +91,14 @@ class Server:
             ) from None
         if response.status_code != 200:
             said = redacted(response.text[:500], self._uri) or response.reason
-            raise WstrackError(
-                f"{redacted(self._uri, self._uri)} refuses {endpoint}: status {response.status_code}, {said}"
-            )
+            kind = _NotUnderstoodError if response.status_code == 400 else WstrackError
+            raise kind(f"{redacted(self._uri, self._uri)} refuses {endpoint}: status {response.status_code}, {said}")
         return bytes(response.content)
 
-    def runs(self, experiment: str | None, *, settings: bool = False) -> list[StoredRun]:
-        """Every run that is not deleted, of an experiment by name or id, in the order of their starts.
+    def runs(
+        self, experiment: str | None, *, settings: bool = False, ours: bool = False, asked: Asked = EVERY
+    ) -> Iterator[StoredRun]:
+        """Every run that is not deleted, of an experiment by name or id, in the order of their starts; see `Store`.
 
         Raises:
             WstrackError: there is no such experiment, or the server does not answer.
@@ -99,8 +108,40 @@ class Server:
         if experiment is not None:
             names = [(each["name"], each["experiment_id"], each.get("workspace")) for each in known]
             ids = [chosen_experiment(experiment, names)]
-        query = {"experiment_ids": ids, "max_results": 1000, "order_by": ["attributes.start_time ASC"]}
-        return [_stored(run) for run in self._pages("runs/search", "runs", query)]
+        order = f"attributes.start_time {'DESC' if asked.newest else 'ASC'}"
+        query: dict[str, Any] = {"experiment_ids": ids, "order_by": [order]}
+        first = [OURS] if ours else []
+
+        def is_there(condition: str) -> bool:
+            looked = {**query, "filter": " AND ".join([*first, condition]), "max_results": 1}
+            return bool(self.call("POST", "runs/search", looked).get("runs"))
+
+        try:
+            conditions = [*first, *filters(asked.comparisons, is_there)]
+            found = self._found(query | ({"filter": " AND ".join(conditions)} if conditions else {}), asked.limit)
+            started = next(found, None)
+        except _NotUnderstoodError:  # of an older server, which has not all of the filter
+            found = self._found(query, asked.limit)
+            started = next(found, None)
+        stream = (_stored(run) for run in chain([] if started is None else [started], found))
+        if not asked.newest:
+            yield from stream
+            return
+        for _, together in groupby(stream, key=lambda run: run.started):
+            yield from list(together)[::-1]  # those of one moment come by their ids, whatever the order of moments
+
+    def _found(self, query: dict[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:
+        """The runs of a search, page by page as they are taken."""
+        size = MOST_RUNS if limit is None else min(MOST_RUNS, limit + 1)
+        token = None
+        while True:
+            page = query | {"max_results": size} | ({"page_token": token} if token else {})
+            answer = self.call("POST", "runs/search", page)
+            yield from answer.get("runs", [])
+            token = answer.get("next_page_token")
+            if not token:
+                return
+            size = min(MOST_RUNS, 2 * size)
 
     def run(self, run_id: str, *, settings: bool = False) -> StoredRun:
         """One run.

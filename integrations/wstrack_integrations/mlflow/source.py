@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import datetime, timezone
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from wstrack.errors import WstrackError
 from wstrack.runs.gaps import left_out
-from wstrack.runs.listed import Listed, Setting, flat, typed
+from wstrack.runs.listed import Listed
 from wstrack.runs.manifest import Layer, Manifest, layer_table
 from wstrack.runs.recording import FOLDER as RECORDING
 from wstrack.runs.recording import find_recordings, read_recording
@@ -24,13 +23,15 @@ from wstrack.trackers.naming import layer_keys
 from wstrack.trackers.shared import by_layer, left_to_recording, series_keys
 from wstrack_integrations.mlflow.address import SCHEME, Address, local_path, redacted
 from wstrack_integrations.mlflow.artifacts import FOLDER, MANIFEST, artifact, read_manifest, tagged_manifest
-from wstrack_integrations.mlflow.database import METRICS, Database
+from wstrack_integrations.mlflow.database import Database
 from wstrack_integrations.mlflow.folder import Folder
+from wstrack_integrations.mlflow.history import EVERY, METRICS, settings_of, since_1970
 from wstrack_integrations.mlflow.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from wstrack.runs.asked import Asked
     from wstrack_integrations.mlflow.history import History, Store, StoredRun
 
 __all__ = [
@@ -73,21 +74,21 @@ class MlflowSource:
         store = open_store(address.uri)
         return {_reference(address, store, run.id): run.name for run in _runs(address, store, match)}
 
-    def listed(self, *, match: str | None = None) -> list[Listed]:
+    def listed(self, *, match: str | None = None, asked: Asked = EVERY) -> Iterator[Listed]:
         """What is known of each of these runs: parameters, tags, the last values of metrics that are none of ours.
+
+        Only of those that are asked for, as far as MLflow can look for them.
 
         Raises:
             ValueError, WstrackError: as `names`.
         """
         address = Address.of(self.address)
         store = open_store(address.uri)
-        return [
-            Listed(
+        for run in _runs(address, store, match, settings=True, asked=asked):
+            yield Listed(
                 _reference(address, store, run.id), run.name, run.status.lower(), since_1970(run.started),
                 _whole_number(run.tags.get(SAMPLES)), settings_of(run), run.latest, _stamp(run),
-            )
-            for run in _runs(address, store, match, settings=True)
-        ]  # fmt: skip
+            )  # fmt: skip
 
     def read(self, reference: str, *, metrics: Sequence[str] | None = None, match: str | None = None) -> Run:
         """Every point of a run: from its recording, if that is there and holds all that the metrics hold.
@@ -147,33 +148,22 @@ def _reference(address: Address, store: Store, run_id: str) -> str:
     return f"{SCHEME}{ours if find_recordings(ours) else place}"
 
 
-def settings_of(run: StoredRun) -> dict[str, Setting]:
-    """What a run was made with: its parameters, typed again, and the tags that a user set, as texts."""
-    tags = {key: value for key, value in run.tags.items() if not key.startswith(("mlflow.", "wstrack."))}
-    return flat({**tags, **{key: typed(value) for key, value in run.params.items()}})
-
-
 def _stamp(run: StoredRun) -> str:
     """What changes whenever wstrack logs to a run; of one that goes on, was killed or is older, nothing."""
     closed = run.tags.get(CLOSED) == "true" and CLOSED_AT in run.tags and run.status != "RUNNING"
     return f"{run.id} {run.tags[CLOSED_AT]} {run.tags.get(SAMPLES)}" if closed else ""
 
 
-def since_1970(milliseconds: int) -> str:
-    """A moment in ISO 8601; "" for none."""
-    if milliseconds <= 0:
-        return ""
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _runs(address: Address, store: Store, match: str | None, *, settings: bool = False) -> list[StoredRun]:
+def _runs(
+    address: Address, store: Store, match: str | None, *, settings: bool = False, asked: Asked = EVERY
+) -> Iterator[StoredRun]:
     pattern = None if match is None else compiled(match)
     if address.run is not None:
-        return [store.run(address.run, settings=settings)]
-    runs = store.runs(address.experiment, settings=settings)
-    if pattern is None:
-        return [run for run in runs if METRICS in run.tags]
-    return [run for run in runs if any(layer_of(pattern, key) for key in store.keys(run.id))]
+        yield store.run(address.run, settings=settings)
+        return
+    for run in store.runs(address.experiment, settings=settings, ours=pattern is None, asked=asked):
+        if METRICS in run.tags if pattern is None else any(layer_of(pattern, key) for key in store.keys(run.id)):
+            yield run
 
 
 def the_run(address: Address, store: Store, match: str | None = None, *, settings: bool = False) -> StoredRun:
@@ -182,7 +172,7 @@ def the_run(address: Address, store: Store, match: str | None = None, *, setting
     Raises:
         WstrackError: there is none, or there are several.
     """
-    found = _runs(address, store, match, settings=settings)
+    found = list(_runs(address, store, match, settings=settings))
     if len(found) != 1:
         some = ", ".join(_reference(address, store, run.id) for run in found[:5]) + ", ..." * (len(found) > 5)
         where = f"{SCHEME}{address.place}{address.experiment or ''}"

@@ -13,7 +13,7 @@ from wstrack.runs.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["About", "Session", "about_in", "samples_in", "sessions_in", "settings_in"]
+__all__ = ["PLACES", "About", "Session", "about_in", "samples_in", "sessions_in", "settings_in"]
 
 PLACES = ("wstrack", "wstrack-run")
 """Where it may stand: a config may have a key of the user's that is called `wstrack`."""

@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wstrack.errors import WstrackError
-from wstrack.runs.listed import Listed, Setting, flat
+from wstrack.runs.listed import Setting
 from wstrack.runs.recording import FOLDER, read_recording
 from wstrack.runs.wholer import wholer
-from wstrack.trackers.matching import layer_of
 from wstrack.trackers.progress import progress
-from wstrack_integrations.wandb.about import samples_in, settings_in
+from wstrack_integrations.wandb.about import settings_in
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
 from wstrack_integrations.wandb.sink import STEP
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from wstrack.runs.run import Run
 
-__all__ = ["client", "listed", "logged_run", "parts_of", "read", "runs"]
+__all__ = ["client", "logged_run", "parts_of", "read", "settings_of", "split"]
 
 FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state", "sweep": "sweep"}
 # What follows the project in the address of a page: of a run, by what it filters, of the whole project, or of no runs.
@@ -42,62 +41,10 @@ TRIES = 3  # of a download
 Result = TypeVar("Result")
 
 
-def runs(address: str, pattern: re.Pattern[str] | None) -> dict[str, str]:
-    """The names of the runs at an address that wstrack logged, or that have keys that fit, by `entity/project/run`.
-
-    In the order of creation.
-
-    Raises:
-        ValueError: the address is none.
-        WstrackError: the server has no such thing, or refuses.
-    """
-    parts, filters = _split(address)
-    with client(address) as api:
-        found = [api.run("/".join(parts))] if len(parts) == 3 else api.runs("/".join(parts), filters, "+created_at")
-        return {
-            f"{run.entity}/{run.project}/{run.id}": run.name
-            for run in found
-            if (manifest_in(run.config) is not None if pattern is None else _any_fits(run, pattern))
-        }
-
-
-def listed(address: str, pattern: re.Pattern[str] | None) -> list[Listed]:
-    """What is known of each run at an address that wstrack logged, or that has keys that fit.
-
-    Raises:
-        ValueError, WstrackError: as `runs`.
-    """
-    parts, filters = _split(address)
-    with client(address) as api:
-        found = [api.run("/".join(parts))] if len(parts) == 3 else api.runs("/".join(parts), filters, "+created_at")
-        return [
-            Listed(
-                f"wandb:{run.entity}/{run.project}/{run.id}", run.name, run.state, str(run.created_at or ""),
-                samples_in(run.config), _settings(run), _results(run), _stamp(run),
-            )
-            for run in found
-            if (manifest_in(run.config) is not None if pattern is None else _any_fits(run, pattern))
-        ]  # fmt: skip
-
-
-def _stamp(run: Any) -> str:
-    """What changes whenever a run is logged to; of one that goes on, nothing."""
-    last = getattr(run, "heartbeatAt", None)
-    return "" if run.state in ("running", "pending") or not last else f"{run.id} {last} {run.historyLineCount}"
-
-
-def _settings(run: Any) -> dict[str, Setting]:
+def settings_of(run: Any) -> dict[str, Setting]:
     """The config, and what a run is filed under."""
     filed = {"group": run.group, "tags": ", ".join(run.tags), "job_type": getattr(run, "job_type", None)}
     return {**{name: value for name, value in filed.items() if value}, **settings_in(run.config)}
-
-
-def _results(run: Any) -> dict[str, float]:
-    """The numbers of the summary that are none of ours, nor W&B's own."""
-    manifest = manifest_in(run.config)
-    ours = ("_", "wstrack/", *(f"{metric}/" for metric in (manifest.metrics if manifest else ())))
-    summary = flat({key: value for key, value in dict(run.summary).items() if not key.startswith(ours)})
-    return {key: float(value) for key, value in summary.items() if isinstance(value, int | float)}
 
 
 def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> Run:
@@ -118,7 +65,7 @@ def read(address: str, *, metrics: Sequence[str] | None, match: str | None) -> R
             lacks=lambda recorded: _not_recorded(recorded, run, open_parts),
         )
         assert found is not None
-        return found.with_origin(**_origin(run), reference=reference, settings=_settings(run))
+        return found.with_origin(**_origin(run), reference=reference, settings=settings_of(run))
 
 
 def logged_run(address: str) -> Run | None:
@@ -140,14 +87,19 @@ def parts_of(address: str) -> list[str]:
         ValueError: the address is none.
         WstrackError: it names a project.
     """
-    parts, _ = _split(address)
+    parts, _ = split(address)
     if len(parts) != 3:
         raise WstrackError(f"{address} is a project; name one of its runs, or use pull_many()")
     return parts
 
 
-def _split(address: str) -> tuple[list[str], dict[str, Any]]:
-    """Entity, project and perhaps run, and what to filter by."""
+def split(address: str) -> tuple[list[str], dict[str, Any]]:
+    """Entity, project and perhaps run, and what to filter by.
+
+    Raises:
+        ValueError: the address is none.
+        WstrackError: it is one on another server.
+    """
     url = urlsplit(address)
     if url.scheme in ("http", "https"):
         _check_host(url.hostname)
@@ -218,10 +170,6 @@ def _origin(run: Any) -> dict[str, Any]:
         "tags": list(run.tags),
         "state": run.state,
     }
-
-
-def _any_fits(run: Any, pattern: re.Pattern[str]) -> bool:
-    return any(layer_of(pattern, key) for key in run.history_keys.get("keys", {}) if not key.startswith("_"))
 
 
 def _recording(run: Any, metrics: Sequence[str] | None, open_parts: list[str]) -> Run | None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wstrack.errors import WstrackError
+from wstrack.runs.asked import Asked
 from wstrack.runs.listed import Listed
 from wstrack.runs.recording import FOLDER, find_recordings, read_recording
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.matching import compiled, layer_of
-from wstrack_integrations.wandb import online
+from wstrack_integrations.wandb import listing, online
 from wstrack_integrations.wandb.about import samples_in, settings_in
 from wstrack_integrations.wandb.history import manifest_in, run_of
 from wstrack_integrations.wandb.offline import read_about, read_history
@@ -19,7 +20,7 @@ from wstrack_integrations.wandb.places import files_of, is_local, local_runs
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from wstrack.runs.run import Run
     from wstrack_integrations.wandb.history import History
@@ -28,6 +29,7 @@ __all__ = ["WandbSource"]
 
 SCHEME = "wandb:"
 AT_ONCE = 4
+EVERY = Asked()
 
 
 class WandbSource:
@@ -49,19 +51,21 @@ class WandbSource:
         """
         pattern = None if match is None else compiled(match)
         if not is_local(self.address):
-            return {f"{SCHEME}{run}": name for run, name in online.runs(self.address, pattern).items()}
+            return {f"{SCHEME}{run}": name for run, name in listing.runs(self.address, pattern).items()}
         return {f"{SCHEME}{_address_of(path)}": "" for path, _ in _fitting(self.address, pattern)}
 
-    def listed(self, *, match: str | None = None) -> list[Listed]:
+    def listed(self, *, match: str | None = None, asked: Asked = EVERY) -> Iterable[Listed]:
         """What is known of each of these runs: the config, and on a server the tags and the summary as well.
+
+        On a server only of those that are asked for, as far as it can look for them.
 
         Raises:
             ValueError, WstrackError: as `names`.
         """
         pattern = None if match is None else compiled(match)
         if not is_local(self.address):
-            return online.listed(self.address, pattern)
-        return [
+            return listing.listed(self.address, pattern, asked)
+        runs = [
             Listed(
                 f"{SCHEME}{_address_of(path)}", str(run.origin.get("display_name", "")),
                 "finished" if run.finished else "", str(run.origin.get("created", "")), samples_in(run.config),
@@ -69,6 +73,7 @@ class WandbSource:
             )
             for path, run in _fitting(self.address, pattern)
         ]  # fmt: skip
+        return sorted(runs, key=lambda run: run.started)[::-1] if asked.newest else runs
 
     def files(self) -> list[Path]:
         """The files with the history of the runs, on this machine."""
