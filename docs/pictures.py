@@ -100,8 +100,8 @@ def swept() -> str:
         summaries.append(
             Summary(
                 reference, name=name, metric="rwc", samples=500, first=50, last=25_000, expected=10_000,
-                received=10_000, layers=layers, kinds=("linear",) * 20, blocks=("",) * 20,
-                levels=(None if still else float(levels[0]), *map(float, levels[1:])), findings=still, settings=settings,
+                received=10_000, layers=layers, kinds=("linear",) * 20, blocks=("",) * 20, findings=still,
+                levels=(None if still else float(levels[0]), *map(float, levels[1:])), settings=settings,
             )
         )  # fmt: skip
     sweep = summed_up(summaries, listed, title="Learning rate and width of a small transformer")
