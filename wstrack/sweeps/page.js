@@ -150,13 +150,18 @@ const show = () => {
   if (panel.hidden) return
   const data = (field) => runs.data[field][run]
   const list = node("dl", "")
-  const add = (name, value) => { if (!none(value)) list.append(node("dt", name), node("dd", present(value))) }
+  const add = (name, value, className = "") => {
+    if (none(value)) return
+    const pair = node("div", "", { className })
+    pair.append(node("dt", name), node("dd", present(value)))
+    list.append(pair)
+  }
   panel.append(node("h3", data("name")))
-  add("what is odd", data("odd").startsWith("◆") ? data("why") : "")
-  add("why not read", data("odd").startsWith("✕") ? data("why") : "")
+  add("what is odd", data("odd").startsWith("◆") ? data("why") : "", "line")
+  add("why it was not read", data("odd").startsWith("✕") ? data("why") : "", "line")
   for (const field of told) add(titles[field], data(field))
-  add("findings", data("texts"))
-  add("reference", data("reference"))
+  add("findings", data("texts"), "line")
+  add("reference", data("reference"), "line")
   panel.append(list)
   if (data("address")) return panel.append(node("a", "its own report", { href: data("address") }))
   const line = node("p", "Its own report is made by ")

@@ -124,7 +124,7 @@ def render_sweep(sweep: Sweep, *, pages: Mapping[str, str], library_at: str | No
         orders=orders,
         first=first,
         by=[_section(sweep, place, slopes) for place, slopes in enumerate(sweep.slopes.values())],
-        passed_over=sweep.passed_over,
+        passed_over=_by_reason(sweep.passed_over),
         odd=[_row(labels, reference, why, pages, sweep) for reference, why in sweep.odd.items()],
         unread=[_row(labels, reference, why, {}, sweep) for reference, why in sweep.unread.items()],
         alike=same_in_all(sweep),
@@ -218,6 +218,11 @@ def _row(labels: Mapping[str, str], reference: str, why: str, pages: Mapping[str
         "name": labels[reference], "why": why, "address": pages.get(reference), "command": command(sweep, reference),
         "at": list(sweep.table.index).index(reference),
     }  # fmt: skip
+
+
+def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:
+    """The settings that were not looked at, those together that have the same reason."""
+    return {why: [name for name in passed_over if passed_over[name] == why] for why in passed_over.values()}
 
 
 def _linked(one: words.Sentence, layers: Sequence[str]) -> dict[str, Any]:
