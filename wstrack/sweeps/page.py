@@ -34,7 +34,7 @@ __all__ = ["render_sweep"]
 
 _HERE = "wstrack.sweeps"
 _ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind"), ("runs", "@runs")]
-_TOLD = 8  # settings in a tooltip
+_TOLD = 5  # settings in a tooltip
 
 
 def render_sweep(sweep: Sweep, *, pages: Mapping[str, str], library_at: str | None = None) -> str:
