@@ -25,7 +25,7 @@ from wstrack.reporting.templates import template, text_of
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.sweeps import words
-from wstrack.sweeps.columns import Column, about_runs, command, label_of, results_of, same_in_all, settings_of
+from wstrack.sweeps.columns import Column, about_runs, label_of, results_of, same_in_all, settings_of
 from wstrack.sweeps.map import Levels, draw_map, quantised
 from wstrack.sweeps.sweep import Sweep
 from wstrack.sweeps.tables import draw_table
@@ -104,7 +104,7 @@ def render_sweep(sweep: Sweep, *, pages: Mapping[str, str], library_at: str | No
     document.validate = lambda: None  # see render_page
     script, placed = components(models)
 
-    glossary, labels = Glossary(), label_of(sweep)
+    glossary = Glossary()
     orders = [(field, columns[field].title) for field in (*told, "whole", "odd", "name")]
     first = next((field_of[name] for name in settings), "")
     return template("page.html", room=_HERE).render(
@@ -125,8 +125,8 @@ def render_sweep(sweep: Sweep, *, pages: Mapping[str, str], library_at: str | No
         first=first,
         by=[_section(sweep, place, slopes) for place, slopes in enumerate(sweep.slopes.values())],
         passed_over=_by_reason(sweep.passed_over),
-        odd=[_row(labels, reference, why, pages, sweep) for reference, why in sweep.odd.items()],
-        unread=[_row(labels, reference, why, {}, sweep) for reference, why in sweep.unread.items()],
+        odd=_rows(sweep, sweep.odd, pages),
+        unread=_rows(sweep, sweep.unread, {}),
         alike=same_in_all(sweep),
         paged=sum(reference in pages for reference in sweep.table.index),
         about_map=_about_map(levels),
@@ -212,12 +212,13 @@ def _section(sweep: Sweep, place: int, slopes: Slopes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(labels: Mapping[str, str], reference: str, why: str, pages: Mapping[str, str], sweep: Sweep) -> dict[str, Any]:
-    """A run in a list: what it is called, what is the matter, and its report or what makes it."""
-    return {
-        "name": labels[reference], "why": why, "address": pages.get(reference), "command": command(sweep, reference),
-        "at": list(sweep.table.index).index(reference),
-    }  # fmt: skip
+def _rows(sweep: Sweep, those: Mapping[str, str], pages: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Runs in a list: what each is called, what is the matter, and where its report is."""
+    labels, place = label_of(sweep), {reference: place for place, reference in enumerate(sweep.table.index)}
+    return [
+        {"name": labels[reference], "why": why, "address": pages.get(reference), "at": place[reference]}
+        for reference, why in those.items()
+    ]
 
 
 def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:
