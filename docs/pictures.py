@@ -32,7 +32,7 @@ from wstrack.runs.listed import Listed
 from wstrack.runs.run import Run
 from wstrack.sweeps.page import render_sweep
 from wstrack.sweeps.summary import Summary
-from wstrack.sweeps.sweep import summed_up
+from wstrack.sweeps.summed import summed_up
 from wstrack.training.watcher import Watcher
 
 READY = "window.Bokeh?.documents.length && Bokeh.documents.every((document) => document.is_idle)"
@@ -100,9 +100,8 @@ def swept() -> str:
         summaries.append(
             Summary(
                 reference, name=name, metric="rwc", samples=500, first=50, last=25_000, expected=10_000,
-                received=10_000, layers=layers, kinds=("linear",) * 20, blocks=("",) * 20,
-                levels=(None if still else float(levels[0]), *map(float, levels[1:])), findings=still,
-                settings=settings,
+                received=10_000, layers=layers, kinds=("linear",) * 20, blocks=("",) * 20, findings=still,
+                levels=(None if still else float(levels[0]), *map(float, levels[1:])), settings=settings,
             )
         )  # fmt: skip
     sweep = summed_up(summaries, listed, title="Learning rate and width of a small transformer")

@@ -167,6 +167,23 @@ def test_the_scale_is_switched_between_log_and_linear(opened: Callable[..., Any]
     assert len([pixels for pixels in page.evaluate(PAINTED) if pixels > 500]) == 8
 
 
+def test_the_cells_of_a_heat_map_have_the_colours_of_the_scale(
+    opened: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = opened(make_run())
+    green = """() => [...Bokeh.index.query((view) => view.model.glyph?.type === "Image")].map(({ glyph }) => {
+      const [cells] = glyph.image_data
+      return cells.getContext("2d").getImageData(0, 0, cells.width, cells.height).data.filter((_, i) => i % 4 === 1)
+    }).map((values) => values.reduce((sum, value) => sum + value) / values.length)"""
+    logarithmic = page.evaluate(green)
+    assert len(logarithmic) == 2
+    page.locator("#scale").select_option("linear")
+    # Of values over two decades most are near the least on a linear scale, which is the darkest.
+    page.wait_for_function(f"({green})().every((green) => green < {0.6 * min(logarithmic)})")
+    page.locator("#scale").select_option("log")
+    page.wait_for_function(f"JSON.stringify(({green})()) === '{json.dumps(logarithmic).replace(' ', '')}'")
+
+
 def test_settings_side_by_side_choose_layers_too(opened: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     runs = [make_run(name=f"{task} {seed}", seed=seed, task=task) for task in ("easy", "hard") for seed in (0, 1)]
     for run in runs[2:]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.reporting.conftest import HOSTILE, READY
 from tests.reporting.fake_sweeps import fake_sweep
+from tests.reporting.test_accessible import focused
 from wstrack.messages import printable
 from wstrack.sweeps.page import render_sweep
 from wstrack.sweeps.summed import Summed
@@ -225,6 +226,7 @@ def test_hostile_names_stay_text(shown: Callable[..., Any]) -> None:
     assert page.evaluate(DEEP, "img, b, section script, td script") == []
     page.mouse.move(*at(page, 2, 0))
     page.wait_for_function(f"(name) => ({DEEP})('[data-value]').includes(name)", arg=printable(HOSTILE[0]))
+    assert page.evaluate(DEEP, ".bk-tooltip-row-label")[:4] == ["run: ", "layer: ", "level: ", "settings: "]
     for place in range(len(HOSTILE)):
         page.evaluate(f"{RUNS}.selected.indices = [{place}]")
         assert page.locator("#run h3").text_content().removesuffix(" …") == printable(HOSTILE[place])[:300]
@@ -248,6 +250,17 @@ def test_axe_finds_nothing(shown: Callable[..., Any], kind: str, dark: bool) -> 
         page.set_viewport_size({"width": width, "height": 900})
         found = axe.Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_tab_key_gets_through_the_page_and_all_that_it_comes_to_has_a_name(shown: Callable[..., Any]) -> None:
+    page = shown(fake_sweep(40, 30, odd=2, unread=1), pages={"runs/1": "runs/1.html"})
+    stops = list(focused(page))
+    assert [stop for stop in stops if not stop[2]] == []
+    assert {"search", "order", "colour", "copy"} <= {identity for _, identity, _ in stops}
+    names = [name for _, _, name in stops]
+    assert {"Sort by lr", "The rows of the table", "run 20", "run 39"} <= set(names)
+    figures = page.evaluate("[...document.querySelectorAll('figure')].map((figure) => figure.ariaLabel)")
+    assert len(set(figures)) == len(figures) == 5
 
 
 @pytest.mark.parametrize("make", [lambda: fake_sweep(40, 30, odd=2), hostile], ids=["usual", "hostile"])

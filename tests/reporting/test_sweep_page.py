@@ -15,7 +15,7 @@ from wstrack.sweeps.columns import Column, about_runs, command, results_of, same
 from wstrack.sweeps.map import MISSING, quantised
 from wstrack.sweeps.page import render_sweep
 from wstrack.sweeps.summary import Summary
-from wstrack.sweeps.sweep import summed_up
+from wstrack.sweeps.summed import summed_up
 from wstrack.sweeps.words import sentences, verdict
 
 
@@ -52,7 +52,7 @@ def test_each_setting_interaction_odd_run_and_finding_has_its_sentence_and_its_s
     sweep = fake_sweep(24, odd=2, unread=1, by=["lr", "width", "lr * width"])
     page = render_sweep(sweep, pages={})
     found = sentences(sweep)
-    assert [one.place for one in found] == ["by-0", "by-1", "by-2", "odd", "unread", "runs"]
+    assert [one.place for one in found] == ["by-0", "by-2", "by-1", "odd", "unread", "runs"]
     assert found[0].layers == ("blocks.5.weight",)
     for one in found:
         assert f'<section id="{one.place}"' in page
@@ -61,9 +61,16 @@ def test_each_setting_interaction_odd_run_and_finding_has_its_sentence_and_its_s
     assert "run 23: its files end in the middle" in text_of(page)
 
 
+def test_settings_without_a_trend_are_named_in_one_sentence() -> None:
+    sweep = fake_sweep(24, settings=["a", "width", "c", "d"], by=["width", "d"])
+    assert sentences(sweep)[0].text == (
+        "The change of no layer goes with one of these settings beyond chance (false discovery rate 5 %): width, d."
+    )
+
+
 def test_what_was_passed_over_is_named_with_its_reason() -> None:
-    page = text_of(render_sweep(fake_sweep(24, settings=["lr", "seed"]), pages={}))
-    assert "seed: a seed is a name" in page
+    page = text_of(render_sweep(fake_sweep(24, settings=["lr", "seed", "act", "data_seed"]), pages={}))
+    assert "seed, data_seed: a seed is a name" in page
 
 
 def test_settings_results_and_what_is_alike_are_told_apart() -> None:

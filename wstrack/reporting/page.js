@@ -38,11 +38,18 @@ const dim = () => {
       if (property) glyph[property] = !there.size || there.has(label) ? usual : usual * 0.15
 }
 
+// Bokeh's copies of a glyph, for what is chosen and what is not, paint on its canvas too, with the mapper that they have.
+const recolour = (image, color_mapper) => {
+  for (const view of Bokeh.index.query((view) => view.model.glyph === image))
+    for (const copy of ["decimated", "selection", "nonselection", "muted"]) view[`${copy}_glyph`].model.color_mapper = color_mapper
+  image.color_mapper = color_mapper
+}
+
 for (const control of filters) control.addEventListener("input", filter)
 scale?.addEventListener("input", () => {
   for (const [name, plot] of Object.entries(curves)) plot.visible = name === scale.value
   const [color_mapper, ticker, formatter] = scales[scale.value]
-  for (const image of images) image.color_mapper = color_mapper
+  for (const image of images) recolour(image, color_mapper)
   bar.setv({ color_mapper, ticker, formatter })
 })
 const narrow = () => {

@@ -23,9 +23,11 @@ _OURS = ("whole", "findings", "odd", "unread")
 _LONGEST = 300  # characters of a value that are shown
 
 KINDS = {
-    "alerted": "alerts", "changes": "changes", "dead": "dead parts", "expected": "not as expected",
-    "frozen": "frozen layers", "incomplete": "values missing", "layout": "layout changed", "not_finite": "not finite",
-    "still": "layers stand still", "stopped": "stopped learning", "swallowed": "updates swallowed",
+    "alerted": "alerts", "changes": "changes", "dead": "dead parts", "decay": "only decay",
+    "expected": "not as expected", "frozen": "frozen layers", "incomplete": "values missing",
+    "layout": "layout changed", "not_finite": "not finite", "off_path": "checkpoints off their path",
+    "rule": "far from 1e-3 a step", "same": "checkpoints alike", "still": "layers stand still",
+    "stopped": "stopped learning", "swallowed": "updates swallowed",
     "unequal": "unequal parts", "unrelated": "unrelated weights",
 }  # fmt: skip
 """What the findings of a run are called in a cell; those that are missing are called as they are."""

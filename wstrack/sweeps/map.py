@@ -162,7 +162,7 @@ def draw_map(levels: Levels, layers: Sequence[str], runs: ColumnDataSource, *, m
         "low": levels.low, "step": (levels.high - levels.low) / (MISSING - 1), "missing": MISSING,
     }  # fmt: skip
     custom = CustomJSHover(args=args, code=_TOLD)
-    tooltips = [("run", "$y{run}"), ("settings", "$y{settings}"), ("layer", "$y{layer}"), ("level", "$y{level}")]
+    tooltips = [(what, f"$y{{{what}}}") for what in ("run", "layer", "level", "settings")]
     plot.add_tools(HoverTool(renderers=[cells], tooltips=tooltips, formatters={"$y": custom}))
     bars = _bars(levels, metric)
     for bar in bars.values():
@@ -179,12 +179,14 @@ def draw_map(levels: Levels, layers: Sequence[str], runs: ColumnDataSource, *, m
 _TOLD = """
 const place = Math.round(special_vars.x), run = order.data.run[Math.round(special_vars.y)]
 if (run === undefined) return ""
-if (format === "run") return String(runs.data.name[run])
+const short = (text) => text.length > 60 ? text.slice(0, 30) + "…" + text.slice(-29) : text
+if (format === "run") return short(String(runs.data.name[run]))
 if (format === "layer") return names[place] ?? ""
 if (format === "settings")
   return told.map((field) => [runs.tags[0][field], runs.data[field][run]])
     .filter(([, value]) => value !== null && value === value)
-    .map(([title, value]) => `${title} = ${typeof value === "number" ? Number(value.toPrecision(6)) : value}`)
+    .map(([title, value]) => [short(title), typeof value === "number" ? Number(value.toPrecision(6)) : short(value)])
+    .map((pair) => pair.join(" = "))
     .join(", ")
 const { stock } = image.data
 const columns = names.length, code = (stock ?? image.data.image)[0][run * columns + place]

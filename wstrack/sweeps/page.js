@@ -3,11 +3,9 @@ const get = (id) => document.getElementById(id)
 const [text, by, colour] = ["search", "order", "colour"].map(get)
 const titles = runs.tags[0]
 
-// Each word came once.
-const spelled = Object.entries(words)
-  .map(([field, its]) => [field, Array.from(runs.data[field], (code) => its[code])])
-runs.data = { ...runs.data, ...Object.fromEntries(spelled) }
-view.change.emit() // which the table heeds
+// Each word came once. That is news to the table alone, which heeds the view: points are not drawn anew.
+for (const [field, its] of Object.entries(words)) runs.data[field] = Array.from(runs.data[field], (code) => its[code])
+view.change.emit()
 const count = runs.data.name.length, columns = places.length
 const cell = image.data.image[0], missing = 65535, top = missing - 1
 const stock = Uint16Array.from(cell)
@@ -150,13 +148,18 @@ const show = () => {
   if (panel.hidden) return
   const data = (field) => runs.data[field][run]
   const list = node("dl", "")
-  const add = (name, value) => { if (!none(value)) list.append(node("dt", name), node("dd", present(value))) }
+  const add = (name, value, className = "") => {
+    if (none(value)) return
+    const pair = node("div", "", { className })
+    pair.append(node("dt", name), node("dd", present(value)))
+    list.append(pair)
+  }
   panel.append(node("h3", data("name")))
-  add("what is odd", data("odd").startsWith("◆") ? data("why") : "")
-  add("why not read", data("odd").startsWith("✕") ? data("why") : "")
+  add("what is odd", data("odd").startsWith("◆") ? data("why") : "", "line")
+  add("why it was not read", data("odd").startsWith("✕") ? data("why") : "", "line")
   for (const field of told) add(titles[field], data(field))
-  add("findings", data("texts"))
-  add("reference", data("reference"))
+  add("findings", data("texts"), "line")
+  add("reference", data("reference"), "line")
   panel.append(list)
   if (data("address")) return panel.append(node("a", "its own report", { href: data("address") }))
   const line = node("p", "Its own report is made by ")

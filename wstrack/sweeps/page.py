@@ -25,7 +25,7 @@ from wstrack.reporting.templates import template, text_of
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.sweeps import words
-from wstrack.sweeps.columns import Column, about_runs, command, label_of, results_of, same_in_all, settings_of
+from wstrack.sweeps.columns import Column, about_runs, label_of, results_of, same_in_all, settings_of
 from wstrack.sweeps.map import Levels, draw_map, quantised
 from wstrack.sweeps.summed import Summed
 from wstrack.sweeps.tables import draw_table
@@ -34,7 +34,7 @@ __all__ = ["render_sweep"]
 
 _HERE = "wstrack.sweeps"
 _ABOUT_LAYER = [("layer", "@layer"), ("kind", "@kind"), ("runs", "@runs")]
-_TOLD = 8  # settings in a tooltip
+_TOLD = 5  # settings in a tooltip
 
 
 def render_sweep(sweep: Summed, *, pages: Mapping[str, str], library_at: str | None = None) -> str:
@@ -104,7 +104,7 @@ def render_sweep(sweep: Summed, *, pages: Mapping[str, str], library_at: str | N
     document.validate = lambda: None  # see render_page
     script, placed = components(models)
 
-    glossary, labels = Glossary(), label_of(sweep)
+    glossary = Glossary()
     orders = [(field, columns[field].title) for field in (*told, "whole", "odd", "name")]
     first = next((field_of[name] for name in settings), "")
     return template("page.html", room=_HERE).render(
@@ -124,9 +124,9 @@ def render_sweep(sweep: Summed, *, pages: Mapping[str, str], library_at: str | N
         orders=orders,
         first=first,
         by=[_section(sweep, place, slopes) for place, slopes in enumerate(sweep.slopes.values())],
-        passed_over=sweep.passed_over,
-        odd=[_row(labels, reference, why, pages, sweep) for reference, why in sweep.odd.items()],
-        unread=[_row(labels, reference, why, {}, sweep) for reference, why in sweep.unread.items()],
+        passed_over=_by_reason(sweep.passed_over),
+        odd=_rows(sweep, sweep.odd, pages),
+        unread=_rows(sweep, sweep.unread, {}),
         alike=same_in_all(sweep),
         paged=sum(reference in pages for reference in sweep.table.index),
         about_map=_about_map(levels),
@@ -212,14 +212,18 @@ def _section(sweep: Summed, place: int, slopes: Slopes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(
-    labels: Mapping[str, str], reference: str, why: str, pages: Mapping[str, str], sweep: Summed
-) -> dict[str, Any]:
-    """A run in a list: what it is called, what is the matter, and its report or what makes it."""
-    return {
-        "name": labels[reference], "why": why, "address": pages.get(reference), "command": command(sweep, reference),
-        "at": list(sweep.table.index).index(reference),
-    }  # fmt: skip
+def _rows(sweep: Summed, those: Mapping[str, str], pages: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Runs in a list: what each is called, what is the matter, and where its report is."""
+    labels, place = label_of(sweep), {reference: place for place, reference in enumerate(sweep.table.index)}
+    return [
+        {"name": labels[reference], "why": why, "address": pages.get(reference), "at": place[reference]}
+        for reference, why in those.items()
+    ]
+
+
+def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:
+    """The settings that were not looked at, those together that have the same reason."""
+    return {why: [name for name in passed_over if passed_over[name] == why] for why in passed_over.values()}
 
 
 def _linked(one: words.Sentence, layers: Sequence[str]) -> dict[str, Any]:

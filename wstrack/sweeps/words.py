@@ -92,8 +92,13 @@ def _two(value: float) -> str:
 def sentences(sweep: Summed) -> list[Sentence]:
     """What was found, the settings first, then the runs that are unlike all others, then what runs say themselves."""
     found: list[Sentence] = []
+    without: list[tuple[str, Slopes]] = []
     for place, slopes in enumerate(sweep.slopes.values()):
-        found.append(_trend(slopes, _noun(sweep), f"by-{place}"))
+        trend = _trend(slopes, _noun(sweep), f"by-{place}")
+        found += [trend] if trend else []
+        without += [] if trend else [(f"by-{place}", slopes)]
+    if without:
+        found.append(Sentence(_no_trend([slopes for _, slopes in without], _noun(sweep)), without[0][0]))
     labels = label_of(sweep)
     if sweep.odd:
         text = unlike_others({labels[reference]: what for reference, what in sweep.odd.items()}).text
@@ -121,8 +126,20 @@ def _first(text: str) -> str:
     return (text.splitlines() or [""])[0]
 
 
-def _trend(slopes: Slopes, noun: str, place: str) -> Sentence:
-    """How the layers go with a setting, or that they do not."""
+def _no_trend(those: Sequence[Slopes], noun: str) -> str:
+    """That nothing is to be said of some settings."""
+    chance = "beyond chance (false discovery rate 5 %)"
+    if len(those) > 1:
+        return f"The {noun} of no layer goes with one of these settings {chance}: {names(one.by for one in those)}."
+    (one,) = those
+    return (
+        f"Over {one.runs:,} runs with {one.by} from {number(one.low)} to {number(one.high)}, the {noun} of no layer "
+        f"goes with it {chance}."
+    )
+
+
+def _trend(slopes: Slopes, noun: str, place: str) -> Sentence | None:
+    """How the layers go with a setting; None if they do not."""
     one, _, other = slopes.by.partition(" * ")
     goes, unlike = slopes.layers[slopes.layers["goes"]], slopes.layers[slopes.layers["unlike"]]
     layers = tuple(map(str, unlike.index if len(unlike) else goes.index))
@@ -137,10 +154,5 @@ def _trend(slopes: Slopes, noun: str, place: str) -> Sentence:
                 f"changes by {slope} (95 % interval {low} to {high}) with {other}."
             )
         return Sentence(text, place, layers)
-    if found := trends(slopes, noun):
-        return Sentence(found[0].text, place, layers)
-    text = (
-        f"Over {slopes.runs:,} runs with {slopes.by} from {number(slopes.low)} to {number(slopes.high)}, the {noun} of "
-        "no layer goes with it beyond chance (false discovery rate 5 %)."
-    )
-    return Sentence(text, place)
+    found = trends(slopes, noun)
+    return Sentence(found[0].text, place, layers) if found else None
