@@ -14,7 +14,7 @@ import pytest
 
 import wstrack
 import wstrack.sweeps.sweep
-from tests.sweeps.conftest import ROOT, record
+from tests.sweeps.conftest import CONSTANT, POWERS, ROOT, record
 from wstrack import WstrackError
 from wstrack.runs.listed import Listed
 from wstrack.runs.recording import FOLDER
@@ -32,8 +32,9 @@ def test_what_was_planted_is_found_and_the_broken_run_is_named(swept: Callable[.
     assert list(found.slopes) == ["lr"]
     assert found.passed_over == {"seed": "a seed is a name"}
     layers = found.slopes["lr"].layers
-    assert layers["slope"].round(1).tolist() == [0.5 if place == ROOT else 1.0 for place in range(8)]
-    assert np.flatnonzero(layers["unlike"]).tolist() == [ROOT]
+    np.testing.assert_allclose(layers["slope"], POWERS, atol=0.05)
+    assert np.flatnonzero(layers["unlike"]).tolist() == [ROOT, CONSTANT]
+    assert np.flatnonzero(~layers["goes"]).tolist() == [CONSTANT]
     assert found.slopes["lr"].groups.index.tolist() == [
         "all",
         "block: block0",
@@ -42,8 +43,9 @@ def test_what_was_planted_is_found_and_the_broken_run_is_named(swept: Callable[.
         "middle",
         "late",
     ]
-    assert list(found.odd) == [str(folder / "run005")]
+    assert list(found.odd) == [str(folder / "run005"), str(folder / "run013")]
     assert "times more than the setting has it" in found.odd[str(folder / "run005")]
+    assert "stand otherwise to each other" in found.odd[str(folder / "run013")]
     assert list(found.unread) == [str(folder / "run009")]
     assert len(found.runs) == 31
     assert len(found.table) == 32
@@ -52,8 +54,7 @@ def test_what_was_planted_is_found_and_the_broken_run_is_named(swept: Callable[.
     (trend, odd) = found.findings
     assert (trend.kind, odd.kind) == ("trend", "odd")
     assert "run005" in odd.text
-    assert "31 runs, rwc, 8 layers" not in repr(found)
-    assert repr(found) == "<Sweep of 32 runs: rwc, 8 layers; by lr; 1 odd>"
+    assert repr(found) == "<Sweep of 32 runs: rwc, 8 layers; by lr; 2 odd>"
 
 
 def test_levels_are_those_of_the_series(swept: Callable[..., Path]) -> None:
@@ -145,6 +146,17 @@ def test_a_run_that_is_named_in_two_ways_is_read_once(
     found = wstrack.sweep(["run000", str(folder / "run000"), "run001"])
     assert sorted(counted) == ["run000", "run001"]
     assert len(found.runs) == 3
+
+
+def test_a_name_that_is_no_utf_8_takes_nothing_from_the_others(swept: Callable[..., Path], tmp_path: Path) -> None:
+    folder = swept(6)
+    try:
+        record(folder / "run\udcff", 0.5, 6)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    found = wstrack.sweep(folder, to=tmp_path / "sweep")
+    assert len(found.runs) + len(found.unread) == 7
+    assert "run\\udcff" in found.save(tmp_path / "sweep", pages=0).read_text()
 
 
 def test_a_broken_run_is_tried_again(swept: Callable[..., Path], tmp_path: Path, counted: list[str]) -> None:

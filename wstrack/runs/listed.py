@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from wstrack.runs.locks import holder
 from wstrack.runs.part import read_header
 from wstrack.runs.recording import FOLDER, parts_in
 
-__all__ = ["Listed", "described", "differing", "flat", "save_table", "table_of", "typed"]
+__all__ = ["Listed", "described", "differing", "encodable_text", "flat", "save_table", "table_of", "typed"]
 
 Setting = str | float | int | bool
 _SECRET = re.compile(
@@ -125,7 +125,7 @@ def table_of(runs: Iterable[Listed]) -> pd.DataFrame:
         a                                <NA>  0.1
         b                                   3  0.2
     """
-    runs = list(runs)
+    runs = [_encodable(run) for run in runs]
     settings = dict.fromkeys(name for run in runs for name in run.settings)
     results = dict.fromkeys(name for run in runs for name in run.results if name not in settings)
     about = [name for name in ABOUT if name not in settings]
@@ -135,6 +135,26 @@ def table_of(runs: Iterable[Listed]) -> pd.DataFrame:
         index=pd.Index([run.reference for run in runs], name="reference", dtype=object),
     )
     return table.astype({"samples": "Int64"}) if "samples" in about else table
+
+
+def _encodable(run: Listed) -> Listed:
+    """The run in texts that pandas takes."""
+    return replace(
+        run,
+        **{name: encodable_text(getattr(run, name)) for name in ("reference", "name", "state", "started")},
+        settings={encodable_text(name): encodable_text(value) for name, value in run.settings.items()},
+        results={encodable_text(name): value for name, value in run.results.items()},
+    )
+
+
+def encodable_text(value: Any) -> Any:
+    r"""A text with halves of surrogate pairs as JSON writes them, for pandas takes no others; what is none, as it is.
+
+    Example:
+        >>> encodable_text("caf\udce9"), encodable_text(3)
+        ('caf\\udce9', 3)
+    """
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def save_table(table: pd.DataFrame, path: Path) -> None:

@@ -16,7 +16,7 @@ from wstrack.analysis.findings.runs import trends, unlike_others
 from wstrack.analysis.odd import odd_runs
 from wstrack.analysis.slopes import FEWEST, Slopes, interaction, is_logarithmic, slopes
 from wstrack.errors import WstrackError
-from wstrack.runs.listed import Listed, table_of
+from wstrack.runs.listed import Listed, encodable_text, table_of
 from wstrack.sweeps.summary import Summary
 
 __all__ = ["Summed", "parts_of_by", "summed_up"]
@@ -104,6 +104,9 @@ def summed_up(
         ValueError: a setting that is not asked for rightly.
         WstrackError: no run could be read.
     """
+    # Paths that are no UTF-8 come with halves of surrogate pairs, which no frame takes.
+    summaries = [replace(one, reference=encodable_text(one.reference)) for one in summaries]
+    runs = [replace(one, reference=encodable_text(one.reference)) for one in runs]
     read = [one for one in summaries if not one.error]
     if not read:
         first = summaries[0]
