@@ -76,7 +76,7 @@ def row(what: str, found: dict[str, float], runs: int, points: int) -> None:
     """Print a row of the table."""
     rate = points / found["seconds"]
     print(
-        f"| {what} | {runs:,} | {points / 1e6:,.0f} million | {found['seconds']:.0f} s | {rate / 1e6:.2f} million | "
+        f"| {what} | {runs:,} | {points / 1e6:,.4g} million | {found['seconds']:.0f} s | {rate / 1e6:.2f} million | "
         f"{found['gb']:.2f} GB |",
         flush=True,
     )
