@@ -156,7 +156,7 @@ def test_a_name_that_is_no_utf_8_takes_nothing_from_the_others(swept: Callable[.
         pytest.skip("this file system has names in UTF-8 alone")
     found = wstrack.sweep(folder, to=tmp_path / "sweep")
     assert len(found.runs) + len(found.unread) == 7
-    assert "run\\udcff" in found.save(tmp_path / "sweep", pages=0).read_text()
+    assert "udcff" in found.save(tmp_path / "sweep", pages=0).read_text()
 
 
 def test_a_broken_run_is_tried_again(swept: Callable[..., Path], tmp_path: Path, counted: list[str]) -> None:

@@ -264,7 +264,8 @@ def _stretches(merges: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[
     layers = len(merges) + 1
     sizes = [1] * layers + merges[:, 3].astype(np.int64).tolist()
     starts = [0] * len(sizes)
-    for row, (first, second) in zip(range(layers - 2, -1, -1), merges[::-1, :2].astype(np.int64).tolist(), strict=True):
+    firsts, seconds = merges[::-1, :2].T.astype(np.int64).tolist()
+    for row, first, second in zip(range(layers - 2, -1, -1), firsts, seconds, strict=True):
         starts[first] = starts[layers + row]
         starts[second] = starts[layers + row] + sizes[first]
     return np.array(starts[layers:]), np.array(sizes[layers:])
