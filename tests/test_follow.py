@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -98,6 +99,11 @@ def heard(stream: IO[str] | None) -> str:
     return stream.read() if stream else ""
 
 
+def clock(sleep: Callable[[float], None]) -> SimpleNamespace:
+    """A `time` for one module: other threads of this process sleep by the real one."""
+    return SimpleNamespace(**{name: getattr(time, name) for name in ("monotonic", "time_ns")}, sleep=sleep)
+
+
 def up_to(step: int) -> str:
     """That the open page is whole, and of a run up to a step."""
     return (
@@ -173,7 +179,7 @@ def test_ctrl_c_ends_it_with_the_last_page_whole(
         else:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(following.time, "sleep", press)
+    monkeypatch.setattr(following, "time", clock(sleep=press))
     code, out, _ = call("report", "exp1", "--follow", *QUICK)
     assert code == 0
     assert "15 samples" in out
@@ -210,7 +216,7 @@ def test_what_is_wrong_is_said_once_and_comes_right(
         if len(waits) == 4:
             recorder.close()
 
-    monkeypatch.setattr(following.time, "sleep", wait)
+    monkeypatch.setattr(following, "time", clock(sleep=wait))
     code, _, err = call("report", "exp1", "--follow", *QUICK)
     assert code == 0
     assert err.count("waiting: no samples of rwc") == 1

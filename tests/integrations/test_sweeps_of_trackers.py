@@ -176,6 +176,25 @@ def test_three_hundred_runs_of_wandb(watch: Callable[..., None], server: Server,
     assert len(again.runs) == 300
 
 
+@pytest.mark.usefixtures("_quiet")
+def test_offline_folders_of_wandb(watch: Callable[..., None], tmp_path: Path) -> None:
+    import wandb
+
+    from tests.integrations.wandb_written import written
+
+    for lr in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2):
+        with wandb.init(project="p", mode="offline", config={"optimizer": {"lr": lr}, "model": "mlp"}) as run:
+            watch(None)
+        written(run.dir)
+    found = wstrack.sweep("wandb:wandb", by="optimizer.lr", to=tmp_path / "sweep")
+    assert (len(found.runs), found.slopes["optimizer.lr"].runs) == (6, 6)
+    chosen = wstrack.sweep("wandb:wandb", where="optimizer.lr < 0.5 and model == 'mlp'")
+    assert len(chosen.runs) == 3
+    report = wstrack.report(wstrack.pull_many("wandb:wandb"), compare="optimizer.lr", k=2)
+    assert report.comparison is not None
+    assert len(report.comparison.settings) == 6
+
+
 @pytest.mark.timeout(600)
 def test_five_hundred_event_files_with_hparams(watch: Callable[..., None], tmp_path: Path) -> None:
     """TensorBoard's own files, without a recording: the settings are what `add_hparams` wrote."""

@@ -395,6 +395,6 @@ def test_no_width_needs_scrolling_sideways(
     for width in (3840, 1100, 768, 360, 320):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_function(READY)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)
     heights = "[...document.querySelectorAll('#clusters tr')].map((row) => row.offsetHeight)"
     assert max(page.evaluate(heights)) < 100
