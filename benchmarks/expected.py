@@ -167,13 +167,6 @@ def each_its_own(model: nn.Module, rate: Callable[[int, Tensor], float]) -> list
     return [{"params": [one], "lr": rate(len(parameters) - at, one)} for at, one in enumerate(parameters)]
 
 
-def hidden_factor(model: nn.Module, factor: float) -> list[dict[str, Any]]:
-    """Convolutions whose learning rate is not what it says."""
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 2]
-    return [{"params": kernels, "factor": factor}, {"params": others, "factor": 1.0}]
-
-
 Optimizers = Callable[[nn.Module], list[Optimizer]]
 SOUND: dict[str, Optimizers] = {
     "SGD": lambda model: [SGD(model.parameters(), 0.1)],
@@ -198,7 +191,7 @@ PLANTED: dict[str, Optimizers] = {
     "AdaMuon as in timm before PR #2791": lambda model: [AdaMuon(model.parameters(), 5e-3, faulty=True)],
     **{
         f"AdamW, convolutions {factor} times less": lambda model, factor=factor: [  # type: ignore[misc]
-            Hidden(hidden_factor(model, 1 / factor), 3e-3)
+            Hidden(model.parameters(), 3e-3, factor=1 / factor)
         ]
         for factor in FACTORS
     },

@@ -117,16 +117,20 @@ class AdaMuon(_Plain):
 
 
 class Hidden(AdamW):
-    """AdamW in which a factor of each group, which its learning rate does not show, is put on what it changes."""
+    """AdamW that moves convolutions by a factor of what its learning rate says, in one group with all others."""
 
+    def __init__(self, params: Iterable[Tensor], lr: float, *, factor: float) -> None:
+        super().__init__(params, lr)
+        self._factor = factor
+
+    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step."""
-        rates = [group["lr"] for group in self.param_groups]
-        for group in self.param_groups:
-            group["lr"] *= group["factor"]
+        kernels = [one for group in self.param_groups for one in group["params"] if one.ndim > 2]
+        before = [one.clone() for one in kernels]
         super().step(closure)  # type: ignore[arg-type]
-        for group, rate in zip(self.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for one, old in zip(kernels, before, strict=True):
+            one.copy_(torch.lerp(old, one, self._factor))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
