@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,17 @@ ROOT, CONSTANT = 3, 6  # the layers that go with the square root of the rate, an
 POWERS = np.array([{ROOT: 0.5, CONSTANT: 0.0}.get(place, 1.0) for place in range(LAYERS)])
 
 
-def record(folder: Path, lr: float, seed: int, *, apart: float = 1.0, half: float = 1.0, samples: int = 20) -> None:
+def record(
+    folder: Path, lr: float, seed: int, *, apart: float = 1.0, half: float = 1.0, samples: int = 20, more: Any = None
+) -> None:
     """A recording of layers whose change goes with the rate, with noise of a run and of a layer."""
     rng = np.random.default_rng(seed)
     levels = 0.1 * lr**POWERS * 10 ** (0.02 * rng.standard_normal() + 0.02 * rng.standard_normal(LAYERS)) * apart
     levels[: LAYERS // 2] *= half
     layers = tuple(Layer(f"block{place // 4}.{place}.weight", "linear", numel=64) for place in range(LAYERS))
-    manifest = Manifest(folder.name, layers, ("rwc",), every=10, facts={"lr": lr, "seed": seed, "model": "mlp"})
+    manifest = Manifest(
+        folder.name, layers, ("rwc",), every=10, facts={"lr": lr, "seed": seed, "model": "mlp", **(more or {})}
+    )
     recorder = Recorder(folder / FOLDER, manifest, ("abs_change", "abs_previous"))
     change = levels * 10 ** (0.05 * rng.standard_normal((samples, LAYERS)))
     steps = list(range(10, 10 * samples + 10, 10))

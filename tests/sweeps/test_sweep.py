@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bokeh
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,6 +160,16 @@ def test_a_name_that_is_no_utf_8_takes_nothing_from_the_others(swept: Callable[.
     assert "udcff" in found.save(tmp_path / "sweep", pages=0).read_text()
 
 
+def test_keys_among_facts_reach_no_page_and_no_file(swept: Callable[..., Path], tmp_path: Path) -> None:
+    folder = swept(5)
+    record(folder / "told", 0.7, 7, more={"api_key": "5ecret"})
+    found = wstrack.sweep(folder, to=tmp_path / "out")
+    assert found.table.loc[str(folder / "told"), "api_key"] == "***"
+    found.save(tmp_path / "out", pages=0)
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or "5ecret" not in path.read_text(), path
+
+
 def test_a_broken_run_is_tried_again(swept: Callable[..., Path], tmp_path: Path, counted: list[str]) -> None:
     folder = swept(10)
     assert len(wstrack.sweep(folder, to=tmp_path / "sweep").unread) == 1
@@ -287,12 +298,12 @@ def test_the_command_writes_a_folder_and_goes_on_past_what_cannot_be_read(
     assert "left out: " in err
     assert "with lr from" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "bokeh.js", "index.html", "runs", "runs.csv", "summaries.jsonl",
+        f"bokeh-{bokeh.__version__}.js", "index.html", "runs", "runs.csv", "summaries.jsonl",
     ]  # fmt: skip
     pages = list((tmp_path / "out" / "runs").iterdir())
     assert len(pages) == 3
     assert any(path.name.startswith("run005-") for path in pages)  # the odd one comes first
-    assert '<script src="../bokeh.js">' in pages[0].read_text()
+    assert f'<script src="../bokeh-{bokeh.__version__}.js">' in pages[0].read_text()
     assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 16
     index = (tmp_path / "out" / "index.html").read_text()
     assert all(f"runs/{path.name}" in index for path in pages)

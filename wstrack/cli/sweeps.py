@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
+_NAMED = 10  # runs that could not be read
+
 
 @click.command()
 @reading
@@ -51,8 +53,10 @@ def sweep(
             full(references, tracker, project), **choice, by=list(by) or None, metric=metric, to=output,
             client=client, title=title, progress=progress,
         )  # fmt: skip
-    for reference, why in found.unread.items():
+    for reference, why in list(found.unread.items())[:_NAMED]:
         say(f"left out: {reference}: {why}", err=True)
+    if len(found.unread) > _NAMED:
+        say(f"left out: {len(found.unread) - _NAMED:,} more runs, which the page names", err=True)
     say(f"{len(found.runs):,} runs, {len(found.layers):,} layers, {found.metric}")
     for finding in found.findings:
         say(click.wrap_text(finding.text.splitlines()[0], width=88, initial_indent="  - ", subsequent_indent="    "))

@@ -16,7 +16,7 @@ from wstrack.messages import printable
 from wstrack.runs.listed import ABOUT
 from wstrack.sweeps.summed import Summed
 
-__all__ = ["Column", "about_runs", "command", "label_of", "results_of", "same_in_all", "settings_of"]
+__all__ = ["Column", "about_runs", "command", "results_of", "same_in_all", "settings_of"]
 
 Value = str | float | None
 _OURS = ("whole", "findings", "odd", "unread")
@@ -111,24 +111,6 @@ def _words(value: object) -> str:
     return "–" if shown is None else f"{shown:.6g}" if isinstance(shown, float) else shown
 
 
-def label_of(sweep: Summed) -> dict[str, str]:
-    """By reference, what a run is called: its name, with the reference where others have that too."""
-    names = (
-        dict(zip(sweep.table.index, sweep.table["name"].fillna("").astype(str), strict=True))
-        if ("name" in sweep.table and "name" not in sweep.differing)
-        else {one.reference: one.name for one in sweep.runs}
-    )
-    times: dict[str, int] = {}
-    for reference in sweep.table.index:
-        name = names.get(reference, "")
-        times[name] = times.get(name, 0) + 1
-    found = {}
-    for reference in map(str, sweep.table.index):
-        name = names.get(reference, "")
-        found[reference] = reference if not name else name if times[name] == 1 else f"{name} ({reference})"
-    return found
-
-
 def command(sweep: Summed, reference: str) -> str:
     """What makes the report on one run of a sweep."""
     options = f" --match {shlex.quote(sweep.match)}" if sweep.match else ""
@@ -149,7 +131,7 @@ def about_runs(sweep: Summed, pages: Mapping[str, str]) -> dict[str, Column]:
                 f"pages[{reference!r}]={address!r} is not relative to this page; pass one as 'runs/1.html'"
             )
     references = list(map(str, sweep.table.index))
-    labels = label_of(sweep)
+    labels = sweep.labels
     told = {one.reference: one for one in sweep.runs}
     kinds, texts = [], []
     for reference in references:

@@ -15,7 +15,7 @@ from wstrack.reporting.page import library
 from wstrack.runs.files import write_whole
 from wstrack.runs.listed import save_table
 from wstrack.sweeps.page import render_sweep
-from wstrack.sweeps.summary import Ask, Summary, at_home, page_of
+from wstrack.sweeps.summary import Ask, Summary, at_home, library_file, page_of
 from wstrack.sweeps.work import Client, answers
 from wstrack.trackers.references import at_once
 
@@ -53,7 +53,7 @@ def write_folder(
     write_index()  # at once: the reports on single runs may take long, and are looked at afterwards
     left = {at_home(one.reference): one.reference for one in wanted if one.reference not in there}
     if left:
-        write_whole(folder / "bokeh.js", "\n".join(library()))
+        write_whole(folder / library_file(), "\n".join(library()))
         asks = [Ask(home, sweep.metric, sweep.match) for home in left]
         with closing(answers(page_of, asks, client=client, at_once=at_once(left))) as done:
             for count, (ask, page) in enumerate(done, 1):
@@ -74,6 +74,6 @@ def _wanted(sweep: Summed, most: int) -> list[Summary]:
 
 def _file_name(one: Summary, sweep: Summed) -> str:
     """What tells the report on a run from one that it had before, and from those of runs with its name."""
-    of = "\0".join((one.reference, one.stamp, sweep.metric, str(sweep.match), __version__))
+    of = "\0".join((one.reference, one.stamp, sweep.metric, str(sweep.match), __version__, library_file()))
     digest = hashlib.sha256(of.encode(errors="backslashreplace")).hexdigest()[:12]
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', one.name)[:40].strip('.-') or 'run'}-{digest}.html"

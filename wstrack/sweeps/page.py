@@ -25,7 +25,7 @@ from wstrack.reporting.templates import template, text_of
 from wstrack.reporting.terms import Glossary, anchor
 from wstrack.reporting.theme import THEME, restyle
 from wstrack.sweeps import words
-from wstrack.sweeps.columns import Column, about_runs, label_of, results_of, same_in_all, settings_of
+from wstrack.sweeps.columns import Column, about_runs, results_of, same_in_all, settings_of
 from wstrack.sweeps.map import Levels, draw_map, quantised
 from wstrack.sweeps.summed import Summed
 from wstrack.sweeps.tables import draw_table
@@ -214,7 +214,7 @@ def _section(sweep: Summed, place: int, slopes: Slopes) -> dict[str, Any]:
 
 def _rows(sweep: Summed, those: Mapping[str, str], pages: Mapping[str, str]) -> list[dict[str, Any]]:
     """Runs in a list: what each is called, what is the matter, and where its report is."""
-    labels, place = label_of(sweep), {reference: place for place, reference in enumerate(sweep.table.index)}
+    labels, place = sweep.labels, {reference: place for place, reference in enumerate(sweep.table.index)}
     return [
         {"name": labels[reference], "why": why, "address": pages.get(reference), "at": place[reference]}
         for reference, why in those.items()

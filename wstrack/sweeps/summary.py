@@ -17,12 +17,13 @@ from wstrack.analysis.series import choose_metric, encodable
 from wstrack.analysis.slopes import level_of
 from wstrack.errors import WstrackError
 from wstrack.messages import without_secrets
+from wstrack.runs.listed import flat
 from wstrack.runs.run import Run
 from wstrack.trackers.references import pull, split
 from wstrack.trackers.registry import tracker
 from wstrack.trackers.stamps import stamp_of_files
 
-__all__ = ["Ask", "Summary", "at_home", "page_of", "summarise", "summary_of"]
+__all__ = ["Ask", "Summary", "at_home", "library_file", "page_of", "summarise", "summary_of"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def summary_of(run: Run, ask: Ask, *, stamp: str = "") -> Summary:
         blocks=tuple(str(block) if isinstance(block, str) else "" for block in layers["block"]),
         levels=tuple(float(value) if np.isfinite(value) else None for value in levels),
         findings=tuple((finding.kind, finding.text) for finding in found),
-        settings=run.settings,
+        settings=flat(run.settings),
     )
 
 
@@ -168,9 +169,16 @@ def page_of(ask: Ask) -> str | None:
     try:
         with threadpool_limits(1):
             found = report(pull(ask.reference, match=ask.match), metric=ask.metric)
-            return render_page(found, library_at="../bokeh.js")
+            return render_page(found, library_at=f"../{library_file()}")
     except Exception:  # noqa: BLE001  the row of the run says why it cannot be read, or it holds too little
         return None
+
+
+def library_file() -> str:
+    """What Bokeh's scripts are called beside the pages, which go with one version of it."""
+    from bokeh import __version__
+
+    return f"bokeh-{__version__}.js"
 
 
 def at_home(reference: str) -> str:

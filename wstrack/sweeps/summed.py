@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from wstrack.analysis.findings.runs import trends, unlike_others
 from wstrack.analysis.odd import odd_runs
 from wstrack.analysis.slopes import FEWEST, Slopes, interaction, is_logarithmic, slopes
 from wstrack.errors import WstrackError
-from wstrack.runs.listed import Listed, encodable_text, table_of
+from wstrack.runs.listed import Listed, differing, encodable_text, table_of
 from wstrack.sweeps.summary import Summary
 
-__all__ = ["Summed", "parts_of_by", "summed_up"]
+__all__ = ["Summed", "numbers_for", "parts_of_by", "summed_up"]
 
 Array = NDArray[np.float64]
 
@@ -61,23 +62,31 @@ class Summed:
     title: str = ""
 
     @property
-    def findings(self) -> list[Finding]:
-        """What the settings do to which layers, and which runs are unlike all others, in sentences."""
-        noun = "change" if self.metric.startswith("rwc") else "value"
-        found = [finding for one in self.slopes.values() for finding in trends(one, noun)]
-        names = dict(zip(self.table.index, self.names, strict=True))
-        odd = {names[reference]: why for reference, why in self.odd.items()}
-        return [*found, *([unlike_others(odd)] if odd else [])]
+    def noun(self) -> str:
+        """What a number of the metric is called."""
+        return "change" if self.metric.startswith("rwc") else "value"
 
     @property
-    def names(self) -> list[str]:
-        """What to call each run of `table`: by its name, or by its reference where several have it, or it has none."""
-        named = self.table["name"].astype(str).tolist()
-        count = Counter(named)
-        return [
-            name if name and count[name] == 1 else str(reference)
-            for name, reference in zip(named, self.table.index, strict=True)
-        ]
+    def findings(self) -> list[Finding]:
+        """What the settings do to which layers, and which runs are unlike all others, in sentences."""
+        found = [finding for one in self.slopes.values() for finding in trends(one, self.noun)]
+        odd = {self.labels[reference]: why for reference, why in self.odd.items()}
+        return [*found, *([unlike_others(odd)] if odd else [])]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """By reference, what a run is called: its name, with the reference where others have that too."""
+        read = {one.reference: one.name for one in self.runs}
+        named = self.table["name"].fillna("").astype(str) if "name" in self.table else pd.Series(dtype=str)
+        names = {
+            str(reference): str(named.get(reference, "")) if "name" not in self.differing else read.get(reference, "")
+            for reference in self.table.index
+        }
+        count = Counter(names.values())
+        return {
+            reference: reference if not name else name if count[name] == 1 else f"{name} ({reference})"
+            for reference, name in names.items()
+        }
 
     def __repr__(self) -> str:
         by = f"by {', '.join(self.slopes)}; " if self.slopes else ""
@@ -123,9 +132,13 @@ def summed_up(
     }
     levels, layers = _levels(kept)
     names = [replace(one, settings=settings[one.reference], name=one.name or "") for one in runs]
-    differing = _differing([settings[one.reference] for one in runs])
-    chosen, passed = (by, {}) if by is not None else _worth_a_look(differing, [settings[one.reference] for one in kept])
-    told = {name: _values(name, kept, settings) for each in chosen for name in parts_of_by(each)}
+    differ = differing(names)
+    chosen, passed = (by, {}) if by is not None else _worth_a_look(differ, [settings[one.reference] for one in kept])
+    told = {
+        name: numbers_for(name, [settings[one.reference] for one in kept])
+        for each in chosen
+        for name in parts_of_by(each)
+    }
     found = {each: _slopes_by(each, told, levels, layers) for each in chosen}
     x = [np.log10(values) if is_logarithmic(values[np.isfinite(values)]) else values for values in told.values()]
     whole = [bool(np.isfinite(np.column_stack(x)[place]).all()) if x else True for place in range(len(kept))]
@@ -155,7 +168,7 @@ def summed_up(
         passed_over=passed,
         title=title.strip(),
         match=match,
-        differing=tuple(differing),
+        differing=tuple(differ),
     )
 
 
@@ -176,11 +189,6 @@ def _levels(runs: Sequence[Summary]) -> tuple[pd.DataFrame, pd.DataFrame]:
     index = pd.Index([one.reference for one in runs], name="reference", dtype=object)
     columns = pd.Index(list(layers), name="layer", dtype=object)
     return pd.DataFrame(table, index=index, columns=columns), about.set_axis(columns, axis="index")
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
 
 
 def _number(value: Any) -> float:
@@ -212,9 +220,13 @@ def parts_of_by(by: str) -> list[str]:
     return [part.strip() for part in by.split(" * ")]
 
 
-def _values(name: str, runs: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]]) -> Array:
-    """Of each run, the number that it has for a setting; NaN for none."""
-    values = np.array([_number(settings[one.reference].get(name)) for one in runs])
+def numbers_for(name: str, settings: Sequence[Mapping[str, Any]]) -> Array:
+    """Of each run, by its settings, the number that it has for one; NaN for none.
+
+    Raises:
+        ValueError: there are no numbers, or they are all the same.
+    """
+    values = np.array([_number(one.get(name)) for one in settings])
     there = values[np.isfinite(values)]
     if not len(there):
         raise ValueError(

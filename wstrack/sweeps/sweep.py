@@ -7,12 +7,14 @@ from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
+
 from wstrack.analysis.slopes import FEWEST
 from wstrack.errors import WstrackError
 from wstrack.runs.listed import Listed
 from wstrack.sweeps.kept import Kept
 from wstrack.sweeps.summary import Ask, Summary, at_home, summarise
-from wstrack.sweeps.summed import Summed, parts_of_by, summed_up
+from wstrack.sweeps.summed import Summed, numbers_for, parts_of_by, summed_up
 from wstrack.sweeps.work import Client, Lost, answers
 from wstrack.trackers.listing import listed
 from wstrack.trackers.references import at_once
@@ -134,13 +136,14 @@ def _check_by(by: str, runs: Sequence[Listed]) -> None:
     parts = parts_of_by(by)
     if len(parts) > 2:
         raise ValueError(f"by={by!r} (--by) is of {len(parts)} settings; an interaction is of two, as 'lr * width'")
-    if len(runs) < FEWEST:
-        raise WstrackError(
-            f"by={by!r} (--by) is over {len(runs)} runs, and needs {FEWEST}; hold fewer against each other with "
-            f"wstrack report --compare {parts[0]!r}"
-        )
     known = list(dict.fromkeys(name for run in runs for name in run.settings))
     for name in parts:
         if name not in known:
             shown = ", ".join(known[:20]) or "none"
             raise ValueError(f"by={by!r} (--by): {name!r} is no setting of these runs; they have {shown}")
+        count = int(np.isfinite(numbers_for(name, [run.settings for run in runs])).sum())
+        if count < FEWEST:
+            raise WstrackError(
+                f"by={by!r} (--by) is over {count} runs, and needs {FEWEST}; hold fewer against each other with "
+                f"wstrack report --compare {name!r}"
+            )

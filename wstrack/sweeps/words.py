@@ -12,7 +12,7 @@ from wstrack.analysis.findings.runs import trends, unlike_others
 from wstrack.analysis.findings.words import names
 from wstrack.analysis.slopes import Slopes
 from wstrack.reporting.labels import number
-from wstrack.sweeps.columns import KINDS, label_of, settings_of
+from wstrack.sweeps.columns import KINDS, settings_of
 from wstrack.sweeps.summed import Summed
 
 __all__ = ["Sentence", "heading", "sentences", "verdict"]
@@ -55,11 +55,7 @@ def verdict(sweep: Summed) -> str:
     aside += [f"{odd:,} {'is' if odd == 1 else 'are'} unlike all others"] if odd else []
     said += f" ({', '.join(aside)})" if aside else ""
     main = _main(sweep)
-    return f"{said}{': ' + _does(main, _noun(sweep)) if main else ''}."
-
-
-def _noun(sweep: Summed) -> str:
-    return "change" if sweep.metric.startswith("rwc") else "value"
+    return f"{said}{': ' + _does(main, sweep.noun) if main else ''}."
 
 
 def _main(sweep: Summed) -> Slopes | None:
@@ -94,12 +90,12 @@ def sentences(sweep: Summed) -> list[Sentence]:
     found: list[Sentence] = []
     without: list[tuple[str, Slopes]] = []
     for place, slopes in enumerate(sweep.slopes.values()):
-        trend = _trend(slopes, _noun(sweep), f"by-{place}")
+        trend = _trend(slopes, sweep.noun, f"by-{place}")
         found += [trend] if trend else []
         without += [] if trend else [(f"by-{place}", slopes)]
     if without:
-        found.append(Sentence(_no_trend([slopes for _, slopes in without], _noun(sweep)), without[0][0]))
-    labels = label_of(sweep)
+        found.append(Sentence(_no_trend([slopes for _, slopes in without], sweep.noun), without[0][0]))
+    labels = sweep.labels
     if sweep.odd:
         text = unlike_others({labels[reference]: what for reference, what in sweep.odd.items()}).text
         found.append(Sentence(text, "odd"))
@@ -144,15 +140,7 @@ def _trend(slopes: Slopes, noun: str, place: str) -> Sentence | None:
     goes, unlike = slopes.layers[slopes.layers["goes"]], slopes.layers[slopes.layers["unlike"]]
     layers = tuple(map(str, unlike.index if len(unlike) else goes.index))
     layers = layers if len(layers) < len(slopes.layers) else ()
-    if other:
-        slope, low, high = (number(float(slopes.groups[column].loc["all"])) for column in ("slope", "lower", "upper"))
-        if not len(goes):
-            text = f"What {one} does is the same at each {other}, as far as {slopes.runs} runs can tell."
-        else:
-            text = (
-                f"What {one} does depends on {other} for {len(goes):,} of {len(slopes.layers):,} layers: the slope "
-                f"changes by {slope} (95 % interval {low} to {high}) with {other}."
-            )
-        return Sentence(text, place, layers)
     found = trends(slopes, noun)
+    if not found and other:
+        return Sentence(f"What {one} does is the same at each {other}, as far as {slopes.runs} runs can tell.", place)
     return Sentence(found[0].text, place, layers) if found else None

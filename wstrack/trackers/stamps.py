@@ -37,7 +37,7 @@ def stamp_of_files(reference: str) -> str:
     if not path.exists():
         return ""
     files = [path] if path.is_file() and (not scheme and path.suffix.lower() in TABLES) else []
-    files += [part for folder in find_recordings(path)[:2] for part in sorted(folder.iterdir())]
+    files += [part for folder in find_recordings(path) for part in sorted(folder.iterdir()) if part.is_file()]
     for one in [scheme] if scheme else [name for name in trackers() if tracker(name).recognises(path)]:
         told: Callable[[], list[Path]] | None = getattr(tracker(one).open_source(address), "files", None)
         if told is None:

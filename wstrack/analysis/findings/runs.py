@@ -62,8 +62,8 @@ def trends(slopes: Slopes, noun: str) -> list[Finding]:
         if slopes.crossed:
             one, other = slopes.by.split(" * ")
             text = (
-                f"Over {slopes.runs} runs, how the {noun} goes with {one} goes with {other} in {len(goes)} of "
-                f"{len(slopes.layers)} layers (false discovery rate 5 %): over all layers the power changes by"
+                f"What {one} does depends on {other} for {len(goes)} of {len(slopes.layers)} layers (false discovery "
+                f"rate 5 %): with ten times {other}, or a unit of it, the slope over all layers changes by"
             )
         else:
             per = f"as {slopes.by} to the power of" if slopes.logarithmic else f"per unit of {slopes.by} by decades:"
