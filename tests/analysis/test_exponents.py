@@ -1,0 +1,92 @@
+"""The growth of the distance of twins, against simulations in float64."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wstrack.analysis.exponents import LENGTHS, STARTS, exponent, exponents
+
+
+def _turned(twins: int, steps: int) -> np.ndarray:
+    """Distances of twins on a circle that is stretched by 3/2 at each step: their exponent is ln 1.5."""
+    x = np.linspace(0.11, 0.83, twins)
+    y = x + 1e-13
+    found = []
+    for _ in range(steps):
+        apart = np.abs(x - y)
+        found.append(np.minimum(apart, 1 - apart))
+        x, y = 1.5 * x % 1, 1.5 * y % 1
+    return np.array(found)
+
+
+def test_the_exponent_of_a_map_whose_exponent_is_known() -> None:
+    found = exponent(np.arange(45), _turned(40, 45))
+    assert found is not None
+    assert found.grows
+    assert found.rate == pytest.approx(np.log(1.5), abs=2e-3)
+    assert found.low - 1e-3 < np.log(1.5) < found.high + 1e-3
+    assert found.r2 > 0.9999
+
+
+def test_the_window_is_the_one_that_a_search_by_polyfit_finds() -> None:
+    rng = np.random.default_rng(3)
+    steps = np.arange(260)
+    curve = 1e-9 * np.exp(np.minimum(0.12 * steps, 14) + rng.normal(0, 0.2, len(steps)).cumsum() * 0.3)
+    best = (-np.inf, 0, 0, 0.0)
+    for start in STARTS:
+        for length in LENGTHS:
+            x, y = steps[start : start + length], np.log(curve[start : start + length])
+            slope, height = np.polyfit(x, y, 1)
+            r2 = 1 - ((y - slope * x - height) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+            best = max(best, (r2, start, start + length - 1, slope))
+    found = exponent(steps, curve)
+    assert found is not None
+    assert (found.first, found.last) == best[1:3]
+    assert found.rate == pytest.approx(best[3], rel=1e-10)
+    assert found.r2 == pytest.approx(best[0], rel=1e-10)
+
+
+def test_it_is_per_step_whatever_the_steps_between_samples() -> None:
+    steps = np.arange(0, 4000, 50)
+    found = exponent(steps, np.exp(0.002 * steps))
+    assert found is not None
+    assert found.rate == pytest.approx(0.002)
+    assert found.grows
+    slow = exponent(steps, np.exp(0.0005 * steps))
+    assert slow is not None
+    assert not slow.grows
+
+
+@pytest.mark.parametrize("errors", ["alone", "going on"])
+def test_the_interval_of_one_pair_holds_the_slope_in_most_of_many_trials(errors: str) -> None:
+    rng = np.random.default_rng(0)
+    steps = np.arange(100)
+    held = 0
+    for _ in range(300):
+        noise = rng.normal(0, 0.2, 100)
+        if errors == "going on":
+            for place in range(1, 100):
+                noise[place] += 0.7 * noise[place - 1]
+        found = exponent(steps, np.exp(0.1 * steps + noise))
+        assert found is not None
+        held += found.low <= 0.1 <= found.high
+    assert held >= 0.8 * 300  # less than 95 %: the window is the one that looks best
+
+
+def test_twins_that_are_the_same_or_lost_have_no_exponent() -> None:
+    steps = np.arange(100)
+    assert exponent(steps, np.zeros(100)) is None
+    assert exponent(steps, np.full(100, np.nan)) is None
+    assert exponent(steps[:20], np.exp(steps[:20])) is None
+    late = np.where(steps < 40, 0.0, np.exp(0.1 * steps))
+    found = exponent(steps, late)
+    assert found is not None
+    assert found.first >= 40
+    assert exponents(pd.DataFrame({"a": late, "b": np.zeros(100)}, index=steps)).index.tolist() == ["a"]
+
+
+def test_what_is_no_distance_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 samples, and steps has 2"):
+        exponent([0, 1], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"-1\.0 is negative"):
+        exponent([0, 1], [1.0, -1.0])
