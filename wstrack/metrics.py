@@ -20,6 +20,7 @@ __all__ = [
     "PRODUCTS",
     "RATES",
     "SUMS",
+    "TWINS",
     "Metric",
     "Sum",
     "compute",
@@ -88,6 +89,16 @@ PRODUCTS: dict[str, str] = {
     "sq_adapted": "norm2(W)^2, of the weight that they adapt, as it was without them when watching began",
 }
 """What is taken of a weight that adapters add to, from their factors: of a matrix that nobody ever forms."""
+
+TWINS: dict[str, str] = {
+    "abs_apart": "abs(v - w), v and w of two runs at the same step",
+    "abs_own": "abs(w)",
+    "sq_apart": "abs(v - w)^2",
+    "sq_own": "abs(w)^2",
+    "differing": "1, where v != w",
+    "differs": "1 if the fingerprints of v and w are not the same",
+}
+"""What is taken of a layer of two runs at one step (`wstrack.diff`), as `SUMS` is of one run at two steps."""
 
 
 def _share(part: Array, whole: Array) -> Array:
@@ -213,6 +224,31 @@ METRICS: dict[str, Metric] = {
         "change by the adapter: ‖new − old‖ of what adapters add to a weight, divided by ‖weight‖",
         ("sq_adapters_change", "sq_adapted"),
         lambda sums, numel: _share(np.sqrt(sums["sq_adapters_change"]), np.sqrt(sums["sq_adapted"])),
+    ),
+    "apart": Metric(
+        "sum abs(v - w) / sum abs(w), v and w of two runs at the same step",
+        "distance of two runs: the sum of |second − first| over a layer's weights at one step, by the sum of |first|",
+        ("abs_apart", "abs_own"),
+        lambda sums, numel: _share(sums["abs_apart"], sums["abs_own"]),
+    ),
+    "apart_l2": Metric(
+        "norm2(v - w) / norm2(w), v and w of two runs at the same step",
+        "distance of two runs in the Euclidean norm: ‖second − first‖ of a layer at the same step, divided by ‖first‖",
+        ("sq_apart", "sq_own"),
+        lambda sums, numel: _share(np.sqrt(sums["sq_apart"]), np.sqrt(sums["sq_own"])),
+    ),
+    "differing": Metric(
+        "number of elements with v != w / numel, v and w of two runs at the same step",
+        "share that differs between two runs: of a layer's weights, how many are not the same number in both",
+        ("differing",),
+        lambda sums, numel: np.divide(sums["differing"], np.maximum(numel, 1.0)),
+    ),
+    "differs": Metric(
+        "1 if the fingerprints of a layer in two runs are not the same at a step, else 0",
+        "whether two runs differ: 1 if a layer does not hold the same bits in both at a step, else 0",
+        ("differs",),
+        lambda sums, numel: sums["differs"],
+        log=False,
     ),
     # Kosson, Messmer and Jaggi, arXiv 2305.17212: AdamW sqrt(2 lr wd (1 - m) / (1 + m)), SGD sqrt(2 lr wd / (1 + m)).
     "equilibrium": Metric(

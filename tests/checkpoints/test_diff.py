@@ -116,7 +116,7 @@ def test_models_and_state_dicts() -> None:
     run = wstrack.diff(before, model, metrics=["rwc", "norm"])
     assert run.series["rwc"].iloc[0].tolist() == pytest.approx([0.0, 0.5])
     assert run.metrics == ["rwc", "norm"]
-    with pytest.raises(TypeError, match="after=int: pass a path, a model or its state_dict"):
+    with pytest.raises(TypeError, match="after=int: pass a path, a run, a model or its state_dict"):
         wstrack.diff(model, 3)  # type: ignore[arg-type]
 
 

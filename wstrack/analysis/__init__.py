@@ -13,6 +13,7 @@ from wstrack.analysis.components import Component, describe_components
 from wstrack.analysis.cut import Cut, cut_layers
 from wstrack.analysis.findings import Finding, collect_findings
 from wstrack.analysis.groups import Groups, aggregate, group_layers, grouped
+from wstrack.analysis.growth import Exponent, exponent, exponents
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.measures import agreement
 from wstrack.analysis.periods import Period, find_period
@@ -35,6 +36,7 @@ __all__ = [
     "Comparison",
     "Component",
     "Cut",
+    "Exponent",
     "Finding",
     "Groups",
     "Period",
@@ -62,6 +64,8 @@ __all__ = [
     "cut_layers",
     "describe_components",
     "early_and_late",
+    "exponent",
+    "exponents",
     "find_epochs",
     "find_period",
     "find_phases",

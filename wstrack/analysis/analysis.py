@@ -25,6 +25,7 @@ from wstrack.analysis.findings.expected import expected
 from wstrack.analysis.findings.health import incomplete
 from wstrack.analysis.findings.saved import of_checkpoints
 from wstrack.analysis.findings.swallowed import swallowed
+from wstrack.analysis.findings.twins import of_twins
 from wstrack.analysis.groups import Groups, group_layers, grouped, kinds
 from wstrack.analysis.intervals import comparable_steps
 from wstrack.analysis.layers import describe_layers
@@ -273,7 +274,8 @@ def analyse(
             chosen[0].layers, finite, thirds["ratio"], clustered, cut, stability, groups, prepared.dropped
         ),
         findings=[
-            *filter(None, [incomplete(chosen), *of_checkpoints(chosen), swallowed(chosen), expected(chosen)]),
+            *filter(None, [incomplete(chosen), *of_twins(chosen), *of_checkpoints(chosen)]),
+            *filter(None, [swallowed(chosen), expected(chosen)]),
             *collect_findings(
                 series, clustering, stability, metric=metric, thirds=thirds, intervals=intervals, phases=phases,
                 groups=groups, comparison=comparison, slopes=trend, odd=odd, cut=cut, tree=tree,

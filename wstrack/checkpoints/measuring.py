@@ -22,13 +22,13 @@ from wstrack.checkpoints.stored import Checkpoint
 from wstrack.checkpoints.unfinished import Unfinished
 from wstrack.checkpoints.walk import Work, size_of, take_sums, works
 from wstrack.errors import WstrackError
-from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, compute, is_of_adapters, sums_needed
+from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, TWINS, compute, is_of_adapters, sums_needed
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, parts_in, read_recording
 from wstrack.runs.run import Completeness, Run
 
-__all__ = ["DEFAULT", "measure", "measure_opened"]
+__all__ = ["DEFAULT", "folder_for", "measure", "measure_opened", "record", "take"]
 
 DEFAULT = ("rwc", "distance")
 # Each costs little beside the reading, but for the elementwise ratio, which divides by every weight, and the counts.
@@ -85,9 +85,9 @@ def measure_opened(
         raise ValueError(
             f"metrics: {of_optimizers[0]!r} is the optimizer's, and checkpoints are read for their weights"
         )
-    recording = None if to is None else to if to.name == FOLDER else to / FOLDER
-    if recording is not None and recording.is_dir() and parts_in(recording):
-        raise WstrackError(f"{recording} holds a recording already; report on it, or give another folder")
+    if of_two := [metric for metric in metrics if set(METRICS[metric].sums) & set(TWINS)]:
+        raise ValueError(f"metrics: {of_two[0]!r} is of two runs, step by step; see `wstrack diff`")
+    recording = folder_for(to)
     base = model_of(opened, as_given=as_given, wanted=of_adapters)
     order = in_order([one for one in opened if one is not base], as_given=as_given)
     order = order if base is None else order.behind(base)
@@ -97,26 +97,9 @@ def measure_opened(
         order = replace(order, checkpoints=effective)
     series = layers_in(order.checkpoints)
     adapted = adapted_in(series.tensors, wanted=of_adapters)
-    todo = works(series.tensors)
     unfinished = None if recording is None else Unfinished(recording, order, series.tensors, sums)
-    shape = len(order.steps) - 1, len(series.layers), len(sums)
-    taken: Array = np.full(shape, np.nan) if unfinished is None else unfinished.sums
-    left = todo if unfinished is None else unfinished.left(todo)
-    total = sum(size_of(work) for work in todo)
-    read = total - sum(size_of(work) for work in left)
-
-    def done(work: Work, own: Array) -> None:
-        taken[work.first : work.end - 1, list(work.layers)] = own
-        if unfinished is not None:
-            unfinished.note(work)
-
-    def count(more: int) -> None:
-        nonlocal read
-        read += more
-        progress(read, total)
-
-    progress(read, total)
-    take_sums(left, sums, done, count)
+    taken, todo = take(series, sums, unfinished, progress)
+    shape = taken.shape
     if adapted:
         squares = taken[0, adapted, sums.index("sq_previous")]
         products = take_products([series.tensors[layer] for layer in adapted], squares, tuple(PRODUCTS))
@@ -135,9 +118,55 @@ def measure_opened(
     )
     if recording is None or unfinished is None:
         return _run(manifest, address, order, sums, taken)
-    _record(recording, manifest, order, sums, taken)
+    intervals = np.diff(order.steps).tolist()
+    record(recording, manifest, order.checkpoints[1:], order.steps[1:], intervals, sums, taken)
     unfinished.remove()
     return read_recording(recording)
+
+
+def folder_for(to: Path | None) -> Path | None:
+    """Where the recording is to be, in a folder that the user named.
+
+    Raises:
+        WstrackError: there is one already.
+    """
+    recording = None if to is None else to if to.name == FOLDER else to / FOLDER
+    if recording is not None and recording.is_dir() and parts_in(recording):
+        raise WstrackError(f"{recording} holds a recording already; report on it, or give another folder")
+    return recording
+
+
+def take(
+    series: Series, sums: Sequence[str], unfinished: Unfinished | None, progress: Callable[[int, int], None]
+) -> tuple[Array, list[Work]]:
+    """The raw sums of the change to each checkpoint but the first, (checkpoints - 1, layers, sums), and the work.
+
+    Args:
+        series: the layers.
+        sums: names.
+        unfinished: where work that was interrupted goes on; None = it begins anew.
+        progress: as in `measure`.
+    """
+    todo = works(series.tensors)
+    shape = len(series.tensors[0]) - 1, len(series.layers), len(sums)
+    taken: Array = np.full(shape, np.nan) if unfinished is None else unfinished.sums
+    left = todo if unfinished is None else unfinished.left(todo)
+    total = sum(size_of(work) for work in todo)
+    read = total - sum(size_of(work) for work in left)
+
+    def done(work: Work, own: Array) -> None:
+        taken[work.first : work.end - 1, list(work.layers)] = own
+        if unfinished is not None:
+            unfinished.note(work)
+
+    def count(more: int) -> None:
+        nonlocal read
+        read += more
+        progress(read, total)
+
+    progress(read, total)
+    take_sums(left, sums, done, count)
+    return taken, todo
 
 
 def _manifest(
@@ -192,11 +221,24 @@ def _saved_at(path: Path) -> float:
         raise WstrackError(f"{path} is gone since it was read: {error.strerror or error}") from error
 
 
-def _record(recording: Path, manifest: Manifest, order: Order, sums: Sequence[str], taken: Array) -> None:
-    times = [_saved_at(one.path) for one in order.checkpoints[1:]]
+def record(
+    recording: Path,
+    manifest: Manifest,
+    checkpoints: Sequence[Checkpoint],
+    steps: Sequence[int],
+    intervals: Sequence[int],
+    sums: Sequence[str],
+    taken: Array,
+) -> None:
+    """Write what was taken, a sample a checkpoint, as of when each was saved.
+
+    Raises:
+        WstrackError: it cannot be written, or a checkpoint is gone.
+    """
+    times = [_saved_at(one.path) for one in checkpoints]
     recorder = Recorder(recording, manifest, sums)
     try:
-        recorder.append(order.steps[1:], np.diff(order.steps).tolist(), times, taken)
+        recorder.append(steps, intervals, times, taken)
     except OSError as error:
         recorder.discard()
         raise WstrackError(f"cannot record in {recording}: {error.strerror or error}") from error

@@ -114,21 +114,24 @@ def report(
 @click.argument("after", metavar="AFTER")
 @click.option("-o", "--output", "outputs", multiple=True, type=Output("report"), help="As of wstrack report. "
               "[default: report.html]")  # fmt: skip
-@click.option("--metric", default="rwc", show_default=True, metavar="NAME", help="What to report on.")
+@click.option("--metric", metavar="NAME", help="What to report on. [default: rwc of weights, apart of runs, or "
+              "differs of recordings]")  # fmt: skip
 @click.option("--title", default="", metavar="TEXT", help="Stands over the report. [default: the names of the two]")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-def diff(before: str, after: str, outputs: tuple[Path, ...], metric: str, title: str, opens: bool) -> None:
-    """Compare two sets of weights, layer by layer.
+def diff(before: str, after: str, outputs: tuple[Path, ...], metric: str | None, title: str, opens: bool) -> None:
+    """Compare two sets of weights, or two runs step by step, layer by layer.
 
     BEFORE and AFTER are checkpoints of one model: a file (.safetensors, .pt, .pth, .bin, .ckpt), or a folder as
     trainers and hubs make them. AFTER may be an adapter of peft, which is taken as what it makes of BEFORE.
+
+    Or both are runs: folders of checkpoints, which are compared at each step that both have; or recordings or run
+    references with fingerprints, of which it is told where they first differ.
     """
-    from wstrack.checkpoints.diff import DEFAULT
     from wstrack.checkpoints.diff import diff as compare
     from wstrack.reporting.report import report as make
 
     with measuring() as progress:
-        run = compare(before, after, metrics=tuple(dict.fromkeys((*DEFAULT, metric))), progress=progress)
+        run = compare(before, after, metrics=None if metric is None else (metric,), progress=progress)
     tell(run)
     _finish(make([run], metric=metric, title=title), outputs or (Output("report").convert("report.html", None, None),),
             opens=opens)  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from wstrack.measuring.cuts import Parts
 from wstrack.measuring.layers import Selection
-from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, sums_needed
+from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, TWINS, sums_needed
 from wstrack.rules import default
 from wstrack.rules.panel import Judge, checked, name_of
 from wstrack.training.acting import Act, acts_of
@@ -93,6 +93,8 @@ class Settings:
         names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
         if not names:
             raise ValueError("metrics is empty; name at least one, as in metrics=('rwc',)")
+        if of_two := [metric for metric in names if not set(sums_needed([metric])).isdisjoint(TWINS)]:
+            raise ValueError(f"metrics: {of_two[0]!r} is of two runs; leave it out, and compare them by wstrack.diff")
         if set(sums_needed(names)) <= set(RATES):
             raise ValueError(
                 f"metrics={names!r} are of the optimizer alone; add one of the weights, as in "

@@ -45,7 +45,7 @@ Kind = Literal[
     "clusters", "apart", "kin", "differences", "depth", "spread", "groups", "course", "against", "phases", "stopped",
     "rule", "unstable", "spikes", "missing", "incomplete", "not_finite", "still", "decay", "period",
     "same", "off_path", "unrelated", "changes", "swallowed", "schedule", "dead", "frozen", "unequal", "layout",
-    "expected", "alerted", "trend", "odd",
+    "expected", "alerted", "trend", "odd", "parted", "growth",
 ]  # fmt: skip
 Numbers = dict[str, float | str | int]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wstrack.analysis.exponents import LENGTHS, STARTS, exponent, exponents
+from wstrack.analysis.growth import LENGTHS, STARTS, exponent, exponents
 
 
 def _turned(twins: int, steps: int) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""What is to be told of two runs that are compared step by step: where they part, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from wstrack.analysis.findings.words import Finding, number, together
+from wstrack.analysis.growth import LEAST_GROWTH, LEAST_R2, exponent, exponents
+
+if TYPE_CHECKING:
+    from wstrack.runs.run import Run
+
+__all__ = ["of_twins"]
+
+
+def of_twins(runs: Sequence[Run]) -> list[Finding | None]:
+    """What is told of two runs step by step (`wstrack.diff`); of other runs nothing."""
+    return [of(run) for run in runs if "twins" in run.origin for of in (_parted, _growth)]
+
+
+def _parted(run: Run) -> Finding | None:
+    """The first step at which a layer is not the same in both, and the layers that are not."""
+    unlike = next((run.sums[name] for name in ("differs", "differing", "abs_apart") if name in run.sums), None)
+    if unlike is None or unlike.empty:
+        return None
+    differ = unlike.fillna(0) > 0
+    at = np.flatnonzero(differ.any(axis=1))
+    steps, layers = [int(step) for step in unlike.index], [str(name) for name in unlike.columns]
+    if not len(at):
+        return Finding(
+            "parted",
+            f"The two runs are the same, bit for bit, at all {len(steps):,} steps that both have, {steps[0]:,} to "
+            f"{steps[-1]:,}.",
+            "heatmap",
+            {"samples": len(steps), "layers": 0},
+        )  # fmt: skip
+    first = int(at[0])
+    those = [layer for layer, meant in zip(layers, differ.iloc[first], strict=True) if meant]
+    what = together(those, layers)
+    at_first = (
+        f"The two runs are the same, bit for bit, up to step {steps[first - 1]:,}; at step {steps[first]:,} they differ"
+        if first
+        else f"The two runs differ from the first step on that both have, {steps[0]:,},"
+    )
+    ever = int(differ.any().sum())
+    more = f", and later in {'all' if ever == len(layers) else ever} of them" if len(those) < ever else ""
+    return Finding(
+        "parted",
+        f"{at_first} in {what}{more}.",
+        "heatmap",
+        {"step": steps[first], "layers": len(those), "of": len(layers)},
+        tuple(those),
+        (steps[first],),
+    )
+
+
+def _growth(run: Run) -> Finding | None:
+    """How fast the distance of all layers together grows, where a line fits its logarithm."""
+    if "abs_apart" not in run.sums:
+        return None
+    apart = run.sums["abs_apart"].replace([np.inf, -np.inf], np.nan)
+    whole = apart.sum(axis=1, skipna=False)
+    found = exponent(whole.index, whole)
+    if found is None or found.r2 < LEAST_R2 or found.low <= 0 <= found.high:
+        return None
+    word = "grows" if found.rate > 0 else "shrinks"
+    times = float(np.exp(found.rate))
+    by = f"to {number(times)} times of it" if not 0.5 < times < 2 else f"by {number(100 * abs(times - 1))} %"
+    each = exponents(apart)
+    fitted = each[each["r2"] >= LEAST_R2]["rate"].astype(np.float64) if len(each) else pd.Series(dtype=np.float64)
+    text = (
+        f"From step {found.first:,} to {found.last:,} the distance of the two runs {word} {by} with "
+        f"each step: its exponent is {number(found.rate)} a step, 95 % interval {number(found.low)} to "
+        f"{number(found.high)}, R² {found.r2:.3f}."
+    )
+    if found.rate > 0:
+        text += (
+            " So do trainings whose course is chaotic."
+            if found.grows
+            else f" That is slower than the {LEAST_GROWTH} a sample from which such growth is called chaotic."
+        )
+    if len(fitted) > 1:
+        text += (
+            f" Layer by layer it is {number(fitted.min())} ({fitted.idxmin()}) to {number(fitted.max())} "
+            f"({fitted.idxmax()})."
+        )
+    return Finding(
+        "growth",
+        text,
+        "curves",
+        {"rate": found.rate, "low": found.low, "high": found.high, "r2": found.r2},
+        (),
+        (found.first, found.last),
+    )
