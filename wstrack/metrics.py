@@ -47,6 +47,10 @@ class Sum:
     count as any other number, and a complex number is NaN where either part is. bf16(w) is what PyTorch makes of w: the
     nearest bfloat16, of two as near the even one; float64 by way of float32, complex numbers part by part.
 
+    Of the two hashes each sum is modulo 2^32 over a layer, or over what of it lies in one place; several of those are
+    added up as they are, and taken modulo 2^32 at last (`fingerprint`). How an element is hashed is told in
+    `meters/bits.py`.
+
     Attributes:
         of: what is added up, for people.
         memory: what it compares w with, and a meter must keep: "previous" is p, "change" u as well, "start" s as well.
@@ -70,6 +74,8 @@ SUMS: dict[str, Sum] = {
     "sq_last_change": Sum("abs(u)^2", memory="change"),
     "abs_from_start": Sum("abs(w - s)", memory="start"),
     "abs_start": Sum("abs(s)", memory="start"),
+    "bits_low": Sum("hash_1(bits of w, its place in the layer), modulo 2^32"),
+    "bits_high": Sum("hash_2(bits of w, its place in the layer), modulo 2^32"),
 }
 
 RATES: dict[str, str] = {
@@ -200,6 +206,13 @@ METRICS: dict[str, Metric] = {
         "share that changed in bfloat16: of a layer's weights, how many are another number than before once rounded",
         ("changed_bf16",),
         lambda sums, numel: np.divide(sums["changed_bf16"], np.maximum(numel, 1.0)),
+    ),
+    "fingerprint": Metric(
+        "the last 53 of 64 bits of a hash over the bit patterns of w, each with its place in the layer",
+        "fingerprint: a number that is another one if any bit of the layer's weights is",
+        ("bits_low", "bits_high"),
+        lambda sums, numel: sums["bits_low"] % 2.0**32 + 2.0**32 * (sums["bits_high"] % 2.0**21),
+        log=False,
     ),
     "lr": Metric(
         "the learning rate of the layer's parameter group",

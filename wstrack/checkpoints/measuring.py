@@ -33,7 +33,8 @@ __all__ = ["DEFAULT", "folder_for", "measure", "measure_opened", "record", "take
 DEFAULT = ("rwc", "distance")
 # Each costs little beside the reading, but for the elementwise ratio, which divides by every weight, and the counts.
 _ASKED_FOR = {*METRICS["rwc_elementwise"].sums, "changed", "changed_bf16"} - {"abs_change"}
-_TAKEN = tuple(name for name in SUMS if name not in _ASKED_FOR)
+_OF_BITS = METRICS["fingerprint"].sums
+_TAKEN = tuple(name for name in SUMS if name not in _ASKED_FOR and name not in _OF_BITS)
 
 Array = NDArray[np.float64]
 
@@ -87,6 +88,11 @@ def measure_opened(
         )
     if of_two := [metric for metric in metrics if set(METRICS[metric].sums) & set(TWINS)]:
         raise ValueError(f"metrics: {of_two[0]!r} is of two runs, step by step; see `wstrack diff`")
+    if "fingerprint" in metrics:
+        raise ValueError(
+            "metrics: 'fingerprint' is for what was not saved; checkpoints have the bits themselves: `wstrack diff` "
+            "of two folders tells where they differ"
+        )
     recording = folder_for(to)
     base = model_of(opened, as_given=as_given, wanted=of_adapters)
     order = in_order([one for one in opened if one is not base], as_given=as_given)

@@ -6,6 +6,7 @@ several processes hold alike is counted in one of them. How the sums meet is in 
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,38 @@ class LocalShard:
         same = known is not None and known.data_ptr() == part.data_ptr() and known.dtype == part.dtype
         return known if same and known is not None else part
 
+    def standing(self, shape: Sequence[int]) -> torch.Tensor:
+        """Where the elements that are here stand in the whole layer: `wstrack.measuring.meters.memory.Pair.standing`.
+
+        Args:
+            shape: of the whole layer.
+
+        Raises:
+            ValueError: they do not lie at equal distances in it.
+
+        Example:
+            >>> import torch
+            >>> shard = LocalShard(torch.nn.Parameter(torch.ones(6)), begin=2, count=3, first=4)
+            >>> shard.standing((4, 3)).storage_offset()
+            4
+        """
+        local = self.local()
+        if self.first is not None:  # flattened, and perhaps not all of it
+            return _standing(local.shape, (1,), self.first)
+        if not self.counts:
+            return torch.empty(0, device="meta")
+        strides = torch.empty(tuple(shape), device="meta").stride()
+        begins = []
+        for dim in range(len(shape)):
+            here = self.indices(dim, shape)
+            if len(here) and int(here[-1]) - int(here[0]) != len(here) - 1:
+                raise ValueError(
+                    "metrics: 'fingerprint' is not to be had of a layer whose rows are dealt out to several processes "
+                    "by turns; leave it out"
+                )
+            begins.append(int(here[0]) if len(here) else 0)
+        return _standing(local.shape, strides, sum(map(operator.mul, begins, strides)))
+
     def indices(self, dim: int, shape: Sequence[int]) -> NDArray[np.int64]:
         """Which indices of a dimension of the whole layer are here, in their order; not of one that was flattened."""
         index = torch.arange(shape[dim], device="cpu")
@@ -70,6 +103,11 @@ class LocalShard:
                     index = shards[at]
         numbers: NDArray[np.int64] = index.flatten().numpy()
         return numbers
+
+
+def _standing(shape: Sequence[int], strides: Sequence[int], first: int) -> torch.Tensor:
+    reach = first + 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True) if size)
+    return torch.empty(reach, device="meta").as_strided(tuple(shape), tuple(strides), first)
 
 
 @dataclass(frozen=True)

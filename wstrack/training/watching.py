@@ -18,6 +18,7 @@ from wstrack.measuring.adapters import adapted_weights
 from wstrack.measuring.cuts import cuts, stacked_experts
 from wstrack.measuring.layers import predicate, select
 from wstrack.measuring.meters import choose
+from wstrack.measuring.meters.memory import needs_bits
 from wstrack.measuring.meters.products import ProductMeter
 from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import reshard
@@ -194,7 +195,11 @@ def _begin(
     tensors = [shard.local() for shard in shards]
     meter = None
     if not elsewhere:
-        meter = choose(tensors, settings.sums, pieces=rows.pieces, meter=settings.meter, snapshot=settings.snapshot)
+        standings = [shard.standing(layer.shape) for layer, shard in selected] if needs_bits(settings.sums) else None
+        meter = choose(
+            tensors, settings.sums, pieces=rows.pieces, standings=standings, meter=settings.meter,
+            snapshot=settings.snapshot,
+        )  # fmt: skip
     products = ProductMeter((), ())
     if settings.products:
         if ranks is not None:

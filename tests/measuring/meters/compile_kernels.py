@@ -31,8 +31,8 @@ def everything() -> dict[str, str]:
                 for extra, rows in ((True, False), (False, False), (True, True), (False, True)):
                     found[f"{capability} {name} {aligned} {extra}{' rows' * rows}"] = ptx(
                         kernels.chunk_sums, capability, {"table": "*i64", "partial": "*fp64", "first": "i32"}, WARPS,
-                        DTYPE=dtype, ALIGNED=aligned, ROWS=rows, CHANGE=extra, START=extra, COUNTS=extra, BLOCK=block,
-                        BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS,
+                        DTYPE=dtype, ALIGNED=aligned, ROWS=rows, CHANGE=extra, START=extra, COUNTS=extra, BITS=extra,
+                        BLOCK=block, BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS,
                     )  # fmt: skip
         found[f"{capability} layers"] = ptx(
             kernels.layer_sums, capability, {"partial": "*fp64", "begins": "*i64", "result": "*fp64"}, LAYER_WARPS,

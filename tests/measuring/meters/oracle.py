@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wstrack.metrics import METRICS, PRODUCTS, RATES, sums_needed
+from wstrack import metrics
 
-SUMS = tuple(name for name in sums_needed(METRICS) if name not in {*RATES, *PRODUCTS})
+SUMS = tuple(name for name in metrics.SUMS if not name.startswith("bits"))
 
 
 def wide(tensor: torch.Tensor) -> np.ndarray:
@@ -32,6 +32,25 @@ def sums(w: np.ndarray, p: np.ndarray, last: np.ndarray, start: np.ndarray) -> d
         "abs_from_start": np.abs(w - start).sum(),
         "abs_start": np.abs(start).sum(),
     }
+
+
+def fingerprint(bits: np.ndarray, places: np.ndarray) -> tuple[int, int]:
+    """Two sums of hashes, element by element in Python's own integers, which have no width."""
+    low = high = 0
+    width = bits.dtype.itemsize * 8
+    for word, place in zip(bits.ravel().tolist(), places.ravel().tolist(), strict=True):
+        word %= 1 << width
+        a = b = word
+        if width == 64:
+            a = word % 2**32 * 0x9E3779B1 + (word >> 32) * 0xC2B2AE3D
+            b = word % 2**32 * 0x27D4EB2F + (word >> 32) * 0x165667B1
+        a, b = (a + place * 0x9E3779B1) % 2**32, (b + place * 0x85EBCA77) % 2**32
+        a = (a ^ (a >> 16)) * 0x7FEB352D % 2**32
+        a = (a ^ (a >> 15)) * 0x846CA68B % 2**32
+        b = (b ^ (b >> 16)) * 0x85EBCA6B % 2**32
+        b = (b ^ (b >> 13)) * 0xC2B2AE35 % 2**32
+        low, high = low + (a ^ (a >> 16)), high + (b ^ (b >> 16))
+    return low % 2**32, high % 2**32
 
 
 def differ(w: np.ndarray, p: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ def choose(
     sums: Sequence[str],
     *,
     pieces: Mapping[int, Sequence[Piece]] | None = None,
+    standings: Sequence[torch.Tensor] | None = None,
     meter: str | None = None,
     snapshot: str = "device",
 ) -> Meter:
@@ -35,14 +36,14 @@ def choose(
     Args:
         parameters: what to measure.
         sums: names of raw sums, see `wstrack.metrics`.
-        pieces: as in `Meter`.
+        pieces, standings: as in `Meter`.
         meter: "auto" = the fastest for each parameter; "cuda", "cpu" or "portable" = this one, and the portable one for
             what it cannot measure; None = what the environment variable WSTRACK_METER says, or else "auto".
         snapshot: "device" or "cpu", where the snapshots of parameters on accelerators are kept.
 
     Raises:
         ValueError: no such meter or place, or a meter that cannot measure any of these parameters here; or pieces with
-            gaps, whose snapshots would be on the host.
+            gaps, or bits that do not lie row by row, whose snapshots would be on the host.
 
     Example:
         >>> import torch
@@ -52,7 +53,7 @@ def choose(
         [[0.0, 3.0]]
     """
     from wstrack.measuring.meters.backends import BACKENDS
-    from wstrack.measuring.meters.memory import dense
+    from wstrack.measuring.meters.memory import dense, lies_as
     from wstrack.measuring.meters.meter import Meter
 
     if snapshot not in ("device", "cpu"):
@@ -74,7 +75,15 @@ def choose(
                 f"parts: a weight of shape {tuple(weight.shape)} is cut into parts whose elements do not lie side by "
                 "side, which cannot be measured with snapshot='cpu'; pass snapshot='device', or leave its parts out"
             )
-    return Meter(parameters, sums, pieces=pieces, only=only, on_host=snapshot == "cpu")
+    on_host = zip(parameters, standings, strict=True) if snapshot == "cpu" and standings is not None else ()
+    for parameter, standing in on_host:
+        if parameter.device.type != "cpu" and not lies_as(parameter.detach(), standing):
+            raise ValueError(
+                f"metrics: 'fingerprint' cannot be taken with snapshot='cpu' of a weight of shape "
+                f"{tuple(parameter.shape)} that does not lie row by row as the whole layer does (channels last, or "
+                "sharded along another dimension than the first); pass snapshot='device', or leave it out"
+            )
+    return Meter(parameters, sums, pieces=pieces, standings=standings, only=only, on_host=snapshot == "cpu")
 
 
 def named(meter: str | None) -> str | None:

@@ -25,7 +25,7 @@ constexpr int64_t REGISTER = 16;
 constexpr int64_t BLOCK = 512;
 // SUMS, and the column of each sum (ABS_CHANGE, ...), are defined where this is compiled: wstrack/metrics.py has them.
 // What few ask for and takes time. RATIOS has counts too: every mode is a kernel, and each takes its time to compile.
-constexpr int64_t CHANGE = 1, START = 2, COUNTS = 4, RATIOS = 8;
+constexpr int64_t CHANGE = 1, START = 2, COUNTS = 4, RATIOS = 8, BITS = 16;
 
 struct Chunk {
     const void* weight;
@@ -36,6 +36,9 @@ struct Chunk {
     int64_t width;  // elements of a row, which lie side by side
     int64_t apart;  // from the begin of a row to that of the next, in elements
     int64_t dtype;
+    int64_t place;   // where its first element stands in the whole layer, row by row
+    int64_t pitch;   // how much further the begin of the next row stands
+    int64_t stride;  // and the next element of a row
 };
 
 template <class T, int64_t COUNT>
@@ -223,6 +226,76 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
     }
 }
 
+// The hashes of meters/bits.py, of one element or of as many as a vector holds. What is here is modulo 2^32 by itself.
+template <class Word>
+inline Word hash(Word value, int which) {
+    const uint32_t factors[2][2] = {{HASH_0_2, HASH_0_4}, {HASH_1_2, HASH_1_4}};
+    const int shifts[2][3] = {{HASH_0_1, HASH_0_3, HASH_0_5}, {HASH_1_1, HASH_1_3, HASH_1_5}};
+    value = (value ^ (value >> shifts[which][0])) * factors[which][0];
+    value = (value ^ (value >> shifts[which][1])) * factors[which][1];
+    return value ^ (value >> shifts[which][2]);
+}
+
+constexpr uint32_t KEYS[2] = {HASH_0_0, HASH_1_0}, FOLDS[2][2] = {{FOLD_0_0, FOLD_0_1}, {FOLD_1_0, FOLD_1_1}};
+
+// The sums of bits, of a chunk that has just been read and is in the cache.
+template <class Raw>
+void chunk_bits(const Chunk& chunk, double* sums) {
+    constexpr int64_t LANES = REGISTER / sizeof(uint32_t);
+    using Words = typename VectorOf<uint32_t, LANES>::type;
+    using Raws = typename VectorOf<Raw, LANES>::type;
+    Words totals[2] = {};
+    uint32_t rests[2] = {};
+    const auto folded = [](auto raw, auto zero, int which) {
+        using Folded = decltype(zero);
+        const auto narrow = [](auto some) {
+            if constexpr (std::is_same_v<Folded, uint32_t>)
+                return static_cast<uint32_t>(some);
+            else
+                return __builtin_convertvector(some, Folded);
+        };
+        if constexpr (sizeof(Raw) == 8)
+            return narrow(raw & 0xffffffffu) * FOLDS[which][0] + narrow(raw >> 32) * FOLDS[which][1];
+        else
+            return narrow(raw);
+    };
+    const int64_t whole = chunk.width / LANES * LANES;
+    const uint32_t stride = static_cast<uint32_t>(chunk.stride);
+    Words lanes;
+    for (int64_t lane = 0; lane < LANES; ++lane) lanes[lane] = static_cast<uint32_t>(lane) * stride;
+    for (int64_t row = 0; row < chunk.rows; ++row) {
+        const Raw* at = static_cast<const Raw*>(chunk.weight) + row * chunk.apart;
+        const uint32_t place = static_cast<uint32_t>(chunk.place + row * chunk.pitch);
+        Words keys[2] = {(lanes + place) * KEYS[0], (lanes + place) * KEYS[1]};
+        const uint32_t further[2] = {stride * uint32_t(LANES) * KEYS[0], stride * uint32_t(LANES) * KEYS[1]};
+        for (int64_t i = 0; i < whole; i += LANES) {
+            Raws raw;
+            std::memcpy(&raw, at + i, sizeof raw);
+            for (int which = 0; which < 2; ++which) {
+                totals[which] += hash<Words>(folded(raw, Words{}, which) + keys[which], which);
+                keys[which] += further[which];
+            }
+        }
+        for (int64_t i = whole; i < chunk.width; ++i) {
+            const uint32_t here = place + static_cast<uint32_t>(i) * stride;
+            for (int which = 0; which < 2; ++which)
+                rests[which] += hash<uint32_t>(folded(at[i], uint32_t{}, which) + here * KEYS[which], which);
+        }
+    }
+    for (int which = 0; which < 2; ++which)
+        for (int64_t lane = 0; lane < LANES; ++lane) rests[which] += totals[which][lane];
+    sums[BITS_LOW] = rests[0];
+    sums[BITS_HIGH] = rests[1];
+}
+
+void bits_of(const Chunk& chunk, double* sums) {
+    switch (chunk.dtype) {  // as above
+        case 0: return chunk_bits<uint32_t>(chunk, sums);
+        case 3: return chunk_bits<uint64_t>(chunk, sums);
+        default: return chunk_bits<uint16_t>(chunk, sums);
+    }
+}
+
 template <int64_t MODE>
 void sums_of(const Chunk& chunk, const Chunk& next, double* result) {
     switch (chunk.dtype) {  // the order of DTYPES in cpu.py
@@ -319,11 +392,14 @@ void wstrack_sums(
     int64_t column_count,
     double* sums            // (layers, columns), the result
 ) {
-    const auto kernel = KERNELS[mode];
+    const auto kernel = KERNELS[mode & (BITS - 1)];
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t task = 0; task < task_count; ++task)
-        for (int64_t chunk = tasks[task]; chunk < tasks[task + 1]; ++chunk)
-            kernel(chunks[chunk], chunks[std::min(chunk + 1, tasks[task + 1] - 1)], partial + places[chunk] * SUMS);
+        for (int64_t chunk = tasks[task]; chunk < tasks[task + 1]; ++chunk) {
+            double* own = partial + places[chunk] * SUMS;
+            kernel(chunks[chunk], chunks[std::min(chunk + 1, tasks[task + 1] - 1)], own);
+            if (mode & BITS) bits_of(chunks[chunk], own);
+        }
     std::fill(sums, sums + layer_count * column_count, 0.0);
     for (int64_t layer = 0; layer < layer_count; ++layer, sums += column_count)
         for (int64_t chunk = layers[layer]; chunk < layers[layer + 1]; ++chunk)
@@ -353,7 +429,7 @@ int64_t wstrack_series(
     const int64_t width = WIDTHS[dtype], apart = chunk_size * 8;
     for (int64_t first = 0; first < count; first += chunk_size) {
         const int64_t size = std::min(chunk_size, count - first);
-        const Chunk chunk{room, room + apart, room + 2 * apart, room + 3 * apart, 1, size, size, dtype};
+        const Chunk chunk{room, room + apart, room + 2 * apart, room + 3 * apart, 1, size, size, dtype, first, 0, 1};
         for (int64_t checkpoint = 0; checkpoint < checkpoints; ++checkpoint) {
             errno = 0;
             if (!read_all(files[checkpoint], room, size * width, offsets[checkpoint] + first * width)) {
@@ -367,7 +443,7 @@ int64_t wstrack_series(
                 continue;
             }
             double taken[SUMS];
-            KERNELS[mode](chunk, chunk, taken);
+            KERNELS[mode & (BITS - 1)](chunk, chunk, taken);
             for (int64_t column = 0; column < column_count; ++column)
                 sums[(checkpoint - 1) * column_count + column] += taken[columns[column]];
         }

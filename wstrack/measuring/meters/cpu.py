@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wstrack.measuring.meters.bits import FOLDS, HASHES
 from wstrack.measuring.meters.build import CannotBuildError, build
-from wstrack.measuring.meters.memory import Pair, needs_change, needs_start
+from wstrack.measuring.meters.memory import Pair, needs_bits, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut
 from wstrack.metrics import SUMS
 
@@ -32,8 +33,12 @@ CHUNK = 65_536  # elements; also about what a thread takes at a time
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # numbered as in cpu.cpp
 SOURCE = Path(__file__).with_name("cpu.cpp")
 COLUMNS = {name.upper(): column for column, name in enumerate(SUMS)}  # what the kernel calls them; compiled into it
+_NUMBERS = {
+    **{f"HASH_{which}_{place}": number for which, one in enumerate(HASHES) for place, number in enumerate(one)},
+    **{f"FOLD_{which}_{place}": number for which, one in enumerate(FOLDS) for place, number in enumerate(one)},
+}
 TAKES = frozenset(name for name in SUMS if f"sums[{name.upper()}]" in SOURCE.read_text("utf-8"))
-CHANGE, START, COUNTS, RATIOS = 1, 2, 4, 8  # modes, as in cpu.cpp
+CHANGE, START, COUNTS, RATIOS, BITS = 1, 2, 4, 8, 16  # modes, as in cpu.cpp
 SHIMS = ("get_data_ptr", "get_storage_size", "get_device_type", "get_dtype", "get_dim", "get_sizes", "get_strides")
 IMPLEMENTATION = operator.attrgetter("_cdata")  # its address; another one once two tensors have been swapped
 
@@ -70,7 +75,7 @@ class _Library:
 def _load() -> _Library | str:
     """The library, or why there is none."""
     try:
-        return _Library(build(SOURCE, {**COLUMNS, "SUMS": len(SUMS)}))
+        return _Library(build(SOURCE, {**COLUMNS, **_NUMBERS, "SUMS": len(SUMS)}))
     except (CannotBuildError, OSError, AttributeError, StopIteration) as error:  # as for a torch that is laid out anew
         log.info("weights on the CPU are measured by the portable meter, for the compiled one cannot be had: %s", error)
         return str(error) or type(error).__name__
@@ -98,12 +103,15 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
     """
     library = _load()
     assert isinstance(library, _Library)
-    chunks = cut([pair.weight for pair in pairs], CHUNK, span=CHUNK)
+    weights = [pair.weight for pair in pairs]
+    placed = [pair.placed() for pair in pairs] if needs_bits(sums) else []
+    standings = [pair.standing for pair in placed if pair.standing is not None] or None
+    chunks = cut(weights, CHUNK, span=CHUNK, standings=standings)
     dtypes = np.array([DTYPES.index(pair.weight.dtype) for pair in pairs], dtype=np.int64)
     table = np.ascontiguousarray(
         np.stack(
             [
-                addresses([pair.weight for pair in pairs], chunks),
+                addresses(weights, chunks),
                 addresses([pair.previous for pair in pairs], chunks),
                 addresses([pair.change for pair in pairs], chunks),
                 addresses([pair.start for pair in pairs], chunks),
@@ -111,6 +119,9 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str], *, threads: int | None = No
                 chunks.width,
                 chunks.apart,
                 dtypes[chunks.layer],
+                chunks.place,
+                chunks.pitch,
+                chunks.stride,
             ],
             axis=1,
         )
@@ -174,7 +185,7 @@ def series(
 
 def _mode(sums: Sequence[str]) -> int:
     """Which of its kernels takes them."""
-    mode = CHANGE * needs_change(sums) + START * needs_start(sums)
+    mode = CHANGE * needs_change(sums) + START * needs_start(sums) + BITS * needs_bits(sums)
     if not {"ratio", "nonzero"}.isdisjoint(sums):
         return mode + RATIOS
     return mode + COUNTS * (not {"changed", "changed_bf16"}.isdisjoint(sums))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from wstrack.measuring.meters import portable
-from wstrack.measuring.meters.memory import Pair, dense, needs_change, needs_start
+from wstrack.measuring.meters.memory import Pair, needs_bits, needs_change, needs_start
 from wstrack.measuring.meters.table import addresses, cut, upload
 from wstrack.metrics import SUMS
 
@@ -82,14 +82,18 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
 
     names = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
     device = pairs[0].weight.device
-    kinds = [(DTYPES.index(pair.weight.dtype), _aligned(pair), not dense(pair.weight)) for pair in pairs]
+    bits = needs_bits(sums)
+    pairs = [pair.placed() for pair in pairs] if bits else pairs
+    kinds = [(DTYPES.index(pair.weight.dtype), _aligned(pair), not pair.dense) for pair in pairs]
     order = sorted(range(len(pairs)), key=lambda index: kinds[index])  # one launch per kind: chunks of each together
     ordered = [pairs[index] for index in order]
-    chunks = cut([pair.weight for pair in ordered], kernels.CHUNK)
+    standings = [pair.standing for pair in ordered if pair.standing is not None] if bits else None
+    chunks = cut([pair.weight for pair in ordered], kernels.CHUNK, standings=standings)
     fields = ([p.weight for p in ordered], [p.previous for p in ordered], [p.change for p in ordered],
               [p.start for p in ordered])  # fmt: skip
     where = (addresses(field, chunks) for field in fields)
-    rows = np.stack([*where, chunks.count, chunks.width, chunks.apart], axis=1)
+    more = (chunks.count, chunks.width, chunks.apart, chunks.place, chunks.pitch, chunks.stride)
+    rows = np.stack([*where, *more], axis=1)
     table, begins = upload(rows, device), upload(chunks.first, device)
     partial = torch.zeros(len(rows), kernels.COLUMNS, dtype=torch.float64, device=device)
     back = upload(np.argsort(order), device)
@@ -109,7 +113,8 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
                 block = 1024 if dtype is tl.float32 else 2048  # 16 bytes for each thread
                 kernels.chunk_sums[(count,)](
                     table, partial, first,
-                    DTYPE=dtype, ALIGNED=aligned, ROWS=gaps, CHANGE=change, START=start, COUNTS=counts, BLOCK=block,
+                    DTYPE=dtype, ALIGNED=aligned, ROWS=gaps, CHANGE=change, START=start, COUNTS=counts, BITS=bits,
+                    BLOCK=block,
                     BLOCKS=kernels.CHUNK // block, FIELDS=kernels.FIELDS, COLUMNS=kernels.COLUMNS, num_warps=WARPS,
                 )  # fmt: skip
             result = torch.empty(len(memory[0]), kernels.COLUMNS, dtype=torch.float64, device=device)

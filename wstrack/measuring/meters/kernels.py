@@ -9,14 +9,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from wstrack.measuring.meters.bits import HASHES
 from wstrack.metrics import SUMS
 
 __all__ = ["AT_ONCE", "CHUNK", "COLUMNS", "FIELDS", "chunk_sums", "layer_sums"]
 
 CHUNK = 16_384  # elements
 # Of a row of the table: addresses of weight, previous, change, start; number of elements; how many of them lie side by
-# side, and how far it is from the begin of these to that of the next.
-FIELDS = 7
+# side, and how far it is from the begin of these to that of the next; where the first of them stands in the whole
+# layer, and how much further the begin of the next row stands, and the next element.
+FIELDS = 10
 AT_ONCE = 128  # chunks that a program of `layer_sums` adds at a time: the largest layer of a 7B model has 8,000
 COLUMNS = triton.next_power_of_2(len(SUMS))  # of a row of sums: zeros up to a power of two
 # The column of each sum, by name; a kernel sees globals of this kind alone.
@@ -33,6 +35,10 @@ DOT = tl.constexpr(list(SUMS).index("dot"))
 SQ_LAST_CHANGE = tl.constexpr(list(SUMS).index("sq_last_change"))
 ABS_FROM_START = tl.constexpr(list(SUMS).index("abs_from_start"))
 ABS_START = tl.constexpr(list(SUMS).index("abs_start"))
+BITS_LOW = tl.constexpr(list(SUMS).index("bits_low"))
+BITS_HIGH = tl.constexpr(list(SUMS).index("bits_high"))
+KEY_0, SHIFT_00, FACTOR_00, SHIFT_01, FACTOR_01, SHIFT_02 = (tl.constexpr(number) for number in HASHES[0])
+KEY_1, SHIFT_10, FACTOR_10, SHIFT_11, FACTOR_11, SHIFT_12 = (tl.constexpr(number) for number in HASHES[1])
 
 
 @triton.jit
@@ -50,10 +56,26 @@ def _in_bfloat16(value):
 
 
 @triton.jit
+def _hash(value, first, factor, second, other, third):
+    value = (value ^ (value >> first)) * factor
+    value = (value ^ (value >> second)) * other
+    return value ^ (value >> third)
+
+
+@triton.jit
+def _bits(raw):
+    if raw.dtype.primitive_bitwidth == 32:
+        bits = raw.to(tl.uint32, bitcast=True)
+    else:
+        bits = raw.to(tl.uint16, bitcast=True).to(tl.uint32)
+    return bits
+
+
+@triton.jit
 def _walk(
-    weight, previous, change, start, count, width, apart, out,
+    weight, previous, change, start, count, width, apart, place, pitch, stride, out,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr, MASKED: tl.constexpr, ROWS: tl.constexpr, CHANGE: tl.constexpr,
-    START: tl.constexpr, COUNTS: tl.constexpr,
+    START: tl.constexpr, COUNTS: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
     zero = tl.zeros((BLOCK,), dtype=tl.float32)
     abs_change = zero
@@ -69,6 +91,8 @@ def _walk(
     sq_last_change = zero
     abs_from_start = zero
     abs_start = zero
+    bits_low = tl.zeros((BLOCK,), dtype=tl.uint32)
+    bits_high = tl.zeros((BLOCK,), dtype=tl.uint32)
     for block in range(BLOCKS):
         element = block * BLOCK + tl.arange(0, BLOCK)
         at = element
@@ -93,6 +117,19 @@ def _walk(
         if COUNTS:
             changed += _differ(w, p)
             changed_bf16 += _differ(_in_bfloat16(w), _in_bfloat16(p))
+        if BITS:
+            if ROWS:
+                standing = (element // width).to(tl.uint32) * pitch + (element % width).to(tl.uint32) * stride + place
+            else:
+                standing = element.to(tl.uint32) * stride + place
+            bits = _bits(raw)
+            low = _hash(bits + standing * KEY_0, SHIFT_00, FACTOR_00, SHIFT_01, FACTOR_01, SHIFT_02)
+            high = _hash(bits + standing * KEY_1, SHIFT_10, FACTOR_10, SHIFT_11, FACTOR_11, SHIFT_12)
+            if MASKED:
+                low = tl.where(element < count, low, 0)
+                high = tl.where(element < count, high, 0)
+            bits_low += low
+            bits_high += high
         if CHANGE:
             if MASKED:
                 last = tl.load(change + at, mask=element < count, other=0.0)
@@ -124,6 +161,9 @@ def _walk(
     if COUNTS:
         tl.store(out + CHANGED, tl.sum(changed.to(tl.float64)))
         tl.store(out + CHANGED_BF16, tl.sum(changed_bf16.to(tl.float64)))
+    if BITS:  # lanes add up modulo 2^32 by themselves
+        tl.store(out + BITS_LOW, (tl.sum(bits_low.to(tl.int64)) & 0xFFFFFFFF).to(tl.float64))
+        tl.store(out + BITS_HIGH, (tl.sum(bits_high.to(tl.int64)) & 0xFFFFFFFF).to(tl.float64))
     if CHANGE:
         tl.store(out + DOT, tl.sum(dot.to(tl.float64)))
         tl.store(out + SQ_LAST_CHANGE, tl.sum(sq_last_change.to(tl.float64)))
@@ -136,7 +176,8 @@ def _walk(
 def chunk_sums(
     table, partial, first,
     DTYPE: tl.constexpr, ALIGNED: tl.constexpr, ROWS: tl.constexpr, CHANGE: tl.constexpr, START: tl.constexpr,
-    COUNTS: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, FIELDS: tl.constexpr, COLUMNS: tl.constexpr,
+    COUNTS: tl.constexpr, BITS: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr, FIELDS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Raw sums of chunk `first` + program id; the snapshot moves on."""
     chunk = (first + tl.program_id(0)).to(tl.int64)
@@ -148,6 +189,9 @@ def chunk_sums(
     count = tl.load(row + 4)
     width = tl.load(row + 5).to(tl.int32)  # by which a division takes a third of the time
     apart = tl.load(row + 6)
+    place = tl.load(row + 7).to(tl.uint32)  # hashes are modulo 2^32
+    pitch = tl.load(row + 8).to(tl.uint32)
+    stride = tl.load(row + 9).to(tl.uint32)
     if ALIGNED:  # only after the cast from integers does this reach the loads and make them 16 bytes wide
         weight = tl.multiple_of(weight, 16)
         previous = tl.multiple_of(previous, 16)
@@ -156,11 +200,13 @@ def chunk_sums(
     out = partial + chunk * COLUMNS
     if count == BLOCK * BLOCKS:  # a mask, even one that is true everywhere, would make the loads narrow
         _walk(
-            weight, previous, change, start, count, width, apart, out, BLOCK, BLOCKS, False, ROWS, CHANGE, START, COUNTS
+            weight, previous, change, start, count, width, apart, place, pitch, stride, out,
+            BLOCK, BLOCKS, False, ROWS, CHANGE, START, COUNTS, BITS,
         )  # fmt: skip
     else:
         _walk(
-            weight, previous, change, start, count, width, apart, out, BLOCK, BLOCKS, True, ROWS, CHANGE, START, COUNTS
+            weight, previous, change, start, count, width, apart, place, pitch, stride, out,
+            BLOCK, BLOCKS, True, ROWS, CHANGE, START, COUNTS, BITS,
         )  # fmt: skip
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from wstrack.metrics import memories_needed
 
-__all__ = ["Pair", "Snapshot", "dense", "needs_change", "needs_start", "working_dtype"]
+__all__ = [
+    "Pair", "Snapshot", "dense", "lies_as", "needs_bits", "needs_change", "needs_start", "row_major", "working_dtype",
+]  # fmt: skip
 
 _EXACT = (torch.float32, torch.float64, torch.complex64, torch.complex128)  # the others are widened before arithmetic
 
@@ -22,6 +24,27 @@ def needs_change(sums: Iterable[str]) -> bool:
 def needs_start(sums: Iterable[str]) -> bool:
     """Whether these sums compare a layer with what it was when watching began."""
     return "start" in memories_needed(sums)
+
+
+def needs_bits(sums: Iterable[str]) -> bool:
+    """Whether these sums are of bits, and of the places of elements in the whole layer."""
+    return not {"bits_low", "bits_high"}.isdisjoint(sums)
+
+
+def row_major(shape: Sequence[int]) -> torch.Tensor:
+    """Where the elements of a whole layer stand: one after another, row by row."""
+    return torch.empty(tuple(shape), device="meta")
+
+
+def lies_as(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one shape have the same strides, where a dimension has more than one element.
+
+    Example:
+        >>> lies_as(torch.ones(2, 3), row_major((2, 3))), lies_as(torch.ones(3, 2).t(), row_major((2, 3)))
+        (True, False)
+    """
+    both = zip(tensor.shape, tensor.stride(), other.stride(), strict=True)
+    return all(size <= 1 or ours == theirs for size, ours, theirs in both)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -50,6 +73,8 @@ class Pair:
         change: the change before this one, in the working dtype; for sums that need it.
         start: likewise, what it was when watching began.
         within: whether these are views of what is remembered, which must stay where it is.
+        standing: a tensor without memory (on the meta device), whose offset and strides say where each element stands
+            in the whole layer, counted row by row; for sums of bits. None = the weight is a whole layer.
     """
 
     weight: torch.Tensor
@@ -57,19 +82,29 @@ class Pair:
     change: torch.Tensor | None = None
     start: torch.Tensor | None = None
     within: bool = False
+    standing: torch.Tensor | None = None
 
     def each(self, view: Callable[[torch.Tensor], torch.Tensor]) -> Pair:
         """The same view of every tensor that is there."""
         change = None if self.change is None else view(self.change)
         start = None if self.start is None else view(self.start)
-        return Pair(view(self.weight), view(self.previous), change, start, within=True)
+        standing = None if self.standing is None else view(self.standing)
+        return Pair(view(self.weight), view(self.previous), change, start, within=True, standing=standing)
+
+    def placed(self) -> Pair:
+        """The same, with the places of its elements told."""
+        return self if self.standing is not None else replace(self, standing=row_major(self.weight.shape))
 
     @property
     def dense(self) -> bool:
-        """Whether every tensor fills one stretch of memory, in the same order of elements."""
+        """Whether every tensor fills one stretch of memory, in the same order of elements, which is that of places."""
         strides = self.weight.stride()
         others = (self.previous, self.change, self.start)
-        return dense(self.weight) and all(other is None or other.stride() == strides for other in others)
+        return (
+            dense(self.weight)
+            and all(other is None or other.stride() == strides for other in others)
+            and (self.standing is None or lies_as(self.weight, self.standing))
+        )
 
 
 @dataclass

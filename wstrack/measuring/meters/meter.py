@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from wstrack.measuring.meters import cpu, offload
 from wstrack.measuring.meters.backends import BACKENDS, PLAIN, backend_for
-from wstrack.measuring.meters.memory import Pair, Snapshot, dense
+from wstrack.measuring.meters.memory import Pair, Snapshot, dense, needs_bits, row_major
 from wstrack.measuring.meters.table import upload
 from wstrack.measuring.parts import Piece
 
@@ -29,6 +30,8 @@ class Meter:
         parameters: what to measure.
         sums: names of raw sums.
         pieces: by the number of a parameter, what to measure of it, each by itself; of those that are not here, all.
+        standings: where the elements of each parameter stand in its whole layer (`Pair.standing`), for sums of bits;
+            None = each is a whole layer.
         only: the one backend to use besides the portable one; None = the fastest for each parameter.
         on_host: whether the snapshots of parameters on accelerators are kept in the host's memory.
 
@@ -52,6 +55,7 @@ class Meter:
         sums: Sequence[str],
         *,
         pieces: Mapping[int, Sequence[Piece]] | None = None,
+        standings: Sequence[torch.Tensor] | None = None,
         only: str | None = None,
         on_host: bool = False,
     ) -> None:
@@ -60,6 +64,7 @@ class Meter:
         self._pieces = {index: (self._parameters[index].shape, tuple(some)) for index, some in (pieces or {}).items()}
         counts = [len(self._pieces[index][1]) if index in self._pieces else 1 for index in range(len(self._parameters))]
         self._first = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).tolist()  # the row of each parameter
+        self._standings = None if standings is None else list(standings)
         self._only = only
         self._on_host = on_host
         self._kept = [Snapshot() for _ in self._parameters]
@@ -162,11 +167,15 @@ class Meter:
         """Layers that are measured together, and the functions that do it."""
         groups: dict[tuple[str, torch.device, bool], tuple[list[int], list[Pair]]] = {}
         for index, (parameter, kept) in enumerate(zip(self._parameters, self._kept, strict=True)):
-            pair = kept.pair(parameter.detach())
+            pair = self._placed(index, kept.pair(parameter.detach()))
             if pair is None:
                 continue
             name, _ = backend_for(pair.weight, self._sums, self._only)
             far = pair.previous.device != pair.weight.device
+            if (
+                far and pair.standing is not None and not pair.dense
+            ):  # batches are copied as they lie, which is not how they stand in the layer
+                continue
             rows, pairs = groups.setdefault((name, pair.weight.device, far), ([], []))
             cut = self._cut(index, pair)
             rows.extend(range(self._first[index], self._first[index] + len(cut)))
@@ -181,6 +190,14 @@ class Meter:
             )
             for (name, _, far), (rows, pairs) in groups.items()
         ]
+
+    def _placed(self, index: int, pair: Pair | None) -> Pair | None:
+        """With the places of its elements, where they are asked for."""
+        if pair is None or not needs_bits(self._sums):
+            return pair
+        standing = None if self._standings is None else self._standings[index]
+        return replace(pair, standing=standing if standing is not None and standing.shape == pair.weight.shape else
+                       row_major(pair.weight.shape))  # fmt: skip
 
     def _cut(self, index: int, pair: Pair) -> list[Pair]:
         """What is measured of a layer; nothing if it has another shape now, and nobody knows where its pieces are."""

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, working_dtype
+from wstrack.measuring.meters.bits import hashes
+from wstrack.measuring.meters.memory import Pair, needs_bits, needs_change, needs_start, working_dtype
 from wstrack.metrics import SUMS
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def plan(pairs: Sequence[Pair], sums: Sequence[str]) -> Callable[[], torch.Tenso
         ([[1.0, 3.0]], [[0.0, 3.0]])
     """
     names = tuple(sums)
+    if needs_bits(names):
+        pairs = [pair.placed() for pair in pairs]
     scratch = _Scratch()
     packs: dict[tuple[torch.dtype, int], list[int]] = {}
     single: list[int] = []
@@ -170,6 +173,10 @@ def _block_sums(scratch: _Scratch, sums: Sequence[str], block: Pair, total: Tota
         taken["changed"] = total(_differ(w, p).to(real))
     if "changed_bf16" in sums:
         taken["changed_bf16"] = total(_differ(_bfloat16(w), _bfloat16(p)).to(real))
+    if block.standing is not None and needs_bits(sums):
+        for name, each in zip(("bits_low", "bits_high"), hashes(block.weight, block.standing), strict=True):
+            whole = (total(each) % 2**32).to(_accumulator(w.device))
+            taken[name] = whole if whole.dtype == torch.float64 else whole.fill_(torch.nan)  # it has too few digits
     if block.change is not None and needs_change(sums):
         taken["sq_last_change"] = square(size(block.change))
         product = torch.mul(delta, block.change.conj(), out=scratch.like("product", w, w.dtype))
@@ -220,12 +227,19 @@ class _Pack:
         self._previous = previous
         self._change = self._together([pair.change for pair in pairs if pair.change is not None])
         self._start = self._together([pair.start for pair in pairs if pair.start is not None])
+        self._standings = [_flat(pair.standing) for pair in pairs if pair.standing is not None]
 
     def sums(self) -> torch.Tensor:
         """Raw sums of each layer, (layers, sums)."""
         weight = torch.cat(self._weights, out=self._scratch.like("joined", self._room, self._room.dtype))
         block = Pair(weight, self._previous, self._change, self._start)
-        return torch.stack(_block_sums(self._scratch, self._names, block, self._per_layer), dim=1)
+        names = [name for name in self._names if not needs_bits([name])]
+        taken = dict(zip(names, _block_sums(self._scratch, names, block, self._per_layer), strict=True))
+        if self._standings:  # places do not run on from layer to layer
+            each = [hashes(one, standing) for one, standing in zip(self._weights, self._standings, strict=True)]
+            for name, own in zip(("bits_low", "bits_high"), zip(*each, strict=True), strict=True):
+                taken[name] = torch.stack([values.sum() % 2**32 for values in own]).double()
+        return torch.stack([taken[name] for name in self._names], dim=1)
 
     def _per_layer(self, values: torch.Tensor) -> torch.Tensor:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is inf in its layer, and no warning
