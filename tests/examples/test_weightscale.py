@@ -30,11 +30,11 @@ from tests.cuda_torchvision import import_datasets
 
 pytestmark = pytest.mark.slow
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "examples" / "paper"
+SCRIPTS = Path(__file__).resolve().parents[2] / "examples" / "papers" / "weightscale"
 
 
 def run(script: str, *options: str | Path) -> str:
-    """Run as `python examples/paper/<script>` would, without starting an interpreter that imports torch anew."""
+    """Run as `python examples/papers/weightscale/<script>` would, without starting an interpreter that imports torch anew."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.setattr(sys, "argv", [script, *map(str, options)])

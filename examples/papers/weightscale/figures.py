@@ -1,4 +1,4 @@
-"""The pictures of docs/weightscale-experiments.md: `python examples/paper/figures.py RUNS docs`."""
+"""The pictures of docs/papers/weightscale.md: `python examples/papers/weightscale/figures.py RUNS docs/papers`."""
 
 from __future__ import annotations
 
