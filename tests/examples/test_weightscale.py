@@ -34,7 +34,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "examples" / "papers" / "weights
 
 
 def run(script: str, *options: str | Path) -> str:
-    """Run as `python examples/papers/weightscale/<script>` would, without starting an interpreter that imports torch anew."""
+    """Run as `python <script>` would, without starting an interpreter that imports torch anew."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.setattr(sys, "argv", [script, *map(str, options)])

@@ -1,4 +1,4 @@
-"""The tables of docs/papers/weightscale.md from the runs of train.py: `python examples/papers/weightscale/compare.py RUNS`.
+"""The tables of docs/papers/weightscale.md from the runs of train.py: `python compare.py RUNS`.
 
 An interval in brackets is the 95 % interval of a mean over seeds; in rows for all, over the settings above.
 """

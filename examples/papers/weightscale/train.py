@@ -1,6 +1,6 @@
 """Train a model on a data set, once a seed, and record each layer's relative weight change from epoch to epoch.
 
-python examples/papers/weightscale/train.py --model resnet18 --data fashion-mnist --data-dir FOLDER --seeds 5 --epochs 20 --out runs
+python train.py --model resnet18 --data fashion-mnist --data-dir FOLDER --seeds 5 --epochs 20 --out runs
 """
 
 from __future__ import annotations
