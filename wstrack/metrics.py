@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 __all__ = [
     "METRICS",
     "PRODUCTS",
+    "RANKS",
     "RATES",
     "SUMS",
     "TWINS",
@@ -96,6 +97,9 @@ PRODUCTS: dict[str, str] = {
 }
 """What is taken of a weight that adapters add to, from their factors: of a matrix that nobody ever forms."""
 
+RANKS: dict[str, str] = {"replicas_apart": "1 for each process in which the bits of w are not those of the first"}
+"""What processes tell each other that each hold the whole model, as those of DistributedDataParallel do."""
+
 TWINS: dict[str, str] = {
     "abs_apart": "abs(v - w), v and w of two runs at the same step",
     "abs_own": "abs(w)",
@@ -142,6 +146,7 @@ class Metric:
         sums: the raw sums that it needs.
         value: (sums by name, number of elements) -> value; all of shape (..., layers), float64.
         log: whether its values are positive and best seen on a log scale.
+        charted: whether its course is something to look at: trackers get a series of it.
     """
 
     formula: str
@@ -149,6 +154,7 @@ class Metric:
     sums: tuple[str, ...]
     value: Callable[[Sums, Array], Array]
     log: bool = True
+    charted: bool = True
 
 
 METRICS: dict[str, Metric] = {
@@ -212,6 +218,14 @@ METRICS: dict[str, Metric] = {
         "fingerprint: a number that is another one if any bit of the layer's weights is",
         ("bits_low", "bits_high"),
         lambda sums, numel: sums["bits_low"] % 2.0**32 + 2.0**32 * (sums["bits_high"] % 2.0**21),
+        log=False,
+        charted=False,
+    ),
+    "replicas": Metric(
+        "number of processes in which the bits of w are not those of the first",
+        "replicas apart: in how many processes a layer does not hold the same bits as in the first one",
+        ("bits_low", "bits_high", "replicas_apart"),
+        lambda sums, numel: sums["replicas_apart"],
         log=False,
     ),
     "lr": Metric(

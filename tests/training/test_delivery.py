@@ -15,8 +15,9 @@ from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, read_recording
 from wstrack.trackers.contract import Sample, Sink
-from wstrack.training.delivery import Delivery, Reading
+from wstrack.training.delivery import Delivery
 from wstrack.training.feed import WAITING
+from wstrack.training.reading import Reading
 
 MANIFEST = Manifest("one", (Layer("a.weight", numel=2), Layer("b.weight", numel=2)), ("rwc",), every=1)
 ROWS = rows_of([(layer, LocalShard(nn.Parameter(torch.ones(2)))) for layer in MANIFEST.layers], {})

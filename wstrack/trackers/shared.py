@@ -3,7 +3,8 @@
 Most metrics go layer by layer, of the layers that have them: a metric of adapters is of the weights that they add to.
 Of metrics that layers share (`lr`) a tracker gets the least and the largest. Layers of one parameter group have one
 learning rate. A series a layer would double a tracker's keys and say the same again and again; which layers share one
-may change while training, so there are no keys for groups either.
+may change while training, so there are no keys for groups either. Of a metric that is nothing to look at
+(`fingerprint`) a tracker gets nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def series_keys(metric: str, keys: Sequence[str], has: NDArray[np.bool_]) -> lis
         >>> series_keys("rwc", keys, both), series_keys("lora", keys, ~both), series_keys("lr", keys, both)
         (['rwc/0/weight', 'rwc/2/weight'], [], ['lr/least', 'lr/largest'])
     """
+    if not _is_charted(metric):
+        return []
     return [f"{metric}/{key}" for key in (_ENDS if _is_shared(metric) else compress(keys, has))]
 
 
@@ -43,6 +46,8 @@ def numbers_of(metric: str, values: NDArray[np.float64], has: NDArray[np.bool_])
         >>> numbers_of("lr", np.array([0.1, np.nan, 0.01, 0.1]), np.array([True, False, True, True]))
         [0.01, 0.1]
     """
+    if not _is_charted(metric):
+        return []
     told = np.array([np.fmin.reduce(values), np.fmax.reduce(values)]) if _is_shared(metric) else values[has]
     numbers: list[float] = told.tolist()
     return numbers
@@ -55,7 +60,7 @@ def width_of(manifest: Manifest) -> int:
 
 def by_layer(metrics: Iterable[str]) -> list[str]:
     """Those of some metrics that a tracker has layer by layer, each once."""
-    return [metric for metric in dict.fromkeys(metrics) if not _is_shared(metric)]
+    return [metric for metric in dict.fromkeys(metrics) if not _is_shared(metric) and _is_charted(metric)]
 
 
 def left_to_recording(metrics: Iterable[str], *, parts: object = None) -> list[str]:
@@ -71,10 +76,15 @@ def left_to_recording(metrics: Iterable[str], *, parts: object = None) -> list[s
     """
     names = " and ".join(metric for metric in dict.fromkeys(metrics) if _is_shared(metric))
     notes = [f"{names} of each layer is in the recording only; the tracker has the least and the largest"] * bool(names)
+    notes += [f"{metric} is in the recording only" for metric in dict.fromkeys(metrics) if not _is_charted(metric)]
     if parts == "summarised":
         what = "the least, the median and the largest of them, and the share that is 0"
         notes.append(f"each part of a layer is in the recording only; the tracker has {what}")
     return notes
+
+
+def _is_charted(metric: str) -> bool:
+    return metric not in METRICS or METRICS[metric].charted
 
 
 def _is_shared(metric: str) -> bool:

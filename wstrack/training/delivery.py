@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
 from wstrack.measuring.rows import Rows
-from wstrack.metrics import compute
+from wstrack.metrics import METRICS, RANKS, compute
 from wstrack.rules.contract import Observed
 from wstrack.rules.panel import Panel
 from wstrack.runs.alerts import Alert
@@ -32,9 +31,10 @@ from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.summary import summarise, summarised
 from wstrack.training.feed import Feed, Told, hand_over
 from wstrack.training.host import OnHost
-from wstrack.training.rates import GroupRates, table_of
+from wstrack.training.rates import table_of
+from wstrack.training.reading import Reading
 
-__all__ = ["Adder", "Delivery", "Reading", "below"]
+__all__ = ["Adder", "Delivery", "below"]
 
 log = logging.getLogger("wstrack")
 
@@ -42,41 +42,22 @@ log = logging.getLogger("wstrack")
 class Adder(Protocol):
     """Adds up the sums of several ranks; `wstrack.training.ranks.Ranks` does."""
 
-    def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    rank: int
+    """This one's."""
+
+    def total(
+        self, step: int, interval: int, moment: float, sums: NDArray[np.float64], *, of_all: int = 0
+    ) -> NDArray[np.float64]:
         """The sums of all layers at a sample, (layers, sums), of what each rank has of them."""
+
+    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which layers do not hold the bits that they hold in the first rank."""
 
     def close(self) -> None:
         """Let go of the connections."""
 
 
 STILL = 3  # samples without any change after which it is said
-
-
-@dataclass
-class Reading:
-    """What the training thread knows of a sample.
-
-    Attributes:
-        sums: raw sums, (pieces, sums), on the device; see `wstrack.measuring.rows`.
-        step, since: optimizer calls counted at the sample and at the snapshot that it is compared with.
-        skipped, skipped_since: how many of those calls loss scaling turned into nothing, as scalars on the device;
-            None if no call can have been.
-        rates: what the optimizers say of their layers, those that count last.
-        products: raw sums of the weights that adapters add to, (weights, sums), on the device; they are the last of the
-            layers. None if there are none.
-        time: seconds since the epoch.
-        moment: the same by a clock that nobody sets.
-    """
-
-    sums: torch.Tensor
-    step: int
-    since: int
-    skipped: torch.Tensor | None = None
-    skipped_since: torch.Tensor | None = None
-    rates: Sequence[GroupRates] = ()
-    products: torch.Tensor | None = None
-    time: float = field(default_factory=time.time)
-    moment: float = field(default_factory=monotonic)
 
 
 @dataclass
@@ -141,6 +122,7 @@ class Delivery:
         self._dtype = dtypes[0] if len(dtypes) == 1 else ""
         self._recording = Feed[_Arriving]("recording", self._record)
         self._marks: Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
+        self._strayed = False  # whether it was said that this process is no longer the replica that it should be
         self.delivered = 0
         self.skipped = 0
         self._unchanged: int | None = 0  # samples so far in which nothing had changed; None once something has
@@ -184,16 +166,21 @@ class Delivery:
         reading, sums = arriving.reading, self._rows.added(arriving.sums.numpy())
         if arriving.products is not None:
             sums = below(sums, arriving.products.numpy())
-        if told := self._sums[sums.shape[1] :]:
+        if told := [name for name in self._sums[sums.shape[1] :] if name not in RANKS]:
             of = self._rows.weight
             rates = np.full((len(sums), len(told)), np.nan)
             rates[: len(of)] = table_of(reading.rates, told, int(of[-1]) + 1)[of]
             sums = np.hstack([sums, rates])
         skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
+        compares = self._sums[-1] in RANKS
+        if compares and self._ranks is None:
+            sums = np.hstack([sums, np.zeros((len(sums), 1))])
         if self._ranks is not None:
             try:
-                sums = self._ranks.total(step, interval, reading.moment, sums)
+                if compares:
+                    sums = np.hstack([sums, self._compared(step, sums, self._ranks)[:, None]])
+                sums = self._ranks.total(step, interval, reading.moment, sums, of_all=int(compares))
             except WstrackError as error:
                 if not self._parted:
                     log.error("%s (said once; training goes on, the samples from here on are lost)", error)
@@ -203,6 +190,19 @@ class Delivery:
             self.skipped += 1
             return None
         return step, interval, reading.time, sums
+
+    def _compared(self, step: int, sums: NDArray[np.float64], ranks: Adder) -> NDArray[np.float64]:
+        """1 for each layer here that does not hold the bits of the first rank's; it is said where it is, once."""
+        apart = ranks.apart(step, sums[:, [self._sums.index(name) for name in METRICS["fingerprint"].sums]])
+        if apart.any() and not self._strayed:
+            self._strayed = True
+            those = [layer.name for layer, strayed in zip(self._rows.layers, apart, strict=False) if strayed]
+            log.error(
+                "%s: at step %d this process (rank %d) does not hold the bits that the first one holds of %d of its %d "
+                "layers: %s (said once)",
+                self._manifest.name, step, ranks.rank, len(those), len(apart), ", ".join(those[:8]),
+            )  # fmt: skip
+        return apart.astype(np.float64)
 
     def _write(self, samples: Sequence[_Taken]) -> None:
         if not samples or self._recorder is None:

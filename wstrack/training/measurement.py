@@ -17,8 +17,8 @@ import torch
 
 from wstrack.errors import WstrackError
 from wstrack.runs.recording import read_recording
-from wstrack.training.delivery import Reading
 from wstrack.training.processes import announced
+from wstrack.training.reading import Reading
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -24,16 +24,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import nn
 
 from wstrack.errors import WstrackError
 from wstrack.measuring.rows import Rows
-from wstrack.measuring.sharding import LocalShard, holders
+from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer
 from wstrack.training.plan import MAX_STEP_SKEW, Plan, disagreement, format_ranks, merged, places_of, replica_ids
 from wstrack.training.processes import default_store
 
-__all__ = ["Ranks", "find_ranks"]
+__all__ = ["Ranks"]
 
 log = logging.getLogger("wstrack")
 
@@ -43,49 +42,22 @@ SAMPLE = timedelta(minutes=10)  # how long a sample waits for the slowest rank, 
 FAILED = "failed: "  # in the place of an offer
 
 
-def find_ranks(process_group: dist.ProcessGroup | None, model: nn.Module) -> Ranks | None:
-    """The ranks that hold this model between them; None if this process has all of it.
-
-    Args:
-        process_group: the ranks, where the user says so; None = all of them, if any weight is sharded.
-        model: what this process holds.
-
-    Raises:
-        ValueError: `process_group` without `torch.distributed`, or without one that holds a part of the model.
-        WstrackError: the ranks have no store by which they could find each other.
-    """
-    there = dist.is_available() and dist.is_initialized()
-    if process_group is not None and not (there and dist.get_rank(process_group) >= 0):
-        raise ValueError(
-            "process_group: this process is not in it; pass one that `torch.distributed` made, on its ranks only"
-        )
-    sharded = holders(model) if there else set()
-    if not there or (process_group is None and not sharded):
-        return None
-    ranks = tuple(dist.get_process_group_ranks(process_group or dist.group.WORLD))
-    if not sharded <= set(ranks):
-        raise ValueError(
-            f"process_group: the model is sharded over {format_ranks(sorted(sharded))}, which are not all in it; pass "
-            "one with all ranks that hold a part, as torch.distributed.group.WORLD is"
-        )
-    return Ranks(ranks, chosen=process_group is not None) if len(ranks) > 1 else None
-
-
 class Ranks:
     """The ranks of one watch. Every method up to `connect` is called by all of them, in this order.
 
     Args:
         ranks: their global ranks; the first one records, and writes to the trackers.
-        chosen: whether the user chose them: what is whole in several of them is then not taken for replicas.
+        whose: what a layer that is whole here is called among the copies of it, see `replica_ids`: "" = what looks
+            alike is alike; this rank's own where the user chose the ranks; one word for all that are to be compared.
     """
 
-    def __init__(self, ranks: tuple[int, ...], *, chosen: bool) -> None:
+    def __init__(self, ranks: tuple[int, ...], *, whose: str = "") -> None:
         from torch.distributed.distributed_c10d import PrefixStore
 
         self.ranks = ranks
         self.rank = dist.get_rank()
         self.writes = self.rank == ranks[0]
-        self._chosen = chosen
+        self._whose = whose
         shared = default_store()
         if shared is None:
             raise WstrackError("torch.distributed has no store here (MPI), by which the ranks could find each other")
@@ -105,7 +77,7 @@ class Ranks:
             shards: what it holds of the whole ones.
             settings: of the watch.
         """
-        copies = replica_ids(shards, f"rank {self.rank}" if self._chosen else "")
+        copies = replica_ids(shards, self._whose)
         names = [copies[weight] for weight in rows.weight]
         counts = [shards[weight].counts for weight in rows.weight]
         self._offered = list(zip(rows.layers, names, counts, strict=True))
@@ -158,7 +130,7 @@ class Ranks:
         from torch.distributed.distributed_c10d import PrefixStore
 
         places = places_of(plan, [(layer, copy) for layer, copy, _ in self._offered])
-        self._counted, self._where = [], []
+        self._counted, self._where, self._everywhere = [], [], places
         for number, (place, (_, copy, counts)) in enumerate(zip(places, self._offered, strict=True)):
             owner = plan.owners[place].get(copy)
             if counts and owner in (-1, self.rank):
@@ -183,32 +155,50 @@ class Ranks:
             for key in self._read:
                 self._store.delete_key(key)
 
-    def total(self, step: int, interval: int, moment: float, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of this rank's layers do not hold the bits that they hold in the first rank, (layers here,).
+
+        The first rank's go to all others; nothing is gathered.
+
+        Args:
+            step: of the sample.
+            bits: of this rank's layers, (layers here, sums).
+
+        Raises:
+            WstrackError: a rank came no more.
+        """
+        first = np.zeros((self._layers, bits.shape[1]))
+        first[self._everywhere] = bits
+        options = dist.BroadcastOptions()
+        options.rootRank = 0
+        self._meet(step, lambda group: group.broadcast([torch.from_numpy(first)], options))
+        unlike: NDArray[np.bool_] = (first[self._everywhere] != bits).any(axis=1)
+        return unlike
+
+    def total(
+        self, step: int, interval: int, moment: float, sums: NDArray[np.float64], *, of_all: int = 0
+    ) -> NDArray[np.float64]:
         """The sums of all layers, (layers of the plan, sums).
 
         Args:
             step, interval: of the sample.
             moment: when it was taken, by this process's `time.monotonic()`.
             sums: of this rank's layers, (layers here, sums).
+            of_all: how many of the last sums count in each rank that holds a layer, not in its owner alone.
 
         Raises:
             WstrackError: a rank took another step for this one, or came no more; and from then on always.
         """
-        if self._apart is not None:
-            raise WstrackError(self._apart)
         size = len(self.ranks)
         vector = np.zeros(self._layers * sums.shape[1] + 3 * size)
         table = vector[: -3 * size].reshape(self._layers, -1)
         table[self._where] = sums[self._counted]
+        if of_all:
+            table[self._everywhere, -of_all:] = sums[:, -of_all:]
         # A column of its own for what each rank says of the sample: whoever is elsewhere is then known to all.
         said = vector[-3 * size :].reshape(3, size)
         said[:, self.ranks.index(self.rank)] = step, interval, moment - self._began
-        try:
-            self._store.set(f"at/{self.rank}", str(step))
-            self._group.allreduce([torch.from_numpy(vector)]).wait()
-        except RuntimeError as error:
-            self._apart = f"{self._missing(step)}: {error}"
-            raise WstrackError(self._apart) from error
+        self._meet(step, lambda group: group.allreduce([torch.from_numpy(vector)]))
         earlier = self._moments[0] if self._moments else None
         self._apart = disagreement(self.ranks, said, earlier)
         if self._apart is not None:
@@ -217,6 +207,17 @@ class Ranks:
         while len(self._moments) > 1 and self._moments[1][0] <= step + interval - MAX_STEP_SKEW:
             self._moments.popleft()
         return table
+
+    def _meet(self, step: int, begin: Callable[[Any], Any]) -> None:
+        """Do something together with all other ranks, at the sample of a step."""
+        if self._apart is not None:
+            raise WstrackError(self._apart)
+        try:
+            self._store.set(f"at/{self.rank}", str(step))
+            begin(self._group).wait()
+        except RuntimeError as error:
+            self._apart = f"{self._missing(step)}: {error}"
+            raise WstrackError(self._apart) from error
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from wstrack.measuring.cuts import Parts
 from wstrack.measuring.layers import Selection
-from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, TWINS, sums_needed
+from wstrack.metrics import METRICS, PRODUCTS, RANKS, RATES, SUMS, TWINS, sums_needed
 from wstrack.rules import default
 from wstrack.rules.panel import Judge, checked, name_of
 from wstrack.training.acting import Act, acts_of
@@ -100,6 +100,11 @@ class Settings:
                 f"metrics={names!r} are of the optimizer alone; add one of the weights, as in "
                 f"metrics={('rwc', *names)!r}"
             )
+        if not any(METRICS[metric].charted for metric in names):
+            raise ValueError(
+                f"metrics={names!r} is kept in the recording, and nothing to look at; add one that is, as in "
+                f"metrics={('rwc', *names)!r}"
+            )
         return cls(
             every=_steps("every", every, least=1),
             window=window,
@@ -135,6 +140,11 @@ class Settings:
         """What they need of the optimizers; rules need the learning rate."""
         metrics = (*self.metrics, "lr") if self.rules else self.metrics
         return tuple(name for name in sums_needed(metrics) if name in RATES)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """What they need of replicas in other processes."""
+        return tuple(name for name in sums_needed(self.metrics) if name in RANKS)
 
     @property
     def single_step(self) -> bool:

@@ -27,11 +27,11 @@ from wstrack.runs.manifest import Manifest
 from wstrack.trackers.registry import name_in
 from wstrack.training.acting import Act, Acting, check_freezing
 from wstrack.training.agreement import agreement_of
+from wstrack.training.finding_ranks import find_ranks
 from wstrack.training.followed import Followed
 from wstrack.training.measurement import Measured, MeasuredByRank0, Measurement
 from wstrack.training.opening import open_delivery
 from wstrack.training.processes import measured_by_rank_0
-from wstrack.training.ranks import find_ranks
 from wstrack.training.rates import Rates
 from wstrack.training.settings import Fact, MeterName, Place, Settings, Window
 from wstrack.training.watcher import Watcher
@@ -89,7 +89,9 @@ def watch(
             step alone, which can be compared between cadences and with the rule of thumb of 1e-3.
         metrics: one or several of `wstrack.metrics.METRICS`; "lr", "weight_decay" and "equilibrium" beside one of the
             weights. "lora" and "lora_change" are of the weights that LoRA adapters add to: those whose factors are
-            among the layers.
+            among the layers. "fingerprint" is of a layer's bits, kept in the recording for `wstrack.diff` of two runs;
+            "replicas" compares them between the processes of `torch.distributed` that each hold the whole model: then
+            all of them call `watch`.
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
@@ -152,7 +154,8 @@ def watch(
             )
     model = model._modules.get("_orig_mod") or model  # what torch.compile gave may be compiled anew, or be let go of
     reshard(model)
-    ranks = find_ranks(process_group, model)
+    compares = "replicas" in ((metrics,) if isinstance(metrics, str) else metrics)
+    ranks = find_ranks(process_group, model, replicas=compares)
     elsewhere = ranks is None and process_group is None and measured_by_rank_0()
     try:
         settings = Settings.checked(
@@ -236,7 +239,7 @@ def _begin(
         opened = open_delivery(
             to,
             manifest,
-            (*settings.sums, *settings.products, *settings.rates),
+            (*settings.sums, *settings.products, *settings.rates, *settings.compared),
             ranks=ranks,
             rows=rows,
             shards=shards,

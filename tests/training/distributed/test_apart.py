@@ -73,7 +73,7 @@ def raised(model: nn.Module | None = None, **options: Any) -> str:
 
 def only_rank_0_watches(rank: int) -> str:
     if rank > 0:
-        Ranks((0, 1), chosen=False)  # as if it had begun: later watches find each other again
+        Ranks((0, 1))  # as if it had begun: later watches find each other again
         return ""
     short = {"START": timedelta(seconds=0.3), "HINT": timedelta(seconds=0.1)}
     with mock.patch.multiple("wstrack.training.ranks", **short), said() as lines:

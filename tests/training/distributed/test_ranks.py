@@ -15,7 +15,8 @@ from wstrack.errors import WstrackError
 from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer
-from wstrack.training.ranks import Ranks, find_ranks
+from wstrack.training.finding_ranks import find_ranks
+from wstrack.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from tests.training.distributed.processes import Processes
@@ -35,7 +36,7 @@ def test_whole_weights_are_of_one_rank_unless_the_user_says_otherwise(two: Proce
 
 def planned(rank: int) -> dict[str, Any]:
     """Rank 0 holds `shared` and its own; rank 1 the same copy of `shared`, and another layer."""
-    ranks = Ranks((0, 1), chosen=True)
+    ranks = Ranks((0, 1), whose=f"rank {rank}")
     layers = [Layer("shared", shape=(2,), numel=2), Layer(f"own {rank}", shape=(2,), numel=2)]
     shared = LocalShard(nn.Parameter(torch.ones(2)), ranks=(0, 1))
     own = LocalShard(nn.Parameter(torch.full((2,), rank + 1.0)))
@@ -61,7 +62,7 @@ def test_sums_of_shards_add_up_and_the_plan_is_everyones(two: Processes, tmp_pat
 
 
 def differing(rank: int) -> str:
-    ranks = Ranks((0, 1), chosen=True)
+    ranks = Ranks((0, 1), whose=f"rank {rank}")
     shard = LocalShard(nn.Parameter(torch.ones(1)))
     ranks.offer(rows_of([(Layer("a", numel=1), shard)], {}), [shard], {"every": rank + 1})
     with pytest.raises(ValueError, match="every=") as said:

@@ -298,8 +298,8 @@ def spied(watcher: wstrack.Watcher) -> tuple[list[NDArray[np.float64]], list[Non
             collectives.append(None)
             return group.allreduce(tensors)
 
-    def kept(*arguments: Any) -> NDArray[np.float64]:
-        totals.append(total(*arguments).copy())
+    def kept(*arguments: Any, **more: Any) -> NDArray[np.float64]:
+        totals.append(total(*arguments, **more).copy())
         return totals[-1]
 
     ranks._group, ranks.total = Counted(), kept

@@ -1,4 +1,4 @@
-"""What is to be told of two runs that are compared step by step: where they part, and how fast."""
+"""What is to be told of runs that should be alike: where two of them, or the replicas of one, part, and how fast."""
 
 from __future__ import annotations
 
@@ -18,8 +18,33 @@ __all__ = ["of_twins"]
 
 
 def of_twins(runs: Sequence[Run]) -> list[Finding | None]:
-    """What is told of two runs step by step (`wstrack.diff`); of other runs nothing."""
-    return [of(run) for run in runs if "twins" in run.origin for of in (_parted, _growth)]
+    """What is told of two runs step by step (`wstrack.diff`), and of a run whose replicas were compared."""
+    of_two = [of(run) for run in runs if "twins" in run.origin for of in (_parted, _growth)]
+    return [*of_two, *(_strayed(run) for run in runs if "replicas" in run.series)]
+
+
+def _strayed(run: Run) -> Finding | None:
+    """The first sample at which a layer is not the same in all processes."""
+    apart = run.series["replicas"].fillna(0)
+    at = np.flatnonzero((apart > 0).any(axis=1))
+    if not len(at):
+        return None
+    step, first = int(apart.index[at[0]]), apart.iloc[at[0]]
+    layers = [str(name) for name in apart.columns]
+    those = [layer for layer, count in zip(layers, first, strict=True) if count > 0]
+    most = int(first.max())
+    ranks = run.origin.get("ranks")
+    of_all = f"Of the {ranks} processes that" if isinstance(ranks, int) else "Of the processes that"
+    some = "one does" if most == 1 else f"{most} do"
+    return Finding(
+        "parted",
+        f"{of_all} should hold the same weights, {some} not from step {step:,} on, in {together(those, layers)}. "
+        f"{'Its own log says' if most == 1 else 'Their logs say'} which rank it is.",
+        "heatmap",
+        {"step": step, "layers": len(those), "of": len(layers), "processes": most},
+        tuple(those),
+        (step,),
+    )
 
 
 def _parted(run: Run) -> Finding | None:
