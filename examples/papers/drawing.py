@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intervals import interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from tables import interval
 
 __all__ = ["COLOURS", "GREY", "STYLE", "band", "save"]
 

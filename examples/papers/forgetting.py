@@ -16,12 +16,12 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from drawing import COLOURS, STYLE, band, save
+from intervals import shown, table
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 from sklearn.datasets import load_digits
-from tables import shown, table
 from torch import nn
 from weightscale.data import Data, load
 

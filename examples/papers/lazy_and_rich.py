@@ -14,9 +14,9 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from drawing import COLOURS, STYLE, band, save
+from intervals import shown, table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tables import shown, table
 
 import wstrack
 
@@ -190,20 +190,21 @@ def report(found: dict[str, Learnt], balances: Sequence[float]) -> None:
 def drawn(found: dict[str, Learnt], balances: Sequence[float]) -> Figure:
     """Relative change of both layers, and the kernel distance, against lambda; a column a shape."""
     figure = Figure(figsize=(10, 5.4), layout="constrained")
-    axes = figure.subplots(2, len(found), sharex=True, sharey="row")
+    axes = figure.subplots(2, len(found), sharex=True)  # kernels move tenfold more in the funnels: no common scale
     for (name, learnt), (above, below) in zip(found.items(), axes.T, strict=True):
         band(above, balances, learnt.first, COLOURS[0], "W1", "o")
         band(above, balances, learnt.second, COLOURS[1], "W2", "s")
         band(below, balances, learnt.kernel, COLOURS[2], "kernel", "D")
         above.set_title(f"{name}, {'-'.join(map(str, SHAPES[name]))}")
         above.set_yscale("log")
+        above.set_ylim(1e-3, 1e2)
+        below.set_ylim(bottom=0)
         below.set_xscale("symlog", linthresh=0.1, linscale=0.5)
         below.set_xlim(balances[0] * 1.15, balances[-1] * 1.15)
         ticks = [-10, -1, -0.1, 0, 0.1, 1, 10]
         below.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
         below.minorticks_off()
         below.set_xlabel("λ  (W2'W2 − W1W1' = λI)")
-    axes[1, 0].set_ylim(bottom=0)  # of all three: once each has its points
     axes[0, 0].set_ylabel("relative change\n‖W − W₀‖ / ‖W₀‖")
     axes[1, 0].set_ylabel("kernel distance\n1 − cos(K₀, K)")
     axes[0, 0].legend()
