@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from drawing import COLOURS, GREY, STYLE, band, save
 from forgetting import digits
-from intervals import interval, shown, table
+from intervals import shown, table
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from weightscale.data import Data
@@ -155,45 +157,46 @@ def onsets(found: dict[float, Followed]) -> NDArray[np.float64]:
 def drawn(found: dict[float, Followed]) -> Figure:
     """Distance of the twins along training; their exponent, the accuracy and the time to learn, against the rate."""
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    axes = figure.subplots(2, 2)
+    course, parting, learning, speed = figure.subplots(2, 2).ravel()
     rates = list(found)
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(rates)))
-    course, parting, learning, speed = axes.ravel()
-    for rate, colour in zip(rates, shades, strict=True):
-        middle = np.exp(np.log(found[rate].apart).mean(0))
-        course.plot(middle, color=colour, linewidth=1.2, label=f"{rate:g}")
+    shades = ScalarMappable(LogNorm(rates[0], rates[-1]), "viridis")
+    for rate, one in found.items():
+        course.plot(np.exp(np.log(one.apart).mean(0)), color=shades.to_rgba(rate), linewidth=1.2)  # type: ignore[arg-type]
     course.set_yscale("log")
     course.set_xlabel("epoch")
     course.set_ylabel("distance of twins  Σ|w − w'|")
     course.set_title("twins along training (geometric mean of seeds)")
-    course.legend(title="learning rate", fontsize=6.5, title_fontsize=7, ncols=3, loc="upper right")
+    figure.colorbar(shades, ax=course, label="learning rate", format="%g")
     slopes = np.array([[each.rate for each in one.exponents()] for one in found.values()]).T
     band(parting, rates, slopes, COLOURS[1], "exponent", "s")
-    parting.set_ylabel(f"exponent of the first {FIRST} epochs, per epoch")
-    parting.set_title("do twins part?")
-    band(
-        learning, rates, 100 * np.array([one.accuracy[:, -1] for one in found.values()]).T, COLOURS[0], "accuracy", "o"
-    )
+    parting.set_ylabel("exponent, per epoch")
+    parting.set_title(f"do twins part? (first {FIRST} epochs)")
+    final = 100 * np.array([one.accuracy[:, -1] for one in found.values()]).T
+    band(learning, rates, final, COLOURS[0], "accuracy", "o")
     learning.set_ylabel("test accuracy at the end, %")
     learning.set_title("is anything learnt?")
-    times = np.array([one.epochs_to(ENOUGH[1]) for one in found.values()]).T
-    for seed in times:
-        speed.plot(rates, seed, "D", color=COLOURS[2], markersize=4, alpha=0.6)
-    both = zip(rates, times.T, strict=True)
-    known = [(rate, interval(column)[0]) for rate, column in both if np.isfinite(column).all()]
-    if known:
-        speed.plot(*zip(*known, strict=True), color=COLOURS[2], linewidth=1.2)
+    for wanted, colour, marker in zip(ENOUGH[1::2], COLOURS[2:], "D^", strict=True):
+        times = np.array([one.epochs_to(wanted) for one in found.values()])
+        speed.plot(rates, times, marker, color=colour, markersize=4, alpha=0.5)
+        all_reach = np.isfinite(times).all(axis=1)
+        middle = np.exp(np.log(times[all_reach]).mean(axis=1))
+        line = np.array(rates)[all_reach], middle
+        speed.plot(*line, color=colour, marker=marker, markersize=4, linewidth=1.2, label=f"{100 * wanted:.0f} %")
     speed.set_yscale("log")
-    speed.set_ylabel(f"epochs to {100 * ENOUGH[1]:.0f} % (a mark a seed that gets there)")
-    speed.set_title("how fast?")
+    speed.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    speed.set_ylabel("epochs to this test accuracy")
+    speed.set_title("how fast? (pale: a seed; lines: where all get there)")
+    speed.legend()
     onset = sorted({float(rate) for rate in onsets(found) if np.isfinite(rate)})
-    if onset:
-        parting.text(onset[0] * 0.93, parting.get_ylim()[1], "from here twins part", ha="right", va="top", color=GREY)
     for axis in (parting, learning, speed):
         axis.set_xscale("log")
+        axis.set_xlim(rates[0] * 0.8, rates[-1] * 1.25)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_xlabel("learning rate")
         for rate in onset:
             axis.axvline(rate, color=GREY, linewidth=0.8, linestyle=":")
+    if onset:
+        parting.text(onset[0] * 0.9, slopes.max(), "from here twins part", ha="right", va="top", color=GREY)
     return figure
 
 
