@@ -88,3 +88,12 @@ def test_mup_widths(tmp_path: Path) -> None:
     out = run("mup_widths.py", tmp_path)
     assert "hidden.2.weight (-1.5" in out  # the planted fault
     assert (tmp_path / "sweep" / "index.html").exists()
+
+
+def test_first_difference(tmp_path: Path) -> None:
+    out = run("first_difference.py", tmp_path)
+    assert "up to step 4; at step 5 they differ in 2.weight," in out.splitlines()[-1]
+    folder = tmp_path / "runs" / "first-difference"
+    differing = wstrack.diff(folder / "one", folder / "other").series["differing"]
+    assert (differing.loc[:4] == 0).all(axis=None)
+    assert differing.columns[differing.loc[5] > 0].tolist() == ["2.weight"]

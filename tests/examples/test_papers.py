@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import re
 import runpy
 import sys
 from collections.abc import Iterator
@@ -16,12 +15,9 @@ import torch
 from matplotlib import image
 from torch import nn
 
-import wstrack
-
 pytestmark = pytest.mark.slow
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PAPERS = EXAMPLES / "papers"
+PAPERS = Path(__file__).resolve().parents[2] / "examples" / "papers"
 NAMES = ("intervals", "drawing", "lazy_and_rich", "forgetting", "twins_iris", "twins_mnist", "weightscale.data")
 
 
@@ -216,15 +212,3 @@ def test_twins_mnist_in_small(tmp_path: Path) -> None:
     assert float(slow[3].split()[0]) < 1 < float(fast[3].split()[0])
     assert len(rows(said, "Where learning is fastest")) == 4
     assert drawn(tmp_path / "mnist.png")
-
-
-def test_the_first_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        found = runpy.run_path(str(EXAMPLES / "first_difference.py"), run_name="__main__")
-    text = said.getvalue().splitlines()[-1]
-    assert re.search(r"up to step 4; at step 5 they differ in 2\.weight\b", text)
-    differing = wstrack.diff(found["ROOT"] / "one", found["ROOT"] / "other").series["differing"]
-    assert (differing.loc[:4] == 0).all(axis=None)
-    assert differing.columns[differing.loc[5] > 0].tolist() == ["2.weight"]
