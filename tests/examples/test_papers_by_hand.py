@@ -137,3 +137,19 @@ def test_a_share_has_the_interval_of_a_binomial(script: Any) -> None:
     share = script("twins_iris").share
     assert share(0, 10) == "0.00 [0.00, 0.31]"  # 1 - 0.025 ** (1 / 10)
     assert share(10, 10) == "1.00 [0.69, 1.00]"
+
+
+def test_learning_rates_are_compared_by_when_twins_part_and_what_is_learnt(script: Any) -> None:
+    mnist = script("twins_mnist")
+    epochs = np.arange(60)
+    together, parting = 1e-6 * np.ones(60), 1e-6 * np.exp(0.3 * epochs)
+    slow, fast = np.minimum(0.01 * epochs, 0.85), np.minimum(0.2 * epochs, 0.9)
+    found = {
+        0.1: mnist.Followed(np.array([together, together]), np.array([slow, slow])),
+        1.0: mnist.Followed(np.array([together, parting]), np.array([fast, slow])),
+        2.0: mnist.Followed(np.array([together, parting]), np.array([slow, fast])),
+    }
+    np.testing.assert_array_equal(mnist.onsets(found), [np.nan, 1.0])
+    np.testing.assert_array_equal(found[1.0].epochs_to(0.5), [3, 50])
+    np.testing.assert_array_equal(found[2.0].epochs_to(0.87), [np.inf, 5])
+    assert [one.rate for one in found[1.0].exponents()] == pytest.approx([0, 0.3], abs=1e-12)
