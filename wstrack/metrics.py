@@ -97,6 +97,14 @@ PRODUCTS: dict[str, str] = {
 }
 """What is taken of a weight that adapters add to, from their factors: of a matrix that nobody ever forms."""
 
+NODES: dict[str, str] = {
+    "nodes": "1, for each node that the layer writes",
+    "strengths": "s, the strength of the node: the weights of all its links and its bias, with their signs",
+    "sq_deviations": "(s - the mean of all s)^2",
+    "sq_unbalanced": "norm2(V^T V - W W^T)^2, V the weight that reads the nodes which W writes",
+}
+"""What is taken of the nodes that a layer writes, from its weight and those that read them (arXiv 2110.02628)."""
+
 RANKS: dict[str, str] = {"replicas_apart": "1 for each process in which the bits of w are not those of the first"}
 """What processes tell each other that each hold the whole model, as those of DistributedDataParallel do."""
 
@@ -227,6 +235,25 @@ METRICS: dict[str, Metric] = {
         ("bits_low", "bits_high", "replicas_apart"),
         lambda sums, numel: sums["replicas_apart"],
         log=False,
+    ),
+    "strength": Metric(
+        "mean s over the nodes that the layer writes, s = the sum of the weights of all links of a node, and its bias",
+        "strength: the mean over the layer's nodes of the sum of all weights that lead to a node and from it",
+        ("nodes", "strengths"),
+        lambda sums, numel: np.divide(sums["strengths"], sums["nodes"]),
+        log=False,
+    ),
+    "fluctuation": Metric(
+        "standard deviation of s over the nodes that the layer writes",
+        "fluctuation: how unlike the strengths of the layer's nodes are, as a standard deviation",
+        ("nodes", "sq_deviations"),
+        lambda sums, numel: np.sqrt(np.divide(sums["sq_deviations"], sums["nodes"])),
+    ),
+    "balance": Metric(
+        "norm2(V^T V - W W^T) / sqrt(nodes), V the linear weight that reads the nodes which W writes",
+        "balance: how far this linear layer and the next are from balanced; |λ| of a network that is λ-balanced",
+        ("nodes", "sq_unbalanced"),
+        lambda sums, numel: np.sqrt(np.divide(sums["sq_unbalanced"], sums["nodes"])),
     ),
     "lr": Metric(
         "the learning rate of the layer's parameter group",

@@ -20,7 +20,7 @@ from wstrack.cli import main
 from wstrack.errors import WstrackError
 from wstrack.metrics import METRICS, SUMS
 
-OF_WEIGHTS = [name for name, metric in METRICS.items() if set(metric.sums) <= set(SUMS)]
+OF_WEIGHTS = [name for name, metric in METRICS.items() if set(metric.sums) <= set(SUMS) and name != "fingerprint"]
 SHAPES = {"big.weight": (700, 1000), "a.weight": (30, 40), "b.weight": (3, 5, 2, 2), "norm.weight": (7,)}
 
 

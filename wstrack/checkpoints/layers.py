@@ -15,7 +15,7 @@ from wstrack.measuring.kinds import kind_of_name
 from wstrack.runs.manifest import Layer
 from wstrack.runs.names import unwrapped
 
-__all__ = ["Series", "layers_in"]
+__all__ = ["Series", "layers_in", "unwrapped_names"]
 
 LEAST_IN_COMMON = 0.5  # of the layers of the smaller of two checkpoints; with fewer they are of different models
 
@@ -139,6 +139,12 @@ def _weights(checkpoint: Checkpoint) -> dict[str, Stored]:
         seen.add(tensor.identity)
         weights.setdefault(name, tensor)
     return weights
+
+
+def unwrapped_names(checkpoint: Checkpoint) -> dict[str, Stored]:
+    """All its tensors, by the names that `watch` would give them."""
+    wrapped = all(name.startswith("module.") for name in checkpoint.tensors)
+    return {_unwrapped(raw, wrapped): tensor for raw, tensor in checkpoint.tensors.items()}
 
 
 def _aliases(checkpoint: Checkpoint) -> dict[str, str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wstrack.checkpoints.adapters import over
 from wstrack.checkpoints.folder import Found
 from wstrack.checkpoints.layers import Series, layers_in
+from wstrack.checkpoints.nodes import CONVOLUTIONS, take_nodes
 from wstrack.checkpoints.opening import open_checkpoint
 from wstrack.checkpoints.products import adapted_in, model_of, take_products
 from wstrack.checkpoints.steps import Order, in_order
@@ -22,7 +23,7 @@ from wstrack.checkpoints.stored import Checkpoint
 from wstrack.checkpoints.unfinished import Unfinished
 from wstrack.checkpoints.walk import Work, size_of, take_sums, works
 from wstrack.errors import WstrackError
-from wstrack.metrics import METRICS, PRODUCTS, RATES, SUMS, TWINS, compute, is_of_adapters, sums_needed
+from wstrack.metrics import METRICS, NODES, PRODUCTS, RATES, SUMS, TWINS, compute, is_of_adapters, sums_needed
 from wstrack.runs.manifest import Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, parts_in, read_recording
@@ -113,6 +114,10 @@ def measure_opened(
         taken[:, adapted, len(sums) :] = products
         layers = [replace(layer, adapted=place in adapted) for place, layer in enumerate(series.layers)]
         series, sums = replace(series, layers=tuple(layers)), (*sums, *PRODUCTS)
+    if nodes := tuple(name for name in sums_needed(metrics) if name in NODES):
+        taken = np.concatenate([taken, take_nodes(order.checkpoints, series, nodes)], axis=2)
+        sums = (*sums, *nodes)
+        notes = (*notes, *([CONVOLUTIONS] if any(len(layer.shape) > 2 for layer in series.layers) else []))
     lacking = shape[0] * shape[1] - sum((work.end - work.first - 1) * len(work.layers) for work in todo)
     manifest = _manifest(
         name,

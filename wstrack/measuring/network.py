@@ -1,9 +1,9 @@
 """Which weights lie between which layers of nodes, told from the names, kinds and shapes of weights alone.
 
-Two ways of building are known. A *chain*: each weight reads what the one before it writes, and all of them fit, from the
-first to the last (multilayer perceptrons, LeNet, AlexNet, VGG). A *stream*: blocks of attention and of two or three more
-weights that read one stream of channels and add to it (transformers). The paper has no attention; what is made of it
-here is ours: queries and keys receive and send nothing, values send through the output projection, and the stream is
+Two ways of building are known. A *chain*: each weight reads what the one before it writes, and all of them fit, from
+the first to the last (multilayer perceptrons, LeNet, AlexNet, VGG). A *stream*: blocks of attention and of two or three
+more weights that read one stream of channels and add to it (transformers). The paper has no attention; what is made of
+it here is ours: queries and keys receive and send nothing, values send through the output projection, and the stream is
 one layer of nodes, which receives from all that write it and sends through all that read it. Of anything else nothing
 is told: norms and pooling lie between nodes, and are passed over; skip connections whose shapes all fit cannot be seen.
 """
@@ -20,9 +20,9 @@ __all__ = ["Known", "network_of"]
 
 _ROLES = {
     "fused": r"in_proj_weight",
-    "q": r"(to_|w|lin_)?(q|query)(_proj|_lin|_linear|_layer)?(_weight)?",
-    "k": r"(to_|w|lin_)?(k|key)(_proj|_lin|_linear|_layer)?(_weight)?",
-    "v": r"(to_|w|lin_)?(v|value)(_proj|_lin|_linear|_layer)?(_weight)?",
+    "q": r"(to_|w|lin_)?(q|query)(_proj|_lin|_linear|_layer)?",
+    "k": r"(to_|w|lin_)?(k|key)(_proj|_lin|_linear|_layer)?",
+    "v": r"(to_|w|lin_)?(v|value)(_proj|_lin|_linear|_layer)?",
     "o": r"out_proj|o_proj|out_lin|to_out|wo",
     "in": r"linear1|fc1|lin1|up_proj|gate_proj|w1|w3|c_fc|dense_h_to_4h",
     "out": r"linear2|fc2|lin2|down_proj|w2|dense_4h_to_h",
@@ -53,7 +53,9 @@ def network_of(weights: Sequence[Known]) -> Network:
         >>> network_of([*chain, Known("3.weight", "linear", (2, 9))]).unknown
         ('0.weight', '2.weight', '3.weight')
     """
-    layout = Layout(tuple(Wire(one.name, one.shape, one.bias, one.window) for one in weights))
+    layout = Layout(
+        tuple(Wire(one.name, one.shape, one.bias, one.window, turned=one.kind == "embedding") for one in weights)
+    )
     found = _stream(weights) or _chain(weights) or {}
     layers: list[NodeLayer] = []
     of: dict[str, int] = {}
@@ -68,7 +70,9 @@ def network_of(weights: Sequence[Known]) -> Network:
 def _chain(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
     """The layer of nodes that each weight writes, if each reads what the one before it writes."""
     plain = ("linear", "conv", "pointwise")
-    if any(one.kind not in plain or one.groups != 1 for one in weights):
+    if any(
+        one.kind not in plain or one.groups != 1 or (one.kind == "linear") != (len(one.shape) == 2) for one in weights
+    ):
         return None
     found: dict[int, NodeLayer] = {}
     for number, one in enumerate(weights):

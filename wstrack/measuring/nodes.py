@@ -37,6 +37,7 @@ class Wire:
         name: of the weight.
         shape: [outputs, inputs, *taps]; of an embedding, [tokens, channels].
         bias: whether there is one.
+        turned: whether it writes its columns, as an embedding does.
         window: of a convolution, if it is known.
     """
 
@@ -44,6 +45,7 @@ class Wire:
     shape: tuple[int, ...]
     bias: bool = False
     window: Window | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ class NodeLayer:
 
     Attributes:
         size: channels or units.
-        writers: the wires that they receive from, each with the rows that are theirs; an embedding writes its columns.
-        readers: the wires that they send through, likewise.
-        ends: whether something comes in, or goes out of the network here: a link of strength 1, as the authors count it.
+        writers: the wires that they receive from, each with the rows that are theirs, None = all; an embedding writes
+            its columns.
+        readers: the wires that they send through.
+        ends: whether something goes out of the network here: a link of strength 1, as the authors count it.
     """
 
     size: int
@@ -131,7 +134,7 @@ class Network:
         total = np.full((nodes.size, 1), float(nodes.ends))
         for wire, rows in nodes.writers:
             received, columns, bias = self.layout.margins(wire, margins)
-            if rows is None and len(received) != nodes.size:  # an embedding
+            if self.layout.wires[wire].turned:
                 total = total + columns[:, None]
             else:
                 total = total + (received + bias)[slice(None) if rows is None else rows, None]
@@ -157,11 +160,13 @@ class Network:
             return columns.reshape(size, -1)
         taps = columns.reshape(one.shape[1:])
         if one.window is None or one.name not in maps:
-            return taps.reshape(size, -1).sum(axis=1, keepdims=True)
+            inner: Array = taps.reshape(size, -1).sum(axis=1, keepdims=True)
+            return inner
         for dim, length in enumerate(maps[one.name]):
             # The axis of a tap gives way to that of the places in the map that it comes to lie on.
             taps = np.tensordot(taps, _coverage(one, dim, length), axes=(1, 0))
-        return taps.reshape(size, -1)
+        spread: Array = taps.reshape(size, -1)
+        return spread
 
 
 def _coverage(wire: Wire, dim: int, length: int) -> Array:

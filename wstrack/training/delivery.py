@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.meters.margins import MarginMeter
 from wstrack.measuring.rows import Rows
-from wstrack.metrics import METRICS, RANKS, compute
+from wstrack.metrics import METRICS, NODES, RANKS, compute
 from wstrack.rules.contract import Observed
 from wstrack.rules.panel import Panel
 from wstrack.runs.alerts import Alert
@@ -46,7 +47,14 @@ class Adder(Protocol):
     """This one's."""
 
     def total(
-        self, step: int, interval: int, moment: float, sums: NDArray[np.float64], *, of_all: int = 0
+        self,
+        step: int,
+        interval: int,
+        moment: float,
+        sums: NDArray[np.float64],
+        *,
+        of_all: int = 0,
+        also: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """The sums of all layers at a sample, (layers, sums), of what each rank has of them."""
 
@@ -66,6 +74,7 @@ class _Arriving:
     sums: OnHost
     skipped: OnHost | None
     products: OnHost | None = None
+    margins: OnHost | None = None
 
 
 _Taken = tuple[int, int, float, NDArray[np.float64]]  # step, interval, time, sums
@@ -96,6 +105,7 @@ class Delivery:
         sinks: get the manifest's metrics.
         ranks: where the sums of several ranks are added up; None if a reading has those of whole layers.
         panel: the rules that look at each sample once it is recorded; None = none.
+        nodes: what of readings' margins is made into sums, the last of them; None = none.
     """
 
     def __init__(
@@ -107,6 +117,7 @@ class Delivery:
         sinks: Sequence[Sink],
         ranks: Adder | None = None,
         panel: Panel | None = None,
+        nodes: MarginMeter | None = None,
     ) -> None:
         self._manifest = manifest
         self._summarised = summarised(manifest) is not manifest
@@ -118,6 +129,7 @@ class Delivery:
         self._numel = np.array([layer.numel for layer in manifest.layers], dtype=np.float64)
         self._feeds = [Feed[Told](sink.name, partial(hand_over, sink), sink.close) for sink in sinks]
         self._panel = panel
+        self._nodes = nodes
         dtypes: Sequence[str] = manifest.origin.get("dtypes") or ()
         self._dtype = dtypes[0] if len(dtypes) == 1 else ""
         self._recording = Feed[_Arriving]("recording", self._record)
@@ -135,7 +147,8 @@ class Delivery:
             base = torch.zeros_like(reading.skipped) if since is None else since.to(reading.skipped.device)
             skipped = OnHost(torch.stack([reading.skipped, base]))
         products = None if reading.products is None else OnHost(reading.products)
-        self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped, products))
+        margins = None if reading.margins is None else OnHost(reading.margins)
+        self._recording.put(_Arriving(reading, OnHost(reading.sums), skipped, products, margins))
 
     def mark(self, step: int, name: str, skipped: torch.Tensor | None, *, reset: bool) -> None:
         """Have a named step written down, like samples by a thread of its own; called on the training thread."""
@@ -166,26 +179,31 @@ class Delivery:
         reading, sums = arriving.reading, self._rows.added(arriving.sums.numpy())
         if arriving.products is not None:
             sums = below(sums, arriving.products.numpy())
-        if told := [name for name in self._sums[sums.shape[1] :] if name not in RANKS]:
+        if told := [name for name in self._sums[sums.shape[1] :] if name not in (*RANKS, *NODES)]:
             of = self._rows.weight
             rates = np.full((len(sums), len(told)), np.nan)
             rates[: len(of)] = table_of(reading.rates, told, int(of[-1]) + 1)[of]
             sums = np.hstack([sums, rates])
         skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
-        compares = self._sums[-1] in RANKS
+        compares = any(name in RANKS for name in self._sums)
+        margins = (
+            None if arriving.margins is None or self._nodes is None else self._nodes.whole(arriving.margins.numpy())
+        )
         if compares and self._ranks is None:
             sums = np.hstack([sums, np.zeros((len(sums), 1))])
         if self._ranks is not None:
             try:
                 if compares:
                     sums = np.hstack([sums, self._compared(step, sums, self._ranks)[:, None]])
-                sums = self._ranks.total(step, interval, reading.moment, sums, of_all=int(compares))
+                sums = self._ranks.total(step, interval, reading.moment, sums, of_all=int(compares), also=margins)
             except WstrackError as error:
                 if not self._parted:
                     log.error("%s (said once; training goes on, the samples from here on are lost)", error)
                 self._parted += 1
                 return None
+        if margins is not None and self._nodes is not None:
+            sums = np.hstack([sums, self._nodes.columns(margins, [layer.name for layer in self._manifest.layers])])
         if interval <= 0:  # every step since the snapshot was skipped by loss scaling: there is no change to tell
             self.skipped += 1
             return None

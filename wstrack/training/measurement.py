@@ -23,6 +23,7 @@ from wstrack.training.reading import Reading
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from wstrack.measuring.meters.margins import MarginMeter
     from wstrack.measuring.meters.meter import Meter
     from wstrack.measuring.meters.products import ProductMeter
     from wstrack.runs.manifest import Layer
@@ -98,6 +99,7 @@ class Measurement:
         products: takes the sums of weights that adapters add to, perhaps of none.
         single_step: whether the change of the sampled step alone is measured.
         sharded: whether other ranks wait for this one's sums.
+        nodes: takes the margins of weights; None = nobody asks.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Measurement:
         *,
         single_step: bool,
         sharded: bool,
+        nodes: MarginMeter | None = None,
     ) -> None:
         self.name, self.last_step, self.where = opened.name, opened.last, str(opened.folder)
         self.folder: Path = opened.folder
@@ -119,6 +122,7 @@ class Measurement:
         self._unknown = False  # whether it was said that no optimizer is known
         self._single_step = single_step
         self._sharded = sharded
+        self._nodes = nodes
         self._since = 0
         self._skipped_since: torch.Tensor | None = None
         self._taken = self._failed = 0
@@ -164,6 +168,7 @@ class Measurement:
             look_up()
             sums = meter.sample()
             products = self._products.sample()
+            margins = None if self._nodes is None else self._nodes.sample()
             if self._single_step:
                 meter.release()
                 self._products.release()
@@ -175,9 +180,10 @@ class Measurement:
                 return
             # The other ranks have theirs, and must not be left waiting.
             sums, products = torch.full(meter.shape, torch.nan, device="cpu"), None
+            margins = None if self._nodes is None else self._nodes.nothing()
         try:
             rates = self._rates.take(steps.optimizers)
-            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since, rates, products))
+            self.delivery.put(Reading(sums, step, self._since, skipped, self._skipped_since, rates, products, margins))
             self._say_if_unknown(rates)
         except Exception as error:  # noqa: BLE001  as above
             self._fail(steps, error)
@@ -205,6 +211,8 @@ class Measurement:
         """Let go of the weights and the snapshot."""
         self._meter = None
         self._products.release()
+        if self._nodes is not None:
+            self._nodes.release()
 
     def close(self, steps: Steps) -> None:
         """Deliver what is waiting, and say if there was nothing."""

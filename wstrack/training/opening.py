@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wstrack.errors import WstrackError
+from wstrack.measuring.meters.margins import MarginMeter
 from wstrack.measuring.rows import Rows
 from wstrack.measuring.sharding import LocalShard
 from wstrack.rules.panel import Panel
@@ -63,6 +64,7 @@ def open_delivery(
     settings: Mapping[str, object],
     start: int | None = None,
     panel: Panel | None = None,
+    nodes: MarginMeter | None = None,
 ) -> Opened:
     """Open the trackers that `to` stands for (see `wstrack.watch`) and the recording; with ranks, on the first of them.
 
@@ -76,6 +78,7 @@ def open_delivery(
         settings: what `watch` was called with, and must be alike on all ranks.
         start: see `wstrack.watch`.
         panel: the rules that look at each sample, where it is judged; None = none.
+        nodes: takes the margins of weights; None = nobody asks.
 
     Raises:
         ValueError, TypeError, WstrackError: as `open_sinks`, `Recorder` and `Ranks`; what was opened is closed again.
@@ -84,7 +87,9 @@ def open_delivery(
         manifest = replace(manifest, name=manifest.name or _fresh_name(str(manifest.origin["model"])))
         begun = _open(to, manifest, sums, start)
         announce(manifest.layers)
-        return Opened(begun.delivery(rows, sums, None, panel), begun.manifest.name, begun.recorder.folder, begun.last)
+        return Opened(
+            begun.delivery(rows, sums, None, panel, nodes), begun.manifest.name, begun.recorder.folder, begun.last
+        )
 
     opened: list[_Begun] = []
 
@@ -107,9 +112,9 @@ def open_delivery(
             _close(begun.sinks, begun.recorder)
         raise
     elsewhere = replace(manifest, layers=plan.layers)
-    delivery = Delivery(elsewhere, rows, sums, None, [], ranks)
+    delivery = Delivery(elsewhere, rows, sums, None, [], ranks, nodes=nodes)
     if opened:
-        delivery = opened[0].delivery(rows, sums, ranks, panel)
+        delivery = opened[0].delivery(rows, sums, ranks, panel, nodes)
     return Opened(delivery, plan.told["name"], Path(plan.told["folder"]), plan.told["last"])
 
 
@@ -127,9 +132,16 @@ class _Begun:
         """Wait until every sample so far has come to the sinks."""
         return all(delivery.flush(timeout) for delivery in self.delivering)
 
-    def delivery(self, rows: Rows, sums: Sequence[str], ranks: Ranks | None, panel: Panel | None) -> Delivery:
+    def delivery(
+        self,
+        rows: Rows,
+        sums: Sequence[str],
+        ranks: Ranks | None,
+        panel: Panel | None,
+        nodes: MarginMeter | None,
+    ) -> Delivery:
         """What delivers to all of it."""
-        self.delivering = [Delivery(self.manifest, rows, sums, self.recorder, self.sinks, ranks, panel)]
+        self.delivering = [Delivery(self.manifest, rows, sums, self.recorder, self.sinks, ranks, panel, nodes)]
         return self.delivering[0]
 
 

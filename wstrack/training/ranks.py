@@ -58,6 +58,7 @@ class Ranks:
         self.rank = dist.get_rank()
         self.writes = self.rank == ranks[0]
         self._whose = whose
+        self.chosen = whose.startswith("rank ")
         shared = default_store()
         if shared is None:
             raise WstrackError("torch.distributed has no store here (MPI), by which the ranks could find each other")
@@ -86,6 +87,10 @@ class Ranks:
         digest = hashlib.sha256(packed.encode()).hexdigest()
         self._store.set(f"offer/{digest}", packed)
         self._store.set(f"rank/{self.rank}", digest)
+
+    def counts(self, shard: LocalShard) -> bool:
+        """Whether what a rank holds of a weight is of the copy that the first rank holds, too, of each."""
+        return self.writes if shard.ranks is None else self.ranks[0] in shard.ranks
 
     def withdraw(self, error: BaseException) -> None:
         """Tell the others that this rank cannot take part."""
@@ -176,7 +181,14 @@ class Ranks:
         return unlike
 
     def total(
-        self, step: int, interval: int, moment: float, sums: NDArray[np.float64], *, of_all: int = 0
+        self,
+        step: int,
+        interval: int,
+        moment: float,
+        sums: NDArray[np.float64],
+        *,
+        of_all: int = 0,
+        also: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """The sums of all layers, (layers of the plan, sums).
 
@@ -185,13 +197,17 @@ class Ranks:
             moment: when it was taken, by this process's `time.monotonic()`.
             sums: of this rank's layers, (layers here, sums).
             of_all: how many of the last sums count in each rank that holds a layer, not in its owner alone.
+            also: more numbers, as many in each rank, that are added up in place.
 
         Raises:
             WstrackError: a rank took another step for this one, or came no more; and from then on always.
         """
         size = len(self.ranks)
-        vector = np.zeros(self._layers * sums.shape[1] + 3 * size)
-        table = vector[: -3 * size].reshape(self._layers, -1)
+        width = self._layers * sums.shape[1]
+        vector = np.zeros(width + (0 if also is None else len(also)) + 3 * size)
+        table = vector[:width].reshape(self._layers, -1)
+        if also is not None:
+            vector[width : -3 * size] = also
         table[self._where] = sums[self._counted]
         if of_all:
             table[self._everywhere, -of_all:] = sums[:, -of_all:]
@@ -199,6 +215,8 @@ class Ranks:
         said = vector[-3 * size :].reshape(3, size)
         said[:, self.ranks.index(self.rank)] = step, interval, moment - self._began
         self._meet(step, lambda group: group.allreduce([torch.from_numpy(vector)]))
+        if also is not None:
+            also[:] = vector[width : -3 * size]
         earlier = self._moments[0] if self._moments else None
         self._apart = disagreement(self.ranks, said, earlier)
         if self._apart is not None:

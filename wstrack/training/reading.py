@@ -26,6 +26,7 @@ class Reading:
         rates: what the optimizers say of their layers, those that count last.
         products: raw sums of the weights that adapters add to, (weights, sums), on the device; they are the last of the
             layers. None if there are none.
+        margins: of all weights, as `wstrack.measuring.meters.margins` takes them; None if nobody asks.
         time: seconds since the epoch.
         moment: the same by a clock that nobody sets.
     """
@@ -37,5 +38,6 @@ class Reading:
     skipped_since: torch.Tensor | None = None
     rates: Sequence[GroupRates] = ()
     products: torch.Tensor | None = None
+    margins: torch.Tensor | None = None
     time: float = field(default_factory=time.time)
     moment: float = field(default_factory=monotonic)

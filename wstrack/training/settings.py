@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from wstrack.measuring.cuts import Parts
 from wstrack.measuring.layers import Selection
-from wstrack.metrics import METRICS, PRODUCTS, RANKS, RATES, SUMS, TWINS, sums_needed
+from wstrack.metrics import METRICS, NODES, PRODUCTS, RANKS, RATES, SUMS, TWINS, sums_needed
 from wstrack.rules import default
 from wstrack.rules.panel import Judge, checked, name_of
 from wstrack.training.acting import Act, acts_of
@@ -140,6 +140,11 @@ class Settings:
         """What they need of the optimizers; rules need the learning rate."""
         metrics = (*self.metrics, "lr") if self.rules else self.metrics
         return tuple(name for name in sums_needed(metrics) if name in RATES)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """What they need of the nodes that layers write."""
+        return tuple(name for name in sums_needed(self.metrics) if name in NODES)
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from wstrack.measuring.adapters import adapted_weights
 from wstrack.measuring.cuts import cuts, stacked_experts
 from wstrack.measuring.layers import predicate, select
 from wstrack.measuring.meters import choose
+from wstrack.measuring.meters.margins import MarginMeter
 from wstrack.measuring.meters.memory import needs_bits
 from wstrack.measuring.meters.products import ProductMeter
 from wstrack.measuring.rows import rows_of
@@ -91,7 +92,8 @@ def watch(
             weights. "lora" and "lora_change" are of the weights that LoRA adapters add to: those whose factors are
             among the layers. "fingerprint" is of a layer's bits, kept in the recording for `wstrack.diff` of two runs;
             "replicas" compares them between the processes of `torch.distributed` that each hold the whole model: then
-            all of them call `watch`.
+            all of them call `watch`. "strength", "fluctuation" and "balance" are of the nodes that a layer writes
+            (docs/networks.md).
         layers: None = trainable parameters of two or more dimensions, as in the paper; "all"; a regular expression or
             several; or a callable (name, parameter) -> bool. A callable sees frozen parameters too, so that layers that
             are unfrozen later can be watched from the start (`layers=lambda name, p: p.ndim >= 2`): they read 0 until
@@ -203,6 +205,14 @@ def _begin(
             tensors, settings.sums, pieces=rows.pieces, standings=standings, meter=settings.meter,
             snapshot=settings.snapshot,
         )  # fmt: skip
+    nodes = None
+    if settings.nodes:
+        if ranks is not None and ranks.chosen:
+            raise ValueError(
+                "metrics: 'strength', 'fluctuation' and 'balance' are of a network that each process knows whole, and "
+                "with process_group= each may hold other layers; leave them out"
+            )
+        nodes = MarginMeter(model, settings.nodes, counts=None if ranks is None else ranks.counts)
     products = ProductMeter((), ())
     if settings.products:
         if ranks is not None:
@@ -239,13 +249,14 @@ def _begin(
         opened = open_delivery(
             to,
             manifest,
-            (*settings.sums, *settings.products, *settings.rates, *settings.compared),
+            (*settings.sums, *settings.products, *settings.rates, *settings.compared, *settings.nodes),
             ranks=ranks,
             rows=rows,
             shards=shards,
             settings=settings.alike_on_all_ranks(),
             start=settings.start,
             panel=_panel(settings, acting),
+            nodes=nodes,
         )
         measured = Measurement(
             meter,
@@ -254,6 +265,7 @@ def _begin(
             products,
             single_step=settings.single_step,
             sharded=ranks is not None,
+            nodes=nodes,
         )
     begin = measured.last_step if settings.start is None else settings.start
     if acting is not None:

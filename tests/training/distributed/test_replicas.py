@@ -1,4 +1,4 @@
-"""Fingerprints over processes: a sharded layer's is that of the whole one, and a replica that strays is found."""
+"""What is told of a sharded layer is that of the whole one: fingerprints, nodes. A replica that strays is found."""
 
 from __future__ import annotations
 
@@ -70,6 +70,29 @@ def test_so_has_one_that_is_cut_into_parts(four: Processes, tmp_path: Path, way:
     with wstrack.watch(model, to=to, every=1, metrics=("rwc", "fingerprint"), parts=CUTS) as alone:
         alone.step()
     assert found == dict(alone.run().series["fingerprint"].iloc[0])
+
+
+def linked(rank: int, *, way: str) -> dict[str, list[float]] | None:
+    """Strength and fluctuation of a sharded model that stands still."""
+    model = WAYS[way][0](plain())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with wstrack.watch(model, to="runs/it", every=1, metrics=("rwc", "strength", "fluctuation")) as watcher:
+        model(inputs()).square().mean().backward()
+        optimizer.step()
+    if rank:
+        return None
+    series = watcher.run().series
+    return {metric: series[metric].iloc[0].tolist() for metric in ("strength", "fluctuation")}
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_nodes_of_a_sharded_model_are_those_of_the_whole_one(four: Processes, tmp_path: Path, way: str) -> None:
+    found = four(linked, tmp_path, way=way)[0]
+    model = plain()
+    with wstrack.watch(model, to=str(tmp_path / "w"), every=1, metrics=("rwc", "strength", "fluctuation")) as watcher:
+        watcher.step()
+    for metric, values in found.items():
+        np.testing.assert_allclose(values, watcher.run().series[metric].iloc[0], rtol=1e-12, err_msg=metric)
 
 
 def replicas(rank: int, *, stray: int, at: int, layer: str) -> dict[str, Any]:
