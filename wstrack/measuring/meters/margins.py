@@ -35,7 +35,8 @@ class MarginMeter:
     Args:
         model: what trains.
         sums: those of `wstrack.metrics.NODES` that are wanted.
-        counts: whether what this process holds of a weight counts here, and not in another that holds the same.
+        counts: whether what this process holds of a weight counts here, and not in another that holds the same; None =
+            all of it.
 
     Raises:
         ValueError: nothing is known of how the model's weights follow one another; or the balance is asked for of a
@@ -50,7 +51,7 @@ class MarginMeter:
     """
 
     def __init__(
-        self, model: nn.Module, sums: Sequence[str], *, counts: Callable[[LocalShard], bool] = lambda shard: True
+        self, model: nn.Module, sums: Sequence[str], *, counts: Callable[[LocalShard], bool] | None = None
     ) -> None:
         self._model = weakref.ref(model)
         self._sums = tuple(sums)
@@ -70,9 +71,13 @@ class MarginMeter:
                 raise ValueError("metrics: 'balance' is not to be had of a model that is sharded; leave it out")
             if not self._pairs:
                 raise ValueError("metrics: 'balance' is of two linear layers, one reading the other; leave it out")
-        self._counted = [float(counts(held[self.network.layout.wires[first].name].shard)) for first, _ in self._pairs]
+        self._counted = [
+            float(counts is None or counts(held[self.network.layout.wires[first].name].shard))
+            for first, _ in self._pairs
+        ]
         self._places = [
-            (name, places if counts(held[name].shard) else places[:0]) for name, places in _places(self.network, held)
+            (name, places if counts is None or counts(held[name].shard) else places[:0])
+            for name, places in _places(self.network, held)
         ]
         self._hook = _see_maps(matrices, self._maps)
 
