@@ -26,7 +26,7 @@ from wstrack.analysis import Exponent, exponent
 RATES = (0.0005, 0.002, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.5, 5.0, 10.0, 20.0)
 HIDDEN = 64
 FIRST = 30  # epochs in which twins part, if at all: the shortest window of the paper
-ENOUGH = (0.7, 0.8, 0.85, 0.87)  # of the test images
+ENOUGH = (0.7, 0.8, 0.85, 0.87, 0.88)  # of the test images
 
 
 @dataclass(frozen=True)

@@ -210,5 +210,5 @@ def test_twins_mnist_in_small(tmp_path: Path) -> None:
                "--out", tmp_path / "mnist.png")  # fmt: skip
     slow, fast = rows(said, "Twins by learning rate")
     assert float(slow[3].split()[0]) < 1 < float(fast[3].split()[0])
-    assert len(rows(said, "Where learning is fastest")) == 4
+    assert len(rows(said, "Where learning is fastest")) == 5
     assert drawn(tmp_path / "mnist.png")
