@@ -39,6 +39,7 @@ import wstrack
 from wstrack.doctor import doctor
 
 RWC = ("abs_change", "abs_previous")
+BITS = (*RWC, "bits_low", "bits_high")
 DISTANCE = (*RWC, "abs_from_start", "abs_start")
 COUNTS = (*RWC, "changed", "changed_bf16")
 ALL = (*COUNTS, "sq_change", "sq_previous", "ratio", "nonzero", "abs_current")
@@ -52,6 +53,7 @@ def makers(fast: str) -> dict[str, Callable[[list[nn.Parameter]], Job]]:
         f"wstrack, `{fast}`, all metrics of one snapshot": partial(measured, sums=ALL, meter=fast),
         f"wstrack, `{fast}`, `rwc`, `changed`, `changed_bf16`": partial(measured, sums=COUNTS, meter=fast),
         f"wstrack, `{fast}`, `rwc` and `distance`": partial(measured, sums=DISTANCE, meter=fast),
+        f"wstrack, `{fast}`, `rwc` and `fingerprint`": partial(measured, sums=BITS, meter=fast),
         "wstrack, `portable`, `rwc`": partial(measured, sums=RWC, meter="portable"),
         "NumPy, tensor by tensor": numpy_way,
         "a loop with `.item()`": item_way,
