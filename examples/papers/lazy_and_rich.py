@@ -200,7 +200,7 @@ def drawn(found: dict[str, Learnt], balances: Sequence[float]) -> Figure:
         above.set_ylim(1e-3, 1e2)
         below.set_ylim(bottom=0)
         below.set_xscale("symlog", linthresh=0.1, linscale=0.5)
-        below.set_xlim(balances[0] * 1.15, balances[-1] * 1.15)
+        below.set_xlim(balances[0] * 1.5, balances[-1] * 1.5)
         ticks = [-10, -1, -0.1, 0, 0.1, 1, 10]
         below.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
         below.minorticks_off()
