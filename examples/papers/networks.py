@@ -266,7 +266,8 @@ def drawn(starts: Mapping[str, Sequence[Grown]]) -> Figure:
     for axis, label in zip(axes[:, 0], ("density", "strength", "fluctuation"), strict=True):
         axis.set_ylabel(label)
     axes[0, 0].legend(fontsize=7)
-    axes[1, 0].legend(fontsize=7)
+    if axes[1, 0].lines:
+        axes[1, 0].legend(fontsize=7)
     return figure
 
 
