@@ -5,12 +5,14 @@ the first to the last (multilayer perceptrons, LeNet, AlexNet, VGG). A *stream*:
 more weights that read one stream of channels and add to it (transformers). The paper has no attention; what is made of
 it here is ours: queries and keys receive and send nothing, values send through the output projection, and the stream is
 one layer of nodes, which receives from all that write it and sends through all that read it. Of anything else nothing
-is told: norms and pooling lie between nodes, and are passed over; skip connections whose shapes all fit cannot be seen.
+is told: norms and pooling lie between nodes, and are passed over. A skip connection has no weight and cannot be seen,
+so that numbered blocks of several weights, where these are found, are no chain, even where all of them fit.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +76,10 @@ def _chain(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
         one.kind not in plain or one.groups != 1 or (one.kind == "linear") != (len(one.shape) == 2) for one in weights
     ):
         return None
+    # Blocks of several weights, numbered, are where skip connections are: those of a ResNet may all fit.
+    blocks = Counter(_block_around(one.name) for one in weights)
+    if any(count > 1 for block, count in blocks.items() if block):
+        return None
     found: dict[int, NodeLayer] = {}
     for number, one in enumerate(weights):
         size = one.shape[0]
@@ -88,6 +94,18 @@ def _chain(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
             return None
         found[number] = NodeLayer(size, ((number, None),), (number + 1,))
     return found
+
+
+def _block_around(name: str) -> str:
+    """The innermost numbered module that the module of a weight is in, "" if there is none.
+
+    Example:
+        >>> _block_around("layer1.0.conv1.weight"), _block_around("features.3.weight"), _block_around("fc.weight")
+        ('layer1.0', '', '')
+    """
+    around = name.split(".")[:-2]
+    numbered = [place for place, part in enumerate(around) if part.isdigit()]
+    return ".".join(around[: numbered[-1] + 1]) if numbered else ""
 
 
 def _stream(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
