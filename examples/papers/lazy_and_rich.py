@@ -6,6 +6,7 @@ python examples/papers/lazy_and_rich.py --seeds 10 --out lazy-and-rich.png
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from drawing import COLOURS, STYLE, band, save
 from intervals import shown, table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 import wstrack
 
@@ -33,6 +35,7 @@ class Learnt:
     first: NDArray[np.float64]
     second: NDArray[np.float64]
     kernel: NDArray[np.float64]
+    balance: NDArray[np.float64]
     drift: NDArray[np.float64]
     loss: NDArray[np.float64]
 
@@ -135,7 +138,7 @@ def learn(shape: tuple[int, int, int], balances: Sequence[float], seeds: int, st
     left = losses(first, second, data, wanted) / begun
     rows = [measured(start, (w1, w2), x) for start, w1, w2, x in zip(starts, first, second, samples, strict=True)]
     columns = np.array([*np.array(rows).T, left.numpy()])
-    return Learnt(*columns.reshape(5, seeds, len(balances)))
+    return Learnt(*columns.reshape(6, seeds, len(balances)))
 
 
 def losses(first: torch.Tensor, second: torch.Tensor, data: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -145,14 +148,20 @@ def losses(first: torch.Tensor, second: torch.Tensor, data: torch.Tensor, wanted
 
 def measured(
     start: tuple[torch.Tensor, torch.Tensor], end: tuple[torch.Tensor, torch.Tensor], data: torch.Tensor
-) -> tuple[float, float, float, float]:
-    """The relative changes of W1 and of W2, the kernel distance, and how far the balance drifted, relatively."""
-    before, after = (dict(zip(("W1", "W2"), weights, strict=True)) for weights in (start, end))
+) -> tuple[float, float, float, float, float]:
+    """Relative changes of W1 and W2, the kernel distance, the balance at the end, and how far it drifted."""
+    names = "W1.weight", "W2.weight"  # as a model would name them: so wstrack sees which one reads the other
+    before, after = ({name: one.contiguous() for name, one in zip(names, pair, strict=True)} for pair in (start, end))
     change = wstrack.diff(before, after, metrics=("rwc_l2",)).series["rwc_l2"].iloc[-1]
     distance = kernel_distance(kernel(*start, data), kernel(*end, data))
-    was, now = (second.T @ second - first @ first.T for first, second in (start, end))
+    with tempfile.TemporaryDirectory() as folder:
+        for step, weights in enumerate((before, after)):
+            save_file(weights, Path(folder, f"step-{step}.safetensors"))
+        balance = wstrack.pull(f"checkpoints:{folder}", metrics=["balance"]).series["balance"][names[0]].iloc[-1]
+    was, now = (w2.T @ w2 - w1 @ w1.T for w1, w2 in (start, end))
     size = end[1].norm() ** 2 + end[0].norm() ** 2
-    return float(change["W1"]), float(change["W2"]), distance, float((now - was).norm() / size)
+    first, second = (float(change[name]) for name in names)
+    return first, second, distance, float(balance), float((now - was).norm() / size)
 
 
 def report(found: dict[str, Learnt], balances: Sequence[float]) -> None:
@@ -160,13 +169,21 @@ def report(found: dict[str, Learnt], balances: Sequence[float]) -> None:
     for name, learnt in found.items():
         rows = []
         for at, balance in enumerate(balances):
-            numbers = (learnt.first, learnt.second, learnt.kernel)
+            numbers = (learnt.first, learnt.second, learnt.kernel, learnt.balance)
             worst = f"{learnt.loss[:, at].max():.0e}", f"{learnt.drift[:, at].max():.0e}"
             rows.append((f"{balance:g}", *(shown(values[:, at], 3) for values in numbers), *worst))
         inputs, hidden, outputs = SHAPES[name]
         table(
             f"{name}: {inputs}-{hidden}-{outputs}",
-            ("lambda", "change of W1", "change of W2", "kernel distance", "loss left, at most", "drift, at most"),
+            (
+                "lambda",
+                "change of W1",
+                "change of W2",
+                "kernel distance",
+                "balance at the end",
+                "loss left, at most",
+                "drift, at most",
+            ),
             rows,
         )
     rows = []

@@ -62,9 +62,13 @@ def test_lazy_and_rich_measures_norms(script: Any) -> None:
     lazy = script("lazy_and_rich")
     generator = torch.Generator().manual_seed(3)
     start, end = ([torch.randn(3, 3, generator=generator, dtype=torch.float64) for _ in range(2)] for _ in range(2))
-    changes = lazy.measured(tuple(start), tuple(end), torch.eye(3, dtype=torch.float64))[:2]
+    found = lazy.measured(tuple(start), tuple(end), torch.eye(3, dtype=torch.float64))
     wanted = [np.linalg.norm(now - was) / np.linalg.norm(was) for was, now in zip(start, end, strict=True)]
-    assert changes == pytest.approx(wanted, rel=1e-12)
+    assert found[:2] == pytest.approx(wanted, rel=1e-12)
+    w1, w2 = (weight.numpy() for weight in end)
+    assert found[3] == pytest.approx(np.linalg.norm(w2.T @ w2 - w1 @ w1.T) / np.sqrt(3), rel=1e-12)
+    start, end = (lazy.balanced((5, 3, 3), balance, generator) for balance in (-2.0, 0.5))
+    assert lazy.measured(start, end, torch.eye(5, dtype=torch.float64))[3] == pytest.approx(0.5, rel=1e-12)
 
 
 def test_a_quarter_turn_is_that_of_torch(script: Any) -> None:
