@@ -189,6 +189,6 @@ def test_a_model_without_adapters(tmp_path: Path, metrics: str) -> None:
 
 def test_a_model_that_several_processes_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = SimpleNamespace(withdraw=lambda error: None, writes=True)
-    monkeypatch.setattr("wstrack.training.watching.find_ranks", lambda *about: others)
+    monkeypatch.setattr("wstrack.training.watching.find_ranks", lambda *about, **more: others)
     with pytest.raises(ValueError, match=r"'lora' is not to be had of a model that several processes hold"):
         wstrack.watch(network(), to=tmp_path, metrics="lora")
