@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from drawing import COLOURS, GREY, STYLE, band, save
+from drawing import COLOURS, GREY, STYLE, band
 from forgetting import digits
 from intervals import shown, table
 from matplotlib.figure import Figure
@@ -86,7 +86,9 @@ def main() -> None:
     report(found)
     with mpl.rc_context(STYLE):
         for kind, starts in found.items():
-            save(drawn(starts), options.out.with_stem(f"{options.out.stem}-{kind}"))
+            path = options.out.with_stem(f"{options.out.stem}-{kind}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawn(starts).savefig(path, dpi=120)  # bands that lie over each other need more colours than most
 
 
 def made(kind: str, shape: str, support: float, side: int, seed: int) -> nn.Sequential:
@@ -264,7 +266,12 @@ def drawn(starts: Mapping[str, Sequence[Grown]]) -> Figure:
                 if len(at):
                     band(axis, at, values, colour, f"layer {layer + 1}")
             axis.set_xlim(0, 1)
-        column[2].set_yscale("log")
+            means = np.concatenate([line.get_ydata() for line in axis.lines] or [[1.0]])
+            if metric == "fluctuation":
+                axis.set_yscale("log")
+                axis.set_ylim(means.min() / 2, means.max() * 2)
+            else:
+                axis.set_yscale("symlog", linthresh=1)
         column[0].set_xlabel("weight of a link")
         column[2].set_xlabel("accuracy")
     for axis, label in zip(axes[:, 0], ("density", "strength", "fluctuation"), strict=True):
