@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from wstrack.errors import WstrackError
 from wstrack.measuring.meters.margins import MarginMeter
 from wstrack.measuring.rows import Rows
-from wstrack.metrics import METRICS, NODES, RANKS, compute
+from wstrack.metrics import NODES, RANKS, compute
 from wstrack.rules.contract import Observed
 from wstrack.rules.panel import Panel
 from wstrack.runs.alerts import Alert
@@ -34,35 +33,11 @@ from wstrack.training.feed import Feed, Told, hand_over
 from wstrack.training.host import OnHost
 from wstrack.training.rates import table_of
 from wstrack.training.reading import Reading
+from wstrack.training.replicas import Adder, Replicas
 
-__all__ = ["Adder", "Delivery", "below"]
+__all__ = ["Delivery", "below"]
 
 log = logging.getLogger("wstrack")
-
-
-class Adder(Protocol):
-    """Adds up the sums of several ranks; `wstrack.training.ranks.Ranks` does."""
-
-    rank: int
-    """This one's."""
-
-    def total(
-        self,
-        step: int,
-        interval: int,
-        moment: float,
-        sums: NDArray[np.float64],
-        *,
-        of_all: int = 0,
-        also: NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float64]:
-        """The sums of all layers at a sample, (layers, sums), of what each rank has of them."""
-
-    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which layers do not hold the bits that they hold in the first rank."""
-
-    def close(self) -> None:
-        """Let go of the connections."""
 
 
 STILL = 3  # samples without any change after which it is said
@@ -134,7 +109,7 @@ class Delivery:
         self._dtype = dtypes[0] if len(dtypes) == 1 else ""
         self._recording = Feed[_Arriving]("recording", self._record)
         self._marks: Feed[tuple[int, str, OnHost | None, bool]] | None = None  # begun with the first
-        self._strayed = False  # whether it was said that this process is no longer the replica that it should be
+        self._replicas = Replicas(manifest.name, self._sums) if any(name in RANKS for name in self._sums) else None
         self.delivered = 0
         self.skipped = 0
         self._unchanged: int | None = 0  # samples so far in which nothing had changed; None once something has
@@ -186,41 +161,31 @@ class Delivery:
             sums = np.hstack([sums, rates])
         skipped, skipped_since = arriving.skipped.numpy().ravel() if arriving.skipped else (0.0, 0.0)
         step, interval = reading.step - round(skipped), reading.step - reading.since - round(skipped - skipped_since)
-        compares = any(name in RANKS for name in self._sums)
         margins = (
             None if arriving.margins is None or self._nodes is None else self._nodes.whole(arriving.margins.numpy())
         )
-        if compares and self._ranks is None:
+        if self._replicas is not None and self._ranks is None:
             sums = np.hstack([sums, np.zeros((len(sums), 1))])
         if self._ranks is not None:
             try:
-                if compares:
-                    sums = np.hstack([sums, self._compared(step, sums, self._ranks)[:, None]])
-                sums = self._ranks.total(step, interval, reading.moment, sums, of_all=int(compares), also=margins)
+                if self._replicas is not None:
+                    sums = self._replicas.compared(step, sums, self._rows.layers, self._ranks)
+                sums = self._ranks.total(
+                    step, interval, reading.moment, sums, of_all=int(self._replicas is not None), also=margins
+                )
             except WstrackError as error:
                 if not self._parted:
                     log.error("%s (said once; training goes on, the samples from here on are lost)", error)
                 self._parted += 1
                 return None
+            if self._replicas is not None and self._recorder is not None:
+                self._replicas.say(step, sums[:, -1], self._manifest.layers)
         if margins is not None and self._nodes is not None:
             sums = np.hstack([sums, self._nodes.columns(margins, [layer.name for layer in self._manifest.layers])])
         if interval <= 0:  # every step since the snapshot was skipped by loss scaling: there is no change to tell
             self.skipped += 1
             return None
         return step, interval, reading.time, sums
-
-    def _compared(self, step: int, sums: NDArray[np.float64], ranks: Adder) -> NDArray[np.float64]:
-        """1 for each layer here that does not hold the bits of the first rank's; it is said where it is, once."""
-        apart = ranks.apart(step, sums[:, [self._sums.index(name) for name in METRICS["fingerprint"].sums]])
-        if apart.any() and not self._strayed:
-            self._strayed = True
-            those = [layer.name for layer, strayed in zip(self._rows.layers, apart, strict=False) if strayed]
-            log.error(
-                "%s: at step %d this process (rank %d) does not hold the bits that the first one holds of %d of its %d "
-                "layers: %s (said once)",
-                self._manifest.name, step, ranks.rank, len(those), len(apart), ", ".join(those[:8]),
-            )  # fmt: skip
-        return apart.astype(np.float64)
 
     def _write(self, samples: Sequence[_Taken]) -> None:
         if not samples or self._recorder is None:
