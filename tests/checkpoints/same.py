@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 import wstrack
-from wstrack.metrics import METRICS, PRODUCTS, RATES
+from wstrack.metrics import METRICS, SUMS
 
 if TYPE_CHECKING:
     from wstrack.runs.run import Run
 
 __all__ = ["ALL", "EVERY", "STEPS", "Zoo", "agree", "change", "noisy"]
 
-ALL = tuple(name for name, metric in METRICS.items() if not set(metric.sums) & {*RATES, *PRODUCTS})
+ALL = tuple(name for name, metric in METRICS.items() if set(metric.sums) <= set(SUMS) and metric.charted)
 EVERY, STEPS = 2, 6
 
 

@@ -141,6 +141,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         wstrack.diff(tmp_path / "a", tmp_path / "a", metrics=["rwc"])
     with pytest.raises(ValueError, match="'apart' is of two runs"):
         wstrack.pull(f"checkpoints:{tmp_path / 'a'}", metrics=["apart"])
+    for metric in ("fingerprint", "replicas"):
+        with pytest.raises(ValueError, match=f"'{metric}' is for what was not saved"):
+            wstrack.pull(f"checkpoints:{tmp_path / 'a'}", metrics=[metric])
     with pytest.raises(ValueError, match="'apart' is of two runs; leave it out"):
         wstrack.watch(nn.Linear(2, 2), metrics=("rwc", "apart"))
     torch.save({"other.weight": torch.ones(3, 3)}, tmp_path / "a" / "step_1.pt")

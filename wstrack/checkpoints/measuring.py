@@ -89,9 +89,9 @@ def measure_opened(
         )
     if of_two := [metric for metric in metrics if set(METRICS[metric].sums) & set(TWINS)]:
         raise ValueError(f"metrics: {of_two[0]!r} is of two runs, step by step; see `wstrack diff`")
-    if "fingerprint" in metrics:
+    if of_bits := [metric for metric in metrics if set(METRICS[metric].sums) & set(_OF_BITS)]:
         raise ValueError(
-            "metrics: 'fingerprint' is for what was not saved; checkpoints have the bits themselves: `wstrack diff` "
+            f"metrics: {of_bits[0]!r} is for what was not saved; checkpoints have the bits themselves: `wstrack diff` "
             "of two folders tells where they differ"
         )
     recording = folder_for(to)
