@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "METRICS",
+    "NODES",
     "PRODUCTS",
     "RANKS",
     "RATES",

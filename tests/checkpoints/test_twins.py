@@ -80,8 +80,8 @@ def test_the_first_layer_and_step_that_differ_are_named(tmp_path: Path) -> None:
     report = wstrack.report(wstrack.diff(tmp_path / "a", tmp_path / "b"))
     parted = next(finding for finding in report.findings if finding.kind == "parted")
     assert parted.text == (
-        "The two runs are the same, bit for bit, up to step 20; at step 21 they differ in 2.weight, and later in all "
-        "of them."
+        "The two runs are the same, number for number, up to step 20; at step 21 they differ in 2.weight, and later in "
+        "all of them."
     )
     assert (parted.layers, parted.steps) == (("2.weight",), (21,))
 
@@ -92,7 +92,8 @@ def test_runs_that_are_equal_are_said_to_be(tmp_path: Path) -> None:
     run = wstrack.diff(f"checkpoints:{tmp_path / 'a'}", str(tmp_path / "b"))
     assert not run.series["apart"].to_numpy().any()
     kinds = {finding.kind: finding.text for finding in wstrack.report(run).findings}
-    assert kinds["parted"] == "The two runs are the same, bit for bit, at all 61 steps that both have, 0 to 60."
+    said = "The two runs are the same, number for number, at all 61 steps that both have, 0 to 60."
+    assert kinds["parted"] == said
     assert not {"growth", "still", "same", "rule", "stopped"} & set(kinds)
 
 

@@ -101,7 +101,7 @@ def exponents(distances: pd.DataFrame) -> pd.DataFrame:
     """The exponent of each layer's distance.
 
     Args:
-        distances: index = step, columns = layers: `wstrack.diff(run_a, run_b).sums["abs_change"]`.
+        distances: index = step, columns = layers: `wstrack.diff(run_a, run_b).sums["abs_apart"]`.
 
     Returns:
         By layer the fields of `Exponent`; a layer without one is left out.

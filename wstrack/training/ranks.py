@@ -160,8 +160,10 @@ class Ranks:
             for key in self._read:
                 self._store.delete_key(key)
 
-    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of this rank's layers do not hold the bits that they hold in the first rank, (layers here,).
+    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 for each of this rank's layers that does not hold the bits that it holds in the first rank, (layers here,).
+
+        0 for one that does, NaN where either rank could not take them.
 
         The first rank's go to all others; nothing is gathered.
 
@@ -173,11 +175,14 @@ class Ranks:
             WstrackError: a rank came no more.
         """
         first = np.zeros((self._layers, bits.shape[1]))
+        bits = bits % 2.0**32  # sums over other chunks, as of another meter, are alike only so
         first[self._everywhere] = bits
         options = dist.BroadcastOptions()
         options.rootRank = 0
         self._meet(step, lambda group: group.broadcast([torch.from_numpy(first)], options))
-        unlike: NDArray[np.bool_] = (first[self._everywhere] != bits).any(axis=1)
+        theirs = first[self._everywhere]
+        unlike: NDArray[np.float64] = (theirs != bits).any(axis=1).astype(np.float64)
+        unlike[np.isnan(theirs + bits).any(axis=1)] = np.nan
         return unlike
 
     def total(

@@ -35,8 +35,8 @@ class Adder(Protocol):
     ) -> NDArray[np.float64]:
         """The sums of all layers at a sample, (layers, sums), of what each rank has of them."""
 
-    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which layers do not hold the bits that they hold in the first rank."""
+    def apart(self, step: int, bits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 for each layer that does not hold the bits that it holds in the first rank; NaN where nobody knows."""
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -64,15 +64,15 @@ class Replicas:
             WstrackError: a rank came no more.
         """
         apart = ranks.apart(step, sums[:, self._bits])
-        if apart.any() and not self._said:
+        if (apart > 0).any() and not self._said:
             self._said = True
-            names = _names(layers, apart)
+            names = _names(layers, apart > 0)
             log.error(
                 "%s: at step %d this process (rank %d) does not hold the bits that the first one holds of %d of its %d "
                 "layers: %s (said once)",
                 self._name, step, ranks.rank, len(names), len(apart), ", ".join(names[:8]),
             )  # fmt: skip
-        return np.hstack([sums, apart.astype(np.float64)[:, None]])
+        return np.hstack([sums, apart[:, None]])
 
     def say(self, step: int, processes: NDArray[np.float64], layers: Sequence[Layer]) -> None:
         """Say once, where the run is recorded, in how many processes a layer is not that of the first, if in any."""
@@ -81,8 +81,8 @@ class Replicas:
         self._said = True
         names = _names(layers, processes > 0)
         log.error(
-            "%s: at step %d not all processes hold the same bits: %d of them not those of the first, of %d layers: %s; "
-            "which ones, they say themselves (said once)",
+            "%s: at step %d not all processes hold the same bits: at least %d not those of the first, of %d layers: %s "
+            "(which ones, they say themselves; said once)",
             self._name, step, int(np.nanmax(processes)), len(names), ", ".join(names[:8]),
         )  # fmt: skip
 

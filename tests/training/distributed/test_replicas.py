@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 BITS = METRICS["fingerprint"].sums
 FOUND = (
-    "Of the 4 processes that should hold the same weights, one does not from step 8 on, in 2.weight. Its own log says "
-    "which rank it is."
+    "Of the 4 processes that should hold the same weights, at least one does not from step 8 on, in 2.weight. Which "
+    "ranks these are, their own logs say."
 )
 
 
@@ -133,7 +133,7 @@ def test_a_flipped_bit_is_found_at_its_step_layer_and_rank(four: Processes, tmp_
     assert np.isfinite(first["rwc"]).all(axis=None)
     assert [len(one["said"]) for one in (first, *others)] == [1, 0, 1, 0]
     assert (
-        "at step 8 not all processes hold the same bits: 1 of them not those of the first, of 1 layers: 2.weight"
+        "at step 8 not all processes hold the same bits: at least 1 not those of the first, of 1 layers: 2.weight"
         in (first["said"][0])
     )
     assert (
@@ -141,6 +141,29 @@ def test_a_flipped_bit_is_found_at_its_step_layer_and_rank(four: Processes, tmp_
         in (others[1]["said"][0])
     )
     assert first["findings"] == [FOUND]
+
+
+def failing(rank: int) -> dict[str, Any]:
+    """As `replicas`, with a meter of another kind on one rank, whose third sample fails."""
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(40, 50), nn.Linear(50, 2)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    meter = "portable" if rank == 1 else "auto"
+    with wstrack.watch(model, to="runs/it", every=1, metrics=("rwc", "replicas"), meter=meter) as watcher:
+        for step in range(1, 5):
+            if rank == 1 and step == 3:
+                watcher._measured._meter.sample = lambda: 1 / 0
+            model(torch.randn(8, 40)).square().mean().backward()
+            optimizer.step()
+            if rank == 1 and step == 3:
+                del watcher._measured._meter.sample
+    return {"series": None if rank else watcher.run().series["replicas"]}
+
+
+def test_a_rank_that_could_not_measure_has_not_strayed(two: Processes, tmp_path: Path) -> None:
+    series = two(failing, tmp_path)[0]["series"]
+    assert not series.loc[[1, 2]].to_numpy().any()
+    assert series.loc[3].isna().all()
 
 
 def test_replicas_that_stay_together_are_silent(four: Processes, tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ def _strayed(run: Run) -> Finding | None:
     most = int(first.max())
     ranks = run.origin.get("ranks")
     of_all = f"Of the {ranks} processes that" if isinstance(ranks, int) else "Of the processes that"
-    some = "one does" if most == 1 else f"{most} do"
+    some = "at least one does" if most == 1 else f"at least {most} do"  # others may have strayed in other layers
     return Finding(
         "parted",
         f"{of_all} should hold the same weights, {some} not from step {step:,} on, in {together(those, layers)}. "
-        f"{'Its own log says' if most == 1 else 'Their logs say'} which rank it is.",
+        f"Which ranks these are, their own logs say.",
         "heatmap",
         {"step": step, "layers": len(those), "of": len(layers), "processes": most},
         tuple(those),
@@ -55,19 +55,22 @@ def _parted(run: Run) -> Finding | None:
     differ = unlike.fillna(0) > 0
     at = np.flatnonzero(differ.any(axis=1))
     steps, layers = [int(step) for step in unlike.index], [str(name) for name in unlike.columns]
+    # Of checkpoints it is known that the numbers are the same: 0 is -0.
+    same = "the same, bit for bit," if "differs" in run.sums else "the same, number for number,"
+    unknown = int(unlike.isna().to_numpy().sum())
+    but = f" Of {unknown:,} of {unlike.size:,} values of layers it is not known." if unknown else ""
     if not len(at):
         return Finding(
             "parted",
-            f"The two runs are the same, bit for bit, at all {len(steps):,} steps that both have, {steps[0]:,} to "
-            f"{steps[-1]:,}.",
+            f"The two runs are {same} at all {len(steps):,} steps that both have, {steps[0]:,} to {steps[-1]:,}.{but}",
             "heatmap",
-            {"samples": len(steps), "layers": 0},
-        )  # fmt: skip
+            {"samples": len(steps), "layers": 0, "unknown": unknown},
+        )
     first = int(at[0])
     those = [layer for layer, meant in zip(layers, differ.iloc[first], strict=True) if meant]
     what = together(those, layers)
     at_first = (
-        f"The two runs are the same, bit for bit, up to step {steps[first - 1]:,}; at step {steps[first]:,} they differ"
+        f"The two runs are {same} up to step {steps[first - 1]:,}; at step {steps[first]:,} they differ"
         if first
         else f"The two runs differ from the first step on that both have, {steps[0]:,},"
     )
@@ -75,9 +78,9 @@ def _parted(run: Run) -> Finding | None:
     more = f", and later in {'all' if ever == len(layers) else ever} of them" if len(those) < ever else ""
     return Finding(
         "parted",
-        f"{at_first} in {what}{more}.",
+        f"{at_first} in {what}{more}.{but}",
         "heatmap",
-        {"step": steps[first], "layers": len(those), "of": len(layers)},
+        {"step": steps[first], "layers": len(those), "of": len(layers), "unknown": unknown},
         tuple(those),
         (steps[first],),
     )
