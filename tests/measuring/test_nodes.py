@@ -207,6 +207,8 @@ def test_of_models_that_are_built_otherwise_nothing_is_claimed() -> None:
         Skipping(), nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.Conv2d(6, 2, 1)), nn.LSTM(3, 4),
         nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 2)), nn.Bilinear(3, 4, 5),
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)), nn.Linear(8, 2)),
+        # As transformers has a ResNet: a numbered module around each convolution, within a stage.
+        nn.Sequential(nn.Sequential(nn.Sequential(nn.Conv2d(8, 8, 3)), nn.Sequential(nn.Conv2d(8, 8, 3)))),
         nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, padding_mode="circular"), nn.Conv2d(3, 2, 1)),
         nn.MultiheadAttention(6, 2, kdim=4, vdim=5), nn.Transformer(6, 2, 1, 1, 8),
     ):  # fmt: skip

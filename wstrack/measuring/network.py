@@ -77,8 +77,8 @@ def _chain(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
     ):
         return None
     # Blocks of several weights, numbered, are where skip connections are: those of a ResNet may all fit.
-    blocks = Counter(_block_around(one.name) for one in weights)
-    if any(count > 1 for block, count in blocks.items() if block):
+    blocks = Counter(block for one in weights for block in _blocks_around(one.name))
+    if any(count > 1 for count in blocks.values()):
         return None
     found: dict[int, NodeLayer] = {}
     for number, one in enumerate(weights):
@@ -96,16 +96,15 @@ def _chain(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
     return found
 
 
-def _block_around(name: str) -> str:
-    """The innermost numbered module that the module of a weight is in, "" if there is none.
+def _blocks_around(name: str) -> list[str]:
+    """The numbered modules that the module of a weight is in, the outermost first.
 
     Example:
-        >>> _block_around("layer1.0.conv1.weight"), _block_around("features.3.weight"), _block_around("fc.weight")
-        ('layer1.0', '', '')
+        >>> _blocks_around("stages.0.layers.1.conv.weight"), _blocks_around("features.3.weight")
+        (['stages.0', 'stages.0.layers.1'], [])
     """
     around = name.split(".")[:-2]
-    numbered = [place for place, part in enumerate(around) if part.isdigit()]
-    return ".".join(around[: numbered[-1] + 1]) if numbered else ""
+    return [".".join(around[: place + 1]) for place, part in enumerate(around) if part.isdigit()]
 
 
 def _stream(weights: Sequence[Known]) -> dict[int, NodeLayer] | None:
