@@ -1,0 +1,163 @@
+"""Small changes to the code, one at a time, and whether the tests notice: `python -m tests.mutants FILE ...`.
+
+mutmut (`pip install mutmut==3.8.1`; Linux or macOS) makes the changes: comparisons turned, constants off by one,
+arguments left out, conditions that always hold. Of each file some are drawn, and the tests of its room run on each,
+those first that are fastest to reach it. Prints what docs/mutants.md shows: a row a file, and what nobody noticed.
+Without a file all those of `ROOMS`, which takes an hour or two.
+
+Left out is what changes only prose: a text with a space in it, which a test would have to repeat word by word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TRACKER = "integrations/wstrack_integrations"
+ROOMS = {
+    ("tests/runs", "tests/test_damaged.py", "tests/trackers"): (
+        "wstrack/runs/part.py", "wstrack/runs/recording.py", "wstrack/runs/recorder.py", "wstrack/runs/run.py",
+        "wstrack/runs/tables.py", "wstrack/runs/cells.py", "wstrack/runs/gaps.py", "wstrack/runs/told_apart.py",
+        "wstrack/trackers/matching.py",
+    ),
+    ("tests/trackers", "tests/integrations/test_push.py", "tests/integrations/test_tensorboard.py"): (
+        "wstrack/trackers/references.py", "wstrack/trackers/pushing.py", "wstrack/trackers/listing.py",
+    ),
+    ("tests/training",): (
+        "wstrack/training/steps.py", "wstrack/training/delivery.py", "wstrack/training/plan.py",
+        "wstrack/training/settings.py", "wstrack/training/acting.py",
+    ),
+    ("tests/integrations/test_tensorboard.py", "tests/integrations/test_events.py",
+     "tests/integrations/test_event_files_of_others.py", "tests/integrations/test_same_run.py"): (
+        f"{TRACKER}/tensorboard/wire.py", f"{TRACKER}/tensorboard/source.py", f"{TRACKER}/tensorboard/sink.py",
+    ),
+    ("tests/integrations/test_wandb.py", "tests/integrations/test_wandb_of_others.py"): (
+        f"{TRACKER}/wandb/rows.py", f"{TRACKER}/wandb/offline.py", f"{TRACKER}/wandb/online.py",
+        f"{TRACKER}/wandb/history.py",
+    ),
+    ("tests/integrations/test_mlflow.py", "tests/integrations/test_mlflow_of_others.py"): (
+        f"{TRACKER}/mlflow/source.py", f"{TRACKER}/mlflow/history.py", f"{TRACKER}/mlflow/address.py",
+    ),
+    ("tests/analysis",): (
+        "wstrack/analysis/choice.py", "wstrack/analysis/phases.py", "wstrack/analysis/comparison.py",
+        "wstrack/analysis/growth.py", "wstrack/analysis/findings/health.py", "wstrack/analysis/findings/words.py",
+    ),
+}  # fmt: skip
+"""By the tests that are asked, the files that are changed."""
+
+SETTINGS = """[mutmut]
+source_paths=
+    wstrack
+    wstrack_integrations
+only_mutate={files}
+also_copy=
+    README.md
+    docs
+    examples
+    benchmarks
+pytest_add_cli_args=
+    -p
+    no:cacheprovider
+pytest_add_cli_args_test_selection={tests}
+process_isolation=forkserver
+timeout_multiplier=30
+timeout_constant=30
+track_dependencies=false
+use_git_change_detection=false
+"""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change: mutmut's name for it, and its lines as a difference."""
+
+    name: str
+    change: str
+
+
+def mutants_of(path: Path, module: str) -> Iterator[Mutant]:
+    """Every change of a file but those of prose."""
+    from mutmut.mutation.file_mutation import mutate_file_contents
+
+    made = mutate_file_contents(str(path), path.read_text())
+    functions = {node.name: node for node in ast.walk(ast.parse(made.code)) if isinstance(node, ast.FunctionDef)}
+    for name in made.mutant_names:
+        before, after = functions[f"{name.partition('__mutmut_')[0]}__mutmut_orig"], functions[name]
+        after.name = before.name
+        if _without_prose(before) != _without_prose(after):
+            lines = list(difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=0))[3:]
+            yield Mutant(f"{module}.{name}".replace(".__init__.", "."), "\n".join(lines))
+
+
+def _lines(function: ast.FunctionDef) -> list[str]:
+    return ast.unparse(function).splitlines()
+
+
+def _without_prose(function: ast.FunctionDef) -> str:
+    """A function's code with all text that has a space in it left empty."""
+    copied = ast.parse(ast.unparse(function))
+    for node in ast.walk(copied):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip("X"):
+            node.value = ""
+    return ast.dump(copied)
+
+
+def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, work: Path) -> None:
+    """Run the tests on the changes of some files, in a copy of the repository, and print what came of it."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, work / name)
+    # mutmut names a function by the path to it, which must be the name that it is imported by.
+    (work / TRACKER).rename(work / "wstrack_integrations")
+    there = [file.removeprefix("integrations/") for file in files]
+    listing = ["\n    ".join(["", *names]) for names in (there, tests)]
+    (work / "setup.cfg").write_text(SETTINGS.format(files=listing[0], tests=listing[1]))
+    os.chdir(work)  # where mutmut looks for its settings
+    drawn: dict[str, list[Mutant]] = {}
+    for file, path in zip(files, there, strict=True):
+        all_of = list(mutants_of(work / path, path.removesuffix(".py").replace("/", ".")))
+        drawn[file] = random.Random(f"{seed} {file}").sample(all_of, min(most, len(all_of)))
+    names = [mutant.name for mutants in drawn.values() for mutant in mutants]
+    with (work / "log").open("w") as log:
+        subprocess.run(["mutmut", "run", "--max-children", "2", *names], cwd=work, stdout=log, stderr=log, check=False)
+    said = subprocess.run(["mutmut", "results", "--all", "1"], cwd=work, capture_output=True, text=True, check=True)
+    came = dict(line.strip().split(": ") for line in said.stdout.splitlines() if "__mutmut_" in line)
+    if all(came[name] == "not checked" for name in names):
+        sys.exit((work / "log").read_text()[-3000:])
+    for file, mutants in drawn.items():
+        noticed = [mutant for mutant in mutants if came[mutant.name] in ("killed", "timeout", "segfault")]
+        print(f"| `{file}` | {len(mutants)} | {len(noticed)} |", flush=True)
+    for mutants in drawn.values():
+        for mutant in mutants:
+            if came[mutant.name] not in ("killed", "timeout", "segfault"):
+                print(f"\n{mutant.name}: {came[mutant.name]}\n{mutant.change}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = {file: tests for tests, files in ROOMS.items() for file in files}
+    parser.add_argument("files", nargs="*", metavar="FILE", choices=[*known, []], help="as in the table (default: all)")
+    parser.add_argument("--most", type=int, default=14, help="changes a file (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    given = parser.parse_args()
+    print("| file | changes | noticed |\n|---|---|---|", flush=True)
+    for tests, files in ROOMS.items():
+        if some := [file for file in files if not given.files or file in given.files]:
+            with tempfile.TemporaryDirectory() as folder:
+                campaign(tests, some, given.most, given.seed, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
