@@ -313,7 +313,8 @@ def _read_format_1(data: bytes) -> Contents:
                 if any(column.null_count for column in batch.columns):
                     break
                 numbers = pa.array(np.arange(count, count + batch.num_rows))
-                batches.append(batch.append_column("number", numbers))
+                named = [*batch.schema.names, "number"]
+                batches.append(pa.RecordBatch.from_arrays([*batch.columns, numbers], names=named))
                 read, count = reader.tell(), count + batch.num_rows
     read += start
     at_end = data[read : read + len(_END)] == _END
