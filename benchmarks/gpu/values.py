@@ -69,6 +69,11 @@ def _make(machine: Machine, dtype: torch.dtype, seed: int = 0) -> object:
     return make
 
 
+def _few(chosen: list[Case], apart: int = 7) -> list[Case]:
+    """Some of them, the small ones: an interpreter takes a tenth of a second for a chunk."""
+    return [case for case in chosen if case.weight.numel() < 12_100][::apart]
+
+
 def _moved(tensors: list[torch.Tensor], noise: torch.Generator) -> None:
     """Change each weight by some percent, where it lies."""
     for tensor in tensors:
@@ -120,14 +125,11 @@ def _is_used(told: Told, machine: Machine) -> str:
 def _of_dtype(
     told: Told, machine: Machine, dtype: torch.dtype, sums: tuple[str, ...], *, far: bool = False
 ) -> str:  # fmt: skip
-    small = machine.dry and (dtype != torch.float32 or far or len(sums) < len(NUMBERS))
     chosen = cases(_make(machine, dtype), dry=machine.dry or dtype not in FUSED)
-    if machine.dry:  # the interpreter takes seconds for what is large
-        chosen = [case for case in chosen if case.weight.numel() <= CHUNK + 60]
-    if small:
-        chosen = chosen[:2] + chosen[-9::4]
     if far:
         chosen = [case for case in chosen if not case.pieces and dense(case.weight) and case.weight.numel()]
+    if machine.dry:
+        chosen = _few(chosen, 3 if dtype == torch.float32 and len(sums) == len(SUMS) else 7)
     lines = held(chosen, sums, samples=2 if "change" in memories_needed(sums) else 1, far=far)
     return told.are_wrong(f"{dtype}{', on the host' * far}", lines)
 
@@ -139,6 +141,7 @@ def _mixed(told: Told, machine: Machine) -> str:
         for number, kind in enumerate(kinds)
         for case in cases(_make(machine, kind, number), dry=True)[number + 4 : number + 7]
     ]
+    chosen = _few(chosen, 2) if machine.dry else chosen
     return told.are_wrong("mixed dtypes", held(chosen, tuple(SUMS), samples=2))
 
 
@@ -178,7 +181,7 @@ def _batches(told: Told, machine: Machine, dtype: torch.dtype) -> str:
     """Through many batches, two at a time, with weights that move on as soon as the sample has been asked for."""
     chosen = cases(_make(machine, dtype, 3), dry=True)
     chosen = [case for case in chosen if not case.pieces and lies_as(case.weight, case.standing) and dense(case.weight)]
-    weights = [case.weight for case in (chosen[::5] if machine.dry else chosen)]
+    weights = [case.weight for case in (_few(chosen) if machine.dry else chosen)]
     kept = [Snapshot() for _ in weights]
     for one, weight in zip(kept, weights, strict=True):
         one.look(weight)
