@@ -4,16 +4,16 @@
     python benchmarks/on_gpu.py --only values syncs  # some steps
     python benchmarks/on_gpu.py --dry                # on the CPU: walks every step, with Triton interpreted, all small
 
-It runs from the repository, where wstrack need not be installed, and needs what comes with PyTorch (NumPy, Triton) and a
-C compiler, as Triton does. Of wstrack's other dependencies a watch needs pandas and pyarrow. Where they are not
+It runs from the repository, where wstrack need not be installed, and needs what comes with PyTorch (NumPy, Triton) and
+a C compiler, as Triton does. Of wstrack's other dependencies a watch needs pandas and pyarrow. Where they are not
 installed, and there is no network, bring them as wheels, made for that machine's Python:
 
     pip download --no-deps --only-binary=:all: --python-version 3.12 -d wheels pandas pyarrow python-dateutil six
     python benchmarks/on_gpu.py --wheels wheels
 
 What the machine has is used before what the folder has. Each step is a process of its own, so that one which fails, or
-breaks the device's context, leaves the others alone. The exit code is 1 if a value was wrong, a host sync was found or a
-step failed, and 2 if there is nothing to run on.
+breaks the device's context, leaves the others alone. The exit code is 1 if a value was wrong, a host sync was found or
+a step failed, and 2 if there is nothing to run on.
 """
 
 from __future__ import annotations
@@ -141,11 +141,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.dry:  # before anything imports torch or Triton
         os.environ.update(TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="")
     # The oracle stands beside the tests of the meters.
-    sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT), str(ROOT / "integrations"), str(ROOT / "tests/measuring/meters")]
+    sys.path[:0] = [
+        str(ROOT / "benchmarks"),
+        str(ROOT),
+        str(ROOT / "integrations"),
+        str(ROOT / "tests/measuring/meters"),
+    ]
     with tempfile.TemporaryDirectory(prefix="wstrack-wheels-") as folder:
         if asked.wheels is not None:
             _install(asked.wheels, folder)
-        missing = [package for package in ("torch", "numpy", "triton", "pandas", "pyarrow") if find_spec(package) is None]
+        missing = [
+            package for package in ("torch", "numpy", "triton", "pandas", "pyarrow") if find_spec(package) is None
+        ]
         if missing:
             print(f"not installed: {', '.join(missing)}; see the top of {__file__} (--wheels)", file=sys.stderr)
             return 2
@@ -162,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wrong += more_wrong
             left_out += more_left_out
     for title, lines in (("Left out", left_out), ("Wrong", wrong)):
-        print(f"\n{title}: " + ("nothing." if not lines else "\n" + "\n".join(f"- {line}" for line in lines)), flush=True)
+        print(
+            f"\n{title}: " + ("nothing." if not lines else "\n" + "\n".join(f"- {line}" for line in lines)), flush=True
+        )
     return 1 if wrong else 0
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu.machine import Machine
-from gpu.truth import fingerprint, on_host, sums_of, wide
 from torch import nn
 
 import wstrack
+from gpu.machine import Machine
+from gpu.truth import fingerprint, on_host, sums_of, wide
 from wstrack.metrics import compute
 from wstrack.runs.run import Run
 
@@ -91,7 +91,9 @@ class Course:
                     continue
                 told = run.series[metric].loc[step].to_numpy()
                 near = 0.0 if metric in EXACT else 2e-6
-                same = np.isclose(told, right[metric], rtol=near, atol=1e-5 if metric == "cosine" else 0.0, equal_nan=True)
+                same = np.isclose(
+                    told, right[metric], rtol=near, atol=1e-5 if metric == "cosine" else 0.0, equal_nan=True
+                )
                 if not same.all():
                     lines.append(f"{metric} at step {step} is {told.tolist()}, should be {right[metric].tolist()}")
         return lines

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from wstrack.measuring.meters import cuda
+from wstrack.measuring.meters import cuda, kernels
 
 __all__ = ["Machine", "Replayed", "here", "host_memory"]
 
@@ -69,6 +69,11 @@ class Machine:
         """Seconds."""
         return self.until - time.time()
 
+    @property
+    def steps(self) -> int:
+        """How many a small training has."""
+        return 4 if self.dry else 8
+
     def synchronize(self) -> None:
         """Wait for the device."""
         if not self.dry:
@@ -116,6 +121,7 @@ def here(*, dry: bool, until: float) -> Machine:
     if dry:
         cuda.unavailable = lambda: None  # type: ignore[assignment]
         cuda.refuses = lambda weight: None if weight.dtype in cuda.DTYPES else f"its dtype is {weight.dtype}"
+        kernels.CHUNK = 2048  # an interpreter takes as long for a chunk of one element as for a full one
         torch.set_num_threads(1)
         return Machine(torch.device("cpu"), True, until)
     return Machine(torch.device("cuda", torch.cuda.current_device()), False, until)

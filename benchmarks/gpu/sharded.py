@@ -15,23 +15,24 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.tensor
-from gpu.course import net, watched
-from gpu.machine import Machine
-from gpu.told import Told
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from gpu.course import net, watched
+from gpu.machine import Machine
+from gpu.told import Told
+
 __all__ = ["sharded"]
 
-STEPS = 6
 Wrap = Callable[[Machine, nn.Sequential], nn.Module]
 
 
 def sharded(told: Told, machine: Machine) -> None:
     """Print a row for each way of wrapping."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine, perhaps without a network
+    for library in ("GLOO", "NCCL"):  # one machine, perhaps without a network
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
     backend = "gloo" if machine.dry else "nccl"
     with tempfile.TemporaryDirectory() as folder:
         store = dist.FileStore(str(Path(folder) / "store"), 1)
@@ -90,7 +91,7 @@ def _trained(machine: Machine, wrap: Wrap) -> list[str]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
     dtype = next(model.parameters()).dtype
     with watched(machine, model, lines, weights=lambda: _local(model)) as (_, course):
-        for _ in range(STEPS):
+        for _ in range(machine.steps):
             optimizer.zero_grad()
             inputs = torch.randn(64, width, device=machine.device, dtype=dtype)
             model(inputs).float().square().mean().backward()

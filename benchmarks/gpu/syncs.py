@@ -1,4 +1,4 @@
-"""Step (b): how often a watch has the host wait for the device, in steps with a sample and in steps between them: never.
+"""Step (b): how often a watch has the host wait for the device, in steps with a sample and between them: never.
 
 PyTorch says of its own operations whether they wait (`torch.cuda.set_sync_debug_mode`). First they are counted, then
 they are made errors. On the CPU nothing waits; dry, reading a number out of a tensor stands for it.
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu.course import Kept, net
-from gpu.machine import Machine
-from gpu.told import Told
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wstrack
+from gpu.course import Kept, net
+from gpu.machine import Machine
+from gpu.told import Told
 
 __all__ = ["syncs"]
 
@@ -86,7 +86,14 @@ class _Heard(logging.Handler):
 
 def syncs(told: Told, machine: Machine) -> None:
     """Print a row for each way of watching."""
-    rows = [["(reading one number: the instrument itself)", told.tried("syncs, the instrument", lambda: _control(told, machine)), "", ""]]
+    rows = [
+        [
+            "(reading one number: the instrument itself)",
+            told.tried("syncs, the instrument", lambda: _control(told, machine)),
+            "",
+            "",
+        ]
+    ]
     for way in ("(not watched)", *WAYS):
         cells: list[str] = []
         said = told.tried(f"syncs, {way}", lambda way=way, cells=cells: _way(told, machine, way, cells))  # type: ignore[misc]
@@ -141,12 +148,18 @@ def _way(told: Told, machine: Machine, way: str, cells: list[str]) -> str:
                     step()
                 counted[number % EVERY == 0] += seen
             cells += [str(len(counted[True])), str(len(counted[False]))]
-            lines += [f"{kind}: a sync, {where}" for kind, seen in (("sampled", counted[True]), ("between", counted[False])) for where in seen]
+            lines += [
+                f"{kind}: a sync, {where}"
+                for kind, seen in (("sampled", counted[True]), ("between", counted[False]))
+                for where in seen
+            ]
             with noted(machine, refuse=True):
                 for _ in range(STEPS):
                     step()
                 if watcher is not None:
-                    watcher.flush(30)  # what the delivery thread does in its own time must not wait by an operation either
+                    watcher.flush(
+                        30
+                    )  # what the delivery thread does in its own time must not wait by an operation either
             if watcher is not None:
                 watcher.close()
                 run = watcher.run()

@@ -7,16 +7,15 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import nn
+
 from gpu.course import net, watched
 from gpu.machine import Machine
 from gpu.told import Told
-from torch import nn
-
 from wstrack.measuring.meters.meter import Meter
 
 __all__ = ["training"]
 
-STEPS = 8
 Case = Callable[[Machine], list[str]]
 
 
@@ -60,7 +59,7 @@ def _plain(machine: Machine, loop: Loop | None = None, **options: Any) -> list[s
     lines: list[str] = []
     loop = loop or Loop(machine)
     with watched(machine, loop.model, lines, **{"meter": "cuda", **options}) as (_, course):
-        for _ in range(STEPS):
+        for _ in range(machine.steps):
             loop.step()
             course.stepped()
     return lines
@@ -71,7 +70,7 @@ def _moving(machine: Machine) -> list[str]:
     lines: list[str] = []
     loop = Loop(machine)
     with watched(machine, loop.model, lines, meter="cuda") as (_, course):
-        for number in range(STEPS):
+        for number in range(machine.steps):
             loop.step()
             course.stepped()
             if number == 2:
@@ -95,7 +94,7 @@ def _other_stream(machine: Machine) -> list[str]:
     loop = Loop(machine)
     with watched(machine, loop.model, lines, meter="cuda") as (_, course):
         with machine.side_stream():
-            for _ in range(STEPS):
+            for _ in range(machine.steps):
                 loop.step()
                 course.stepped()
         machine.synchronize()
@@ -104,7 +103,7 @@ def _other_stream(machine: Machine) -> list[str]:
 
 def _on_host(machine: Machine) -> list[str]:
     """Copies over the bus that take longer than the steps, each with a sample, while training goes on."""
-    return _plain(machine, Loop(machine, 3072), snapshot="cpu", every=1)
+    return _plain(machine, Loop(machine, 1280), snapshot="cpu", every=1)
 
 
 def _scaled(machine: Machine, *, fused: bool) -> list[str]:
@@ -114,7 +113,7 @@ def _scaled(machine: Machine, *, fused: bool) -> list[str]:
     kind = machine.device.type
     scaler = torch.amp.GradScaler(kind, init_scale=4.0)
     with watched(machine, loop.model, lines, meter="cuda") as (_, course):
-        for number in range(STEPS + 2):
+        for number in range(machine.steps + 2):
             loop.optimizer.zero_grad()
             loop.inputs.normal_()
             with torch.autocast(kind, dtype=torch.bfloat16 if machine.dry else torch.float16):
@@ -139,7 +138,7 @@ def _compiled(machine: Machine, what: str, **options: Any) -> list[str]:
     update = torch.compile(loop.optimizer.step, **chosen)
     lines: list[str] = []
     with watched(machine, loop.model, lines, meter="cuda") as (_, course):
-        for _ in range(STEPS):
+        for _ in range(machine.steps):
             loop.inputs.normal_()
             loop.backward()
             update()
@@ -153,7 +152,7 @@ def _half_a_graph(machine: Machine, *, first: int) -> list[str]:
     loop = Loop(machine)
     graph = None if first else machine.captured(loop.backward)
     with watched(machine, loop.model, lines, meter="cuda") as (_, course):
-        for number in range(STEPS):
+        for number in range(machine.steps):
             loop.inputs.normal_()
             if graph is None and number == first:
                 graph = machine.captured(loop.backward)
@@ -177,7 +176,7 @@ def _whole_graph(machine: Machine, **options: Any) -> list[str]:
 
     graph = machine.captured(whole)
     with watched(machine, loop.model, lines, meter="cuda") as (watcher, course):
-        for _ in range(STEPS):
+        for _ in range(machine.steps):
             loop.inputs.normal_()
             graph.replay()
             watcher.step()

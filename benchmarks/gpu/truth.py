@@ -16,7 +16,7 @@ __all__ = ["differences", "fingerprint", "on_host", "sums_of", "wide"]
 
 EXACT = frozenset({"nonzero", "changed", "changed_bf16", "bits_low", "bits_high"})
 RELATIVE = 1e-6
-FEW = 5_000  # elements: beyond, Python's integers take too long, and plain torch on the CPU hashes, which tests hold to them
+FEW = 5_000  # elements; of more, plain torch on the CPU takes the hashes, which tests hold to Python's integers
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
