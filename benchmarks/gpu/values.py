@@ -243,7 +243,8 @@ def _huge(told: Told, machine: Machine) -> str:
     places = sorted(
         {0, kernels.CHUNK, count // 2, count - 1} | {place for place in (2**31 - 1, 2**31, 2**32) if place < count}
     )
-    weight[torch.tensor(places, device=machine.device)] = 3.0
+    for place in places:
+        weight[place] = 3.0
     found = dict(zip(sums, meter.sample()[0].cpu().tolist(), strict=True))
     want = {"abs_change": 2.0 * len(places), "abs_previous": count, "changed": len(places), "nonzero": count}
     totals = [0, 0]
