@@ -88,15 +88,12 @@ def test_wheels_are_found_by_it_and_its_children(
     (tmp_path / "wheels").mkdir()
     with pytest.raises(SystemExit, match="no wheels there"):
         door._install(tmp_path / "wheels", str(tmp_path / "there"))
+    about = {"METADATA": "Metadata-Version: 2.1\nName: carried-here\nVersion: 1.0\n", "RECORD": ""}
+    about["WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     with zipfile.ZipFile(tmp_path / "wheels" / "carried_here-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("carried_here.py", "")
-        wheel.writestr(
-            "carried_here-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: carried-here\nVersion: 1.0\n"
-        )
-        wheel.writestr(
-            "carried_here-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr("carried_here-1.0.dist-info/RECORD", "")
+        for name, text in about.items():
+            wheel.writestr(f"carried_here-1.0.dist-info/{name}", text)
     door._install(tmp_path / "wheels", str(tmp_path / "there"))
     assert sys.path[-1] == str(tmp_path / "there")  # behind what the machine has
     assert find_spec("carried_here") is not None
@@ -107,7 +104,7 @@ def test_wheels_are_found_by_it_and_its_children(
 def test_dry_every_step_is_walked_and_right(door: Any) -> None:
     code, said = run(ROOT, "--dry")
     assert code == 0, said
-    assert said.rstrip().endswith("Wrong: nothing.")
+    assert "\nWrong: nothing.\n" in said
     places = [said.index(f"\n## {title}\n") for title in door.STEPS.values()]
     assert places == sorted(places)
     assert "failed" not in said
@@ -131,11 +128,8 @@ def test_a_meter_that_is_wrong_is_an_exit_code_and_named(copied: Path) -> None:
 @pytest.mark.slow
 def test_a_sync_is_an_exit_code_and_a_step_that_breaks_leaves_the_others_alone(copied: Path) -> None:
     meter = copied / "wstrack" / "measuring" / "meters" / "meter.py"
-    spoil(
-        meter,
-        "        taken = [(where, sums()",
-        "        self._parameters[0].sum().item()\n        taken = [(where, sums()",
-    )
+    taken = "        taken = [(where, sums()"
+    spoil(meter, taken, f"        self._parameters[0].sum().item()\n{taken}")
     spoil(copied / "benchmarks" / "gpu" / "sharded.py", "def sharded(", "import os\nos._exit(7)\n\n\ndef sharded(")
     code, said = run(copied, "--dry", "--only", "sharded", "syncs")
     assert code == 1, said
@@ -148,12 +142,9 @@ def test_a_sync_is_an_exit_code_and_a_step_that_breaks_leaves_the_others_alone(c
 
 @needs_triton
 @pytest.mark.slow
-def test_a_snapshot_that_is_taken_too_late_is_noticed_in_training(copied: Path) -> None:
-    memory = copied / "wstrack" / "measuring" / "meters" / "kernels.py"
-    spoil(memory, "            tl.store(previous + at, raw)\n", "            pass\n")  # of full chunks
-    spoil(
-        memory, "tl.store(previous + at, raw, mask=element < count)", "tl.store(previous + at, p, mask=element < count)"
-    )
+def test_a_snapshot_that_does_not_move_on_is_noticed_in_training(copied: Path) -> None:
+    kernels = copied / "wstrack" / "measuring" / "meters" / "kernels.py"
+    spoil(kernels, "tl.store(previous + at, raw, mask=", "tl.store(previous + at, p, mask=")
     code, said = run(copied, "--dry", "--only", "training")
     assert code == 1, said
     assert "training, fp32, fused AdamW: rwc at step 4 is" in said.partition("\nWrong: ")[2]

@@ -32,7 +32,7 @@ def sanitizer(told: Told, machine: Machine) -> None:
     }
     try:
         done = subprocess.run(
-            [*checker, sys.executable, str(Path(__file__).with_name("sampled.py")), *(["--dry"] if machine.dry else [])],
+            [*checker, sys.executable, str(Path(__file__).with_name("sampled.py")), *["--dry"] * machine.dry],
             capture_output=True, text=True, errors="replace", env=environment, check=False,
             timeout=max(10.0, min(SECONDS, machine.left - 10)),
         )  # fmt: skip
