@@ -141,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}")
     asked = parser.parse_args(arguments)
     until = time.time() + SECONDS
+    for name in ("TRITON_INTERPRET", "WSTRACK_METER"):  # what someone tried before
+        os.environ.pop(name, None)
     if asked.dry:  # before anything imports torch or Triton
         os.environ.update(TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="")
     # The oracle stands beside the tests of the meters.
