@@ -97,11 +97,16 @@ def test_layers_that_begin_anywhere_and_dtypes_in_any_order(monkeypatch: pytest.
 
 def test_kernels_that_are_wrong_or_do_not_run_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     interpreted(monkeypatch)
+    from wstrack.measuring.meters import kernels
+
     assert cuda.disagreement(torch.device("cpu")) is None
     with monkeypatch.context() as patch:
         right = cuda.addresses
         patch.setattr(cuda, "addresses", lambda tensors, chunks: right(tensors, chunks) - 8 * (chunks.offset > 0))
         assert "other numbers" in (cuda.disagreement(torch.device("cpu")) or "")
+    with monkeypatch.context() as patch:  # however many chunks a layer has, whose hashes are each modulo 2^32
+        patch.setattr(kernels, "CHUNK", 2048)
+        assert cuda.disagreement(torch.device("cpu")) is None
     monkeypatch.setattr(cuda, "upload", lambda numbers, device: torch.from_numpy(numbers).short())
     assert "do not run" in (cuda.disagreement(torch.device("cpu")) or "")
 

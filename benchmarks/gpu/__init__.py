@@ -1,0 +1,1 @@
+"""The steps of `benchmarks/on_gpu.py`, a room each."""
