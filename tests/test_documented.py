@@ -1,7 +1,8 @@
-"""Every metric, keyword, flag and kind of finding is in the README or in docs/."""
+"""Every metric, keyword, flag, public name and kind of finding is in the README or in docs/."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -22,6 +23,10 @@ from wstrack.metrics import METRICS
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = README + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
+REFERENCE = "".join(page.read_text() for page in sorted((ROOT / "docs" / "reference").glob("*.md")))
+TRAINERS = sorted((ROOT / "integrations" / "wstrack_integrations").glob("[!_]*.py"))
+PUBLIC = ("wstrack", "wstrack.rules", "wstrack.analysis", "wstrack.trackers.contract")
 
 FUNCTIONS = (wstrack.watch, wstrack.report, wstrack.pull, wstrack.pull_many, wstrack.push, wstrack.diff, wstrack.sweep)
 KEYWORDS = [
@@ -64,14 +69,14 @@ def test_each_keyword_is_shown_in_use(function: str, keyword: str) -> None:
 
 @pytest.mark.parametrize(("command", "flag"), FLAGS)
 def test_each_flag_is_shown(command: str, flag: str) -> None:
-    assert re.search(rf"(?<![\w-]){flag}(?![\w-])", PAGES), (
-        f"wstrack {command} {flag} is in neither README.md nor docs/"
+    assert re.search(rf"(?<![\w-]){flag}(?![\w-])", COMMANDS), (
+        f"wstrack {command} {flag} is not in docs/command-line.md"
     )
 
 
 @pytest.mark.parametrize("command", sorted(cli.commands))
 def test_each_command_is_shown(command: str) -> None:
-    assert f"wstrack {command}" in PAGES
+    assert f"wstrack {command}" in COMMANDS
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -90,6 +95,12 @@ def test_each_meter_is_named(backend: str) -> None:
 @pytest.mark.parametrize("name", wstrack.__all__)
 def test_each_public_name_is_shown(name: str) -> None:
     assert re.search(rf"\b{name}\b", PAGES)
+
+
+def test_the_reference_has_what_is_public_and_nothing_twice() -> None:
+    names = [f"{module}.{name}" for module in PUBLIC for name in importlib.import_module(module).__all__]
+    trainers = [f"wstrack_integrations.{path.stem}" for path in TRAINERS]
+    assert sorted(re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE)) == sorted([*names, *trainers, "wstrack.testing"])
 
 
 def test_the_code_of_the_page_on_analysis_runs(
