@@ -105,4 +105,6 @@ def contents(scripts: list[str]) -> str:
         said = ast.get_docstring(ast.parse((ROOT / script).read_text("utf-8"))) or ""
         name = script.removeprefix("examples/")
         rows.append(f"| [{name}]({page_of(name)}) | {said.splitlines()[0]} |")
-    return "\n".join(["# Examples", "", "Whole scripts, run by the tests.", "", "| script | |", "|---|---|", *rows, ""])
+    return "\n".join(
+        ["# Examples", "", "Whole scripts, each run by the tests.", "", "| script | |", "|---|---|", *rows, ""]
+    )

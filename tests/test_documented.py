@@ -1,4 +1,4 @@
-"""Every metric, keyword, flag, public name and kind of finding is in the README or in docs/."""
+"""Every metric, keyword, flag, public name and kind of finding is in docs/."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from wstrack.measuring.meters.backends import BACKENDS
 from wstrack.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = README + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+PAGES = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+TABLE = (ROOT / "docs" / "metrics.md").read_text().splitlines()
 COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
 REFERENCE = "".join(page.read_text() for page in sorted((ROOT / "docs" / "reference").glob("*.md")))
 TRAINERS = sorted((ROOT / "integrations" / "wstrack_integrations").glob("[!_]*.py"))
@@ -50,18 +50,18 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_each_metric_stands_in_the_readme_with_its_formula(metric: str) -> None:
-    rows = [row for row in README.splitlines() if row.startswith(f"| `{metric}` |")]
-    assert len(rows) == 1, f"the README's table of metrics has {len(rows)} rows for {metric}"
+def test_each_metric_stands_in_the_table_with_its_formula(metric: str) -> None:
+    rows = [row for row in TABLE if row.startswith(f"| `{metric}` |")]
+    assert len(rows) == 1, f"the table of docs/metrics.md has {len(rows)} rows for {metric}"
     formula = (
         METRICS[metric].formula.replace(" over elements with", " where").replace(", s = w when watching began", "")
     )
-    assert plain(formula) in plain(rows[0]), f"{metric}: the README's formula is not {METRICS[metric].formula!r}"
+    assert plain(formula) in plain(rows[0]), f"{metric}: its formula there is not {METRICS[metric].formula!r}"
 
 
 @pytest.mark.parametrize(("function", "keyword"), KEYWORDS)
 def test_each_keyword_is_shown_in_use(function: str, keyword: str) -> None:
-    assert re.search(rf"\b{keyword}=", PAGES), f"{function}({keyword}=) is in neither README.md nor docs/"
+    assert re.search(rf"\b{keyword}=", PAGES), f"{function}({keyword}=) is not in docs/"
     text = inspect.getdoc(getattr(wstrack, function)) or ""
     if function != "pull_many":  # whose keywords are those of pull
         assert re.search(rf"\b{keyword}\b.*: ", text), f"{function}({keyword}=) is not in its docstring"
