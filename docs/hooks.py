@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = "examples/index.md"
+EXAMPLES = "examples.md"
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -36,6 +36,9 @@ LINK = re.compile(
     r"|(?P<picture>!?)\[(?P<words>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^()\s]+)\)",
     re.DOTALL | re.MULTILINE,
 )
+
+# What docs/architecture.py draws. The script that would show it comes from another server.
+DRAWING = re.compile(r"^```mermaid\n(?P<rooms>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -55,7 +58,20 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     if page.file.src_uri not in origins and page.file.generated_by:
         return markdown  # an example, whose links are written here
     origin = origins.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+    markdown = DRAWING.sub(lambda drawing: told(drawing["rooms"]), markdown)
     return LINK.sub(lambda link: turned(link, origin, page.file.src_uri), markdown)
+
+
+def told(drawing: str) -> str:
+    """The rooms of the drawing, from the top, and what each imports, as a table."""
+    imported: dict[str, list[str]] = {}
+    for room, other in re.findall(r"^ *(\w+) --> (\w+)$", drawing, re.MULTILINE):
+        imported.setdefault(room, []).append(f"`{other}`")
+    rows = []
+    for number, floor in enumerate(drawing.split("subgraph")[1:], start=1):
+        rooms = re.findall(r"^    (\w+)$", floor, re.MULTILINE)
+        rows += [f"| {number} | `{room}` | {', '.join(imported.get(room, []))} |" for room in rooms]
+    return "\n".join(["| floor | room | imports, beside what these import |", "|---|---|---|", *rows])
 
 
 def turned(link: re.Match[str], origin: str, place: str) -> str:
@@ -104,7 +120,7 @@ def contents(scripts: list[str]) -> str:
     for script in scripts:
         said = ast.get_docstring(ast.parse((ROOT / script).read_text("utf-8"))) or ""
         name = script.removeprefix("examples/")
-        rows.append(f"| [{name}]({page_of(name)}) | {said.splitlines()[0]} |")
+        rows.append(f"| [{name}]({page_of(script)}) | {said.splitlines()[0]} |")
     return "\n".join(
-        ["# Examples", "", "Whole scripts, each run by the tests.", "", "| script | |", "|---|---|", *rows, ""]
+        ["# Examples", "", "Whole scripts, which the tests run.", "", "| script | |", "|---|---|", *rows, ""]
     )

@@ -26,6 +26,10 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rgl
 COMMANDS = [(name, line) for name in ["CONTRIBUTING.md", *PAGES] for line in commands(name)]
 OURS = [(name, line) for name, line in COMMANDS if line.startswith("wstrack ")]
 RUN = ("checkpoints", "command-line", "reading-back", "recording", "tensorboard", "trackers")
+CODE = (
+    "checkpoints", "layers-and-parts", "metrics", "reading-back", "recording", "relative-weight-change",
+    "steps-and-samples", "tensorboard", "watch",
+)  # fmt: skip
 
 
 class Net(nn.Module):
@@ -81,7 +85,7 @@ def test_each_script_is_there(page: str, command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["checkpoints", "metrics", "reading-back", "recording", "tensorboard", "watch"])
+@pytest.mark.parametrize("name", CODE)
 def test_the_code_runs_in_its_order(place: Path, given: dict[str, Any], name: str) -> None:
     for code in blocks("python", f"docs/{name}.md"):
         exec(code, given)
