@@ -84,8 +84,9 @@ def place(model: nn.Sequential, train: Callable[..., None], tmp_path: Path) -> P
     """A folder with the files that the commands of the documentation name."""
     import wstrack
 
-    with wstrack.watch(model, to="runs/exp1", every=1):
-        train(model, torch.optim.SGD(model.parameters(), lr=0.1), 12)
+    for run, dataset in (("exp1", "cifar10"), ("seed-0", "digits"), ("seed-1", "digits")):
+        with wstrack.watch(model, to=f"runs/{run}", every=1, facts={"dataset": dataset}):
+            train(model, torch.optim.SGD(model.parameters(), lr=0.1), 12)
     rows = "".join(f"l{i}.weight,{','.join(map(str, np.geomspace(1, 2 + i, 12)))}\n" for i in range(12))
     (tmp_path / "measured.csv").write_text("layer," + ",".join(f"epoch_{i}" for i in range(12)) + "\n" + rows)
     for step, folder in enumerate(

@@ -21,11 +21,12 @@ from torch import nn
 import wstrack
 from tests.pages import ROOT, blocks, commands
 from wstrack.cli import cli, main
+from wstrack.demo import SmallResNet
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 COMMANDS = [(name, line) for name in ["CONTRIBUTING.md", *PAGES] for line in commands(name)]
 OURS = [(name, line) for name, line in COMMANDS if line.startswith("wstrack ")]
-RUN = ("checkpoints", "command-line", "reading-back", "recording", "tensorboard", "trackers")
+RUN = ("checkpoints", "command-line", "reading-back", "recording", "reports", "tensorboard", "trackers")
 CODE = (
     "checkpoints", "layers-and-parts", "metrics", "reading-back", "recording", "relative-weight-change",
     "steps-and-samples", "tensorboard", "watch",
@@ -89,6 +90,24 @@ def test_each_script_is_there(page: str, command: str) -> None:
 def test_the_code_runs_in_its_order(place: Path, given: dict[str, Any], name: str) -> None:
     for code in blocks("python", f"docs/{name}.md"):
         exec(code, given)
+
+
+@pytest.mark.slow
+def test_the_code_of_the_page_on_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    model = SmallResNet()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with wstrack.watch(model, to="runs/exp1", every=1):
+        for _ in range(12):
+            optimizer.zero_grad()
+            model(torch.randn(8, 1, 8, 8)).square().mean().backward()
+            optimizer.step()
+    given: dict[str, Any] = {"wstrack": wstrack, "torch": torch, "model": model}
+    for code in blocks("python", "docs/reports.md"):
+        exec(code, given)
+    assert len(shown) == 1
+    assert sum(len(group["params"]) for group in given["optimizer"].param_groups) == len(list(model.parameters()))
 
 
 @pytest.mark.slow
