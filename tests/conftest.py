@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,3 +77,22 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
         return int(end.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def place(model: nn.Sequential, train: Callable[..., None], tmp_path: Path) -> Path:
+    """A folder with the files that the commands of the documentation name."""
+    import wstrack
+
+    for run, dataset in (("exp1", "cifar10"), ("seed-0", "digits"), ("seed-1", "digits")):
+        with wstrack.watch(model, to=f"runs/{run}", every=1, facts={"dataset": dataset}):
+            train(model, torch.optim.SGD(model.parameters(), lr=0.1), 12)
+    rows = "".join(f"l{i}.weight,{','.join(map(str, np.geomspace(1, 2 + i, 12)))}\n" for i in range(12))
+    (tmp_path / "measured.csv").write_text("layer," + ",".join(f"epoch_{i}" for i in range(12)) + "\n" + rows)
+    for step, folder in enumerate(
+        ("base", "out/checkpoint-1", "out/checkpoint-2", "pythia/step0", "pythia/step8", "tuned")
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        weights = {f"h.{i}.mlp.weight": torch.full((8, 8), 1.0 + step * 0.1 * i) for i in range(12)}
+        torch.save(weights, tmp_path / folder / "pytorch_model.bin")
+    return tmp_path
