@@ -82,6 +82,7 @@ timeout_multiplier=30
 timeout_constant=30
 track_dependencies=false
 use_git_change_detection=false
+debug=true
 """
 
 
@@ -158,7 +159,7 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
     came = dict(line.strip().split(": ") for line in said.stdout.splitlines() if "__mutmut_" in line)
     if all(came[name] == "not checked" for name in names):
         sys.stderr.write(
-            f"{tests} fail, or say nothing, before anything is changed:\n{(work / 'log').read_text()[-3000:]}"
+            f"{tests} fail, or say nothing, before anything is changed:\n{failures(work / "log")}"
         )
         return
     for file, mutants in drawn.items():
@@ -168,6 +169,13 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
         for mutant in mutants:
             if came[mutant.name] not in ("killed", "timeout", "segfault"):
                 print(f"\n{mutant.name}: {came[mutant.name]}\n{mutant.change}", flush=True)
+
+
+def failures(log: Path) -> str:
+    """What the tests that fail say, or else the end of all."""
+    text = log.read_text()
+    failed = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR", "E   "))]
+    return "\n".join(failed) or text[-3000:]
 
 
 def main() -> None:
