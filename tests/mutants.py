@@ -158,9 +158,7 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
     said = subprocess.run(["mutmut", "results", "--all", "1"], cwd=work, capture_output=True, text=True, check=True)
     came = dict(line.strip().split(": ") for line in said.stdout.splitlines() if "__mutmut_" in line)
     if all(came[name] == "not checked" for name in names):
-        sys.stderr.write(
-            f"{tests} fail, or say nothing, before anything is changed:\n{failures(work / "log")}"
-        )
+        sys.stderr.write(f"{tests} fail, or say nothing, before anything is changed:\n{failures(work / 'log')}")
         return
     for file, mutants in drawn.items():
         noticed = [mutant for mutant in mutants if came[mutant.name] in ("killed", "timeout", "segfault")]
