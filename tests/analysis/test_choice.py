@@ -49,6 +49,30 @@ def test_each_way_counts_planted_clusters(by: str, many: int) -> None:
     assert choice.k == choice.best == many
 
 
+def test_the_gap_is_that_of_tibshirani() -> None:
+    """2001, section 3: the mean of log W of null data less that of the data, and s = sd * sqrt(1 + 1 / B)."""
+    values = groups(2, seed=4)
+    choice = choose(values, Procedure(k="gap"), nulls=7)
+    tried = resample(values, Procedure(k="gap"), choice.table.index.tolist(), nulls=7)
+    ks, gaps, errors = [1, *choice.table.index], [0.0], [0.0]
+    for place in range(len(choice.table)):
+        logs = [np.log(null[place]) - np.log(tried.inertia[place]) for null in tried.null_inertia]
+        mean = sum(logs) / 7
+        gaps.append(mean)
+        errors.append((sum((log - mean) ** 2 for log in logs) / 7) ** 0.5 * (1 + 1 / 7) ** 0.5)
+    assert choice.table["gap"].tolist() == pytest.approx(gaps[1:])
+    assert choice.table["gap_error"].tolist() == pytest.approx(errors[1:])
+    top = gaps.index(max(gaps))
+    assert choice.k == next(k for k, gap in zip(ks, gaps, strict=True) if gap >= gaps[top] - errors[top])
+    assert choice.words == "smallest k whose gap is within one standard error of the largest gap"
+
+
+def test_the_silhouette_says_of_which_k_it_is_the_highest() -> None:
+    choice = choose(groups(6, layers=12), Procedure(k="silhouette"), nulls=3)
+    assert choice.words == f"highest silhouette of k = 2 to {choice.table.index[-1]}"
+    assert choice.table.loc[choice.k, "silhouette"] == choice.table["silhouette"].max()
+
+
 def test_one_cluster_is_an_answer_but_not_of_the_silhouette() -> None:
     assert choose(groups(0), nulls=19).k == 1
     assert choose(groups(0), Procedure(k="silhouette"), nulls=19).k > 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,9 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from wstrack.analysis import Clustering, Finding, Stability, collect_findings, comparable_steps, find_phases, prepare
+from wstrack.analysis.findings.health import incomplete
+from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.run import Completeness, Run
 
 pytestmark = pytest.mark.slow
 
@@ -226,7 +230,7 @@ def test_layers_that_never_moved_did_not_stop() -> None:
     series.iloc[:, :2] = 0
     frozen = by_kind(series)["still"]
     assert frozen.text == "2 of 9 layers did not change at all, from the first sample to the last: l0, l1."
-    assert frozen.layers == ("l0", "l1")
+    assert (frozen.layers, frozen.figure, frozen.numbers) == (("l0", "l1"), "curves", {"still": 2, "layers": 9})
     series.iloc[19:, 5] = 0
     found = by_kind(series)
     assert found["still"] == frozen
@@ -244,6 +248,7 @@ def test_layers_that_only_decay_change_by_the_same() -> None:
     found = by_kind(series)["decay"]
     assert found.layers == ("l3", "l7", "l20")
     assert found.steps == (50, 1550, 50)
+    assert (found.figure, found.numbers) == ("curves", {"layers_alike": 3, "layers": 40, "first_step": 50})
     assert found.text == (
         "3 of 40 layers change by the same, to 0.1 %, up to the last sample, as weights do that get no gradient and "
         "only decay: l3 (from step 50 on), l7 (from step 1,550 on), l20 (from step 50 on)."
@@ -303,6 +308,7 @@ def test_of_several_runs_the_one_that_diverged_is_named() -> None:
         "In b, no layer has a finite value from step 500 on, in 21 of 30 samples: the training diverged, or its values "
         "were lost."
     )
+    assert (found.numbers, found.figure) == ({"values": 21 * 9, "layers": 0, "first_step": 500}, "heatmap")
 
 
 def test_clusters_say_what_marks_them() -> None:
@@ -556,3 +562,25 @@ def test_clusters_that_dissolve_are_named_in_the_first_line() -> None:
     assert "one continuous cloud, cut into 2 pieces" in first
     assert "on data without clusters 0.88, p = 0.4" in first
     assert "Piece 2 does not hold" in first
+
+
+def test_what_runs_lack_is_counted_over_those_that_lack_it() -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=[1, 2])
+    manifest = Manifest("r", (Layer("a"), Layer("b")), ("rwc",), every=1)
+    values = frame.to_numpy()
+    whole = Run.from_values(manifest, [1, 2], {"rwc": values})
+    some = Run.from_values(replace(manifest, name="s"), [1, 2], {"rwc": values}, completeness=Completeness(1010, 4))
+    few = Run.from_values(replace(manifest, name="t"), [1, 2], {"rwc": values}, completeness=Completeness(6, 4))
+    assert incomplete([whole]) is None
+    assert incomplete([some]) == Finding(
+        "incomplete",
+        "The run lacks 1,006 of 1,010 values that should be there.",
+        "heatmap",
+        {"missing": 1006, "expected": 1010, "runs": 1},
+    )
+    assert incomplete([whole, some, few]) == Finding(
+        "incomplete",
+        "2 of 3 runs lack 1,008 of 1,016 values that should be there: s (1,006), t (2).",
+        "heatmap",
+        {"missing": 1008, "expected": 1016, "runs": 2},
+    )

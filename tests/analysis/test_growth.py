@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from wstrack.analysis.growth import LENGTHS, STARTS, exponent, exponents
 
@@ -90,3 +91,41 @@ def test_what_is_no_distance_is_refused() -> None:
         exponent([0, 1], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=r"-1\.0 is negative"):
         exponent([0, 1], [1.0, -1.0])
+
+
+def test_the_interval_of_one_pair_is_that_of_errors_that_go_on() -> None:
+    steps = np.arange(0, 60, 2)
+    rng = np.random.default_rng(11)
+    errors = np.zeros(30)
+    for at in range(1, 30):
+        errors[at] = 0.6 * errors[at - 1] + rng.normal(0, 0.3)
+    curve = np.exp(0.4 * steps + errors)
+    found = exponent(steps, curve)
+    assert found is not None
+    x, y = steps.astype(float), np.log(curve)
+    slope, height = np.polyfit(x, y, 1)
+    left = y - slope * x - height
+    kept = sum(left[at] * left[at - 1] for at in range(1, 30)) / sum(left**2)
+    kept += (1 + 3 * kept) / 30
+    variance = sum(left**2) / 28 / sum((x - x.mean()) ** 2) * (1 + kept) / (1 - kept)
+    half = stats.t.ppf(0.975, 28) * np.sqrt(variance)
+    assert 0.3 < kept < 0.9
+    assert (found.low, found.high) == pytest.approx((slope - half, slope + half), rel=1e-9)
+
+
+def test_errors_that_turn_at_each_sample_make_no_interval_shorter_than_chance_does() -> None:
+    steps = np.arange(30)
+    turning = 0.1 * (-1.0) ** steps
+    found = exponent(steps, np.exp(0.4 * steps + turning))
+    assert found is not None
+    fit = stats.linregress(steps, 0.4 * steps + turning)
+    half = stats.t.ppf(0.975, 28) * fit.stderr
+    assert (found.low, found.high) == pytest.approx((fit.slope - half, fit.slope + half), rel=1e-9)
+
+
+def test_errors_that_never_turn_leave_an_interval() -> None:
+    steps = np.arange(30)
+    found = exponent(steps, np.exp(0.4 * steps + 1e-3 * steps**2))
+    assert found is not None
+    assert np.isfinite([found.low, found.high]).all()
+    assert found.low < found.rate < found.high
