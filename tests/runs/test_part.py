@@ -16,7 +16,7 @@ from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.part import Header
 from wstrack.runs.recorder import Recorder
-from wstrack.runs.recording import FOLDER, last_step, read_parts, read_recording
+from wstrack.runs.recording import FOLDER, being_written, last_step, read_parts, read_recording
 from wstrack.runs.run import Run
 
 MANIFEST = Manifest("r", (Layer("a", "linear", (2, 3), 6), Layer("b", "conv", (3, 3), 9)), ("rwc",), 1)
@@ -252,3 +252,29 @@ def test_nothing_but_damage_is_an_error_that_says_which(folder: Path) -> None:
     (folder / "0002.arrow").write_bytes(bytes(100))
     with pytest.raises(WstrackError, match=r"0001.arrows cannot be read: it is empty; 0002.arrow .* nothing but zeros"):
         read_recording(folder)
+
+
+def test_what_is_written_now_is_known_by_its_manifest(folder: Path) -> None:
+    recorder = record(folder, range(1, 3))
+    assert being_written(folder, "this process") == [MANIFEST]
+    assert being_written(folder, "another") == []
+    recorder.close()
+    assert being_written(folder, "this process") == []
+
+
+def test_a_file_that_is_deleted_before_the_end_is_noticed_at_the_end(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = record(folder, range(1, 4))
+    (folder / "0001.arrows").unlink()
+    recorder.close()
+    assert "was deleted while training, and 3 samples with it" in caplog.text
+    assert not list(folder.glob("*.arrow*"))
+
+
+def test_marks_that_cannot_be_read_are_said(folder: Path) -> None:
+    record(folder, range(1, 4)).close()
+    (folder / "0001.marks").mkdir()
+    run = read_recording(folder)
+    assert run.marks == ()
+    assert any(note.startswith("0001.marks cannot be read: ") for note in run.completeness.notes)

@@ -36,6 +36,8 @@ def test_what_is_written_reads_back_value_for_value(run: Run, tmp_path: Path, en
     assert (back.completeness.expected, back.completeness.missing) == (6, 1)
     if ending == ".parquet":
         assert back.name == "one"
+        assert back.facts == {"model": "Net"}
+        assert (back.origin["source"], back.origin["reference"]) == ("table", str(path))
         assert back.layers["shape"].tolist() == [(4, 3, 3, 3), (2, 4)]
         assert back.layers["kind"].tolist() == ["conv", "linear"]
 
@@ -53,7 +55,9 @@ def test_json_has_everything_and_is_strict(run: Run, tmp_path: Path) -> None:
     assert data["layers"][0] == {
         "name": "a.weight", "kind": "conv", "shape": [4, 3, 3, 3], "numel": 108, "depth": 0, "block": "", "of": ""
     }  # fmt: skip
-    assert data["completeness"]["missing"] == 0
+    assert data["completeness"] == {"expected": 12, "received": 12, "missing": 0, "notes": []}
+    assert set(data) == {"name", "facts", "origin", "completeness", "layers", "series"}
+    assert (data["name"], data["facts"], data["origin"]) == (run.name, run.facts, run.origin)
 
 
 def test_the_authors_tables(weightscale: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,12 +13,13 @@ from torch import nn
 import wstrack
 from wstrack.cli import main
 from wstrack.errors import WstrackError
+from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recording import FOLDER
+from wstrack.runs.run import Run
+from wstrack.runs.told_apart import told_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from wstrack.runs.run import Run
 
 
 def recorded(folder: Path, *, touched: int | None = None, metrics: tuple[str, ...] = ("rwc", "fingerprint")) -> Run:
@@ -77,3 +80,34 @@ def test_a_tracker_gets_no_series_of_it(tmp_path: Path) -> None:
     again = wstrack.pull(f"tensorboard:{tmp_path / 'a'}")
     assert again.metrics == ["rwc"] or "fingerprint" in again.series  # from the events, or the recording beside them
     assert again.completeness.missing == 0
+
+
+def of(name: str, steps: list[int], values: dict[str, list[float]]) -> Run:
+    manifest = Manifest(name, tuple(Layer(layer) for layer in values), ("fingerprint",), every=1)
+    return Run.from_values(manifest, steps, {"fingerprint": np.array(list(values.values())).T})
+
+
+def test_only_what_both_have_is_told_apart() -> None:
+    nan = math.nan
+    one = of("one", [1, 2, 3], {"a": [1, 2, 3], "b": [1, nan, 3], "c": [1, 2, 3]})
+    other = of("other", [2, 3, 4, 5], {"b": [2, 3, 4, 5], "a": [2, 4, 4, nan]})
+    run = told_apart(one, other)
+    assert run.series["differs"].columns.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(run.series["differs"].to_numpy(), [[0, nan], [1, 0]])
+    assert run.steps.tolist() == [2, 3]
+    assert (run.completeness.expected, run.completeness.received) == (4, 3)
+    assert run.completeness.notes == (
+        "1 samples of one have no twin",
+        "2 samples of other have no twin",
+        "1 layers of one are not in the other run",
+    )
+    assert run.origin == {"name": "one and other", "twins": ["one", "other"]}
+    assert run.intervals.empty
+    assert run.sums["differs"].equals(run.series["differs"])
+
+
+def test_which_of_both_is_not_shared_is_said() -> None:
+    with pytest.raises(WstrackError, match="have no step in common"):
+        told_apart(of("one", [1], {"a": [1]}), of("other", [2], {"a": [1]}))
+    with pytest.raises(WstrackError, match="have no layer in common"):
+        told_apart(of("one", [1], {"a": [1]}), of("other", [1], {"b": [1]}))

@@ -11,6 +11,7 @@ from torch import nn
 
 import wstrack
 from wstrack.rules import Alert, Observed, StopTraining
+from wstrack.training.acting import check_freezing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,8 +172,13 @@ def test_a_wrapper_that_waits_for_every_gradient_is_refused(tmp_path: Path) -> N
 
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
-            self.module, self.find_unused_parameters = module, False
+            self.module, self.find_unused_parameters, self.static_graph = module, False, False
 
     model = DistributedDataParallel(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="find_unused_parameters=True"):
         wstrack.watch(model, to=tmp_path, rules="default", act={"stopped": "freeze"})
+    model.find_unused_parameters = model.static_graph = True
+    with pytest.raises(ValueError, match="not static_graph=True"):
+        check_freezing({"stopped": "freeze"}, model)
+    model.static_graph = False
+    check_freezing({"stopped": "freeze"}, model)

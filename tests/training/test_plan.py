@@ -9,7 +9,15 @@ from torch import nn
 
 from wstrack.measuring.sharding import LocalShard
 from wstrack.runs.manifest import Layer
-from wstrack.training.plan import MAX_CLOCK_SKEW, MAX_STEP_SKEW, disagreement, format_ranks, merged, replica_ids
+from wstrack.training.plan import (
+    MAX_CLOCK_SKEW,
+    MAX_STEP_SKEW,
+    _numbered_on,
+    disagreement,
+    format_ranks,
+    merged,
+    replica_ids,
+)
 
 A, B = Layer("a", shape=(2, 2), numel=4), Layer("b", shape=(2, 2), numel=4)
 
@@ -69,6 +77,25 @@ def test_ranks_that_count_different_steps_are_seen_by_their_clocks() -> None:
     assert disagreement([0, 3], late, early) is None
 
 
+def test_clocks_are_only_asked_of_samples_that_lie_far_enough_apart() -> None:
+    early = (1000, np.array([0.0, 100.0]))
+    late = np.array([[1000.0 + MAX_STEP_SKEW - 1] * 2, [50.0, 50.0], [10.0, 200.0]])
+    assert disagreement([0, 3], late, early) is None
+    late[0] += 1
+    assert disagreement([0, 3], late, early) is not None
+
+
+def test_copies_of_numbered_parts_go_on_where_the_others_end() -> None:
+    """Rank 0 has three experts of each weight, rank 1 others, which it numbers from 0 too; q is a part of one whole."""
+    known = {name: Layer(name, of=name.partition("[")[0]) for name in ("w[0]", "w[2]", "w[1]", "w[q]", "v[8]")}
+    held = [known["w[0]"], known["w[1]"], known["w[q]"], known["v[8]"]]
+    assert _numbered_on("w", held, known) == {"w[0]": "w[3]", "w[1]": "w[4]"}
+    assert _numbered_on("v", held, known) == {"v[8]": "v[17]"}
+    assert _numbered_on("u", [Layer("u[1]", of="u")], known) == {"u[1]": "u[1]"}
+
+
 def test_ranks_in_words() -> None:
     assert (format_ranks([3]), format_ranks([0, 1])) == ("rank 3", "ranks 0, 1")
+    assert format_ranks(range(8)) == "ranks 0, 1, 2, 3, 4, 5, 6, 7"
+    assert format_ranks(range(9)) == "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 1 more"
     assert format_ranks(range(11)) == "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 3 more"

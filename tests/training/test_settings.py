@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wstrack.rules.panel import name_of
 from wstrack.training.settings import Settings
 
 GIVEN: dict[str, Any] = {
@@ -30,6 +31,21 @@ def test_what_ranks_must_have_alike_says_nothing_of_names_and_facts() -> None:
     assert one.alike_on_all_ranks() == other.alike_on_all_ranks()
     assert one.alike_on_all_ranks() != Settings.checked(**GIVEN | {"every": 49}).alike_on_all_ranks()
     assert Settings.checked(**GIVEN | {"layers": lambda name, p: True}).alike_on_all_ranks()["layers"] == "a callable"
+
+
+def test_each_setting_that_ranks_must_have_alike_is_among_them() -> None:
+    asked = {"every": 7, "window": "step", "metrics": ("norm", "rwc"), "start": 3, "layers": "fc", "log_parts": True}
+    ours = Settings.checked(
+        **GIVEN | asked | {"parts": {"a": 2}, "rules": "default", "act": {"stopped": len, "surge": "stop"}}
+    )
+    said = ours.alike_on_all_ranks()
+    assert {name: said.pop(name) for name in asked} == asked | {"metrics": ["norm", "rwc"]}
+    assert said.pop("parts") == "{'a': 2}"
+    assert said.pop("rules") == [name_of(rule) for rule in ours.rules]
+    assert said.pop("act") == {"stopped": "a function", "surge": "stop"}
+    assert not said
+    assert Settings.checked(**GIVEN).alike_on_all_ranks()["parts"] is None
+    assert Settings.checked(**GIVEN | {"parts": lambda name, weight: 2}).alike_on_all_ranks()["parts"] == "a callable"
 
 
 @pytest.mark.parametrize(
