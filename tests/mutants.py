@@ -83,8 +83,8 @@ pytest_add_cli_args=
     tests/training/test_steps.py::test_an_optimizer_that_wraps_another_counts_once
 pytest_add_cli_args_test_selection={tests}
 process_isolation=forkserver
-timeout_multiplier=30
-timeout_constant=30
+timeout_multiplier=4
+timeout_constant=20
 track_dependencies=false
 use_git_change_detection=false
 debug=true
