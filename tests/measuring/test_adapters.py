@@ -16,7 +16,7 @@ from wstrack.measuring.meters.products import ProductMeter
 from wstrack.metrics import PRODUCTS
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+transformers = pytest.importorskip("transformers", minversion="5", reason="the models are those of Transformers 5")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peft's: of ranks, of tied weights, of merging
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.measuring.attending import attention_of, changed, check_every_head, check_fused, cut, rows_of
 
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", minversion="5", reason="the models are those of Transformers 5")
 
 Built = tuple[nn.Module, Callable[[], Any]]
 SMALL = {

@@ -87,7 +87,7 @@ ARCHITECTURES = {
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_attentions_are_told_from_other_linear_layers(name: str) -> None:
-    transformers = pytest.importorskip("transformers", reason="the extra wstrack[transformers] is not installed")
+    transformers = pytest.importorskip("transformers", minversion="5", reason="the models are those of Transformers 5")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.device("meta"):  # of full size, but without values
         warnings.simplefilter("ignore")

@@ -59,7 +59,9 @@ def of(name: str, **config: Any) -> Callable[[], nn.Module]:
     """A small model of Transformers."""
 
     def build() -> nn.Module:
-        transformers = pytest.importorskip("transformers")
+        transformers = pytest.importorskip(
+            "transformers", minversion="5", reason="the models are those of Transformers 5"
+        )
         small = {
             "vocab_size": 16, "hidden_size": 32, "intermediate_size": 8, "moe_intermediate_size": 8,
             "num_attention_heads": 4, "num_key_value_heads": 4, "num_hidden_layers": 1, "pad_token_id": 0,
@@ -72,7 +74,9 @@ def of(name: str, **config: Any) -> Callable[[], nn.Module]:
 
 
 def dbrx() -> nn.Module:
-    module = pytest.importorskip("transformers").models.dbrx.configuration_dbrx
+    module = pytest.importorskip(
+        "transformers", minversion="5", reason="the models are those of Transformers 5"
+    ).models.dbrx.configuration_dbrx
     attention = module.DbrxAttentionConfig(kv_n_heads=2, clip_qkv=8.0, rope_theta=10000.0)
     experts = module.DbrxFFNConfig(ffn_hidden_size=8, moe_num_experts=E, moe_top_k=2, hidden_size=32)
     return of("Dbrx", d_model=32, n_heads=4, n_layers=1, attn_config=attention, ffn_config=experts)()

@@ -61,6 +61,7 @@ def test_names_of_every_sort_are_drawn_as_text(axes: mpl.axes.Axes) -> None:
     names = [r"$\alpha$", "_hidden", "x" * 5000, "two\nlines", "\u202eturned"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pyparsing, by an older matplotlib
         made(names).plot(ax=axes)
         axes.figure.savefig("plot.png")
     legend = axes.get_legend()

@@ -15,7 +15,7 @@ import wstrack
 from wstrack.measuring.parts import Cut
 from wstrack.runs.run import Run
 
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+transformers = pytest.importorskip("transformers", minversion="5", reason="the models are those of Transformers 5")
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
