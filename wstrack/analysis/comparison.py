@@ -84,7 +84,7 @@ def compare(settings: Mapping[str, Sequence[pd.DataFrame]], procedure: Procedure
         >>> bool(found.layers["differs"].any())
         False
         >>> found = compare({"easy": [run(1), run(1), run(1)], "hard": [run(2), run(2), run(2)]})
-        >>> bool(1.9 < found.overall.loc["hard", "ratio"] < 2.1), found.layers["differs"].all()
+        >>> bool(1.9 < found.overall.loc["hard", "ratio"] < 2.1), bool(found.layers["differs"].all())
         (True, True)
     """
     names = list(settings)
