@@ -32,7 +32,7 @@ def test_classes_stay_names(protocol: int) -> None:
     assert isinstance(said, dict)
     assert isinstance(said["size"], Made)
     assert said["size"].arguments == ((3, 4),)
-    assert said["path"].arguments == ("a", "b")
+    assert PurePosixPath(*said["path"].arguments) == PurePosixPath("a/b")  # Python 3.13 has it in one piece
     assert said["od"].items == {"a": 1}
     assert said["dtype"] == "torch.float32"
 

@@ -14,7 +14,8 @@ from wstrack.measuring.sharding import LocalShard, flattened, holders, local_sha
 def test_a_plain_parameter_is_a_whole_layer() -> None:
     parameter = nn.Parameter(torch.arange(6.0).reshape(2, 3))
     shard = local_shard(parameter)
-    assert shard == LocalShard(parameter)
+    assert shard.parameter is parameter
+    assert (shard.ranks, shard.counts, shard.begin, shard.count, shard.first) == (None, True, None, 0, None)
     assert shard.whole
     assert shard.local() is parameter
 

@@ -101,3 +101,18 @@ def test_completeness_in_words() -> None:
 )
 def test_blocks(layer: str, block: str) -> None:
     assert block_of(layer) == block
+
+
+def test_a_layer_of_another_size_before_has_no_size_then() -> None:
+    """A head that was replaced: what was summed over ten weights is not divided by thirty."""
+    parts = []
+    for first, numel in ((1, 10), (3, 30)):
+        manifest = Manifest("grown", (Layer("body", numel=5), Layer("head", numel=numel)), ("rwc",), every=1)
+        sums = {"abs_current": np.full((2, 2), 7.0), "abs_change": np.full((2, 2), 0.5)}
+        parts.append(Run.from_values(manifest, [first, first + 1], {"rwc": np.ones((2, 2))}, sums=sums))
+    run = Run.joined(parts)
+    assert run.layers["numel"].to_dict() == {"body": 5, "head": 30}
+    assert run.sums["abs_current"]["body"].tolist() == [7.0] * 4
+    assert run.sums["abs_current"]["head"].isna().tolist() == [True, True, False, False]
+    assert run.sums["abs_change"].notna().all().all()
+    assert "head had another size before it was watched again" in run.completeness.notes

@@ -87,6 +87,8 @@ def test_steps_in_the_names_of_columns(tmp_path: Path, columns: list[str], steps
 def test_a_frame_of_pandas_with_its_layers_as_the_index(tmp_path: Path) -> None:
     frame = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["a.weight", "b.weight"], columns=["step_1", "step_2"])
     frame.to_parquet(tmp_path / "t.parquet")
+    frame.rename_axis("layer").iloc[:, ::-1].to_parquet(tmp_path / "named.parquet")
+    assert wstrack.pull(tmp_path / "named.parquet").layers.index.tolist() == ["a.weight", "b.weight"]
     assert wstrack.pull(tmp_path / "t.parquet").series["rwc"].loc[2].to_dict() == {"a.weight": 2.0, "b.weight": 4.0}
 
 

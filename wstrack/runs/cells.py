@@ -89,7 +89,6 @@ def _text(path: Path, data: bytes) -> Cells:
     separator = None
     if asked := re.fullmatch(r"sep=(.)\s*", first):  # what Excel is told
         separator, text = asked[1], rest
-        first = rest.partition("\n")[0]
     separator = separator or max(_SEPARATORS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
     lines = list(csv.reader(text.splitlines(keepends=True), delimiter=separator))
     numbered = [(count, line) for count, line in enumerate(lines, 1) if any(cell.strip() for cell in line)]
