@@ -57,7 +57,14 @@ ROOMS = {
 }  # fmt: skip
 """By the tests that are asked, the files that are changed."""
 
-ALSO = {"wstrack/training": ("tests/training/test_delivery.py", "tests/training/distributed")}
+OF_TRACKERS = tuple(
+    f"tests/integrations/test_{name}.py"
+    for name in ("alerts_in_trackers", "rates_in_trackers", "sweeps_of_trackers", "settings_of_others")
+)
+ALSO = {
+    "wstrack/training": ("tests/training/test_delivery.py", "tests/training/distributed"),
+    **{f"{TRACKER}/{name}": OF_TRACKERS for name in ("tensorboard", "wandb", "mlflow")},
+}
 """Asked, whole, of changes that nobody noticed: tests that reach a function in a thread, or in other processes."""
 
 NOTICED = ("killed", "timeout", "segfault")
@@ -77,6 +84,10 @@ pytest_add_cli_args=
     no:cacheprovider
     -p
     tests.mutants
+    --ignore
+    tests/training/distributed
+    --deselect
+    tests/integrations/test_push.py::test_a_hole_in_event_files_is_filled_without_a_step_back_that_hides_what_follows
     --deselect
     tests/runs/test_written.py::test_a_flipped_bit_is_noticed_or_changes_nothing
     --deselect
