@@ -59,9 +59,16 @@ ROOMS = {
 
 OF_TRACKERS = tuple(
     f"tests/integrations/test_{name}.py"
-    for name in ("alerts_in_trackers", "rates_in_trackers", "sweeps_of_trackers", "settings_of_others")
+    for name in (
+        "alerts_in_trackers",
+        "rates_in_trackers",
+        "asked_of_trackers",
+        "sweeps_of_trackers",
+        "settings_of_others",
+    )
 )
 ALSO = {
+    "wstrack/trackers": ("tests/test_cli.py", *OF_TRACKERS),
     "wstrack/training": ("tests/training/test_delivery.py", "tests/training/distributed"),
     **{f"{TRACKER}/{name}": OF_TRACKERS for name in ("tensorboard", "wandb", "mlflow")},
 }
