@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 from wstrack_integrations import wandb as tracker
-from wstrack_integrations.wandb import online
+from wstrack_integrations.wandb import offline, online
 from wstrack_integrations.wandb.online import split
 from wstrack_integrations.wandb.sink import WandbSink
 
@@ -342,3 +343,23 @@ def test_files_that_real_clients_wrote(path: Path) -> None:
 
 def test_the_files_of_five_clients_are_there() -> None:
     assert [path.stem.rpartition(".")[0] for path in CLIENTS] == ["0.12", "0.15", "0.17", "0.18", "0.31"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [(offline._INTEGER, 5.0), (offline._INTEGER, -3.0), (offline._BOOLEAN, 1.0), (offline._INTEGER, -(2.0**63))],
+)
+def test_whole_numbers_in_an_item_have_their_sign(tag: int, value: float) -> None:
+    number, varint = int(value) % (1 << 64), bytearray()
+    while number > 127:
+        varint.append(number & 127 | 128)
+        number >>= 7
+    varint.append(number)
+    item = bytes([offline._KEY, 1]) + b"k" + bytes([tag]) + bytes(varint)
+    assert offline._item(item, 0, len(item)) == (b"k", value)
+
+
+def test_what_a_run_is_filed_under_are_settings() -> None:
+    run = SimpleNamespace(group="g", tags=["a", "b"], job_type="train", config={"lr": 0.1})
+    assert online.settings_of(run) == {"group": "g", "tags": "a, b", "job_type": "train", "lr": 0.1}
+    assert online.settings_of(SimpleNamespace(group=None, tags=[], config={})) == {}
