@@ -69,7 +69,11 @@ OF_TRACKERS = tuple(
 )
 ALSO = {
     "wstrack/trackers": ("tests/test_cli.py", *OF_TRACKERS),
-    "wstrack/training": ("tests/training/test_delivery.py", "tests/training/distributed"),
+    "wstrack/training": (
+        "tests/training/test_delivery.py",
+        "tests/training/test_processes.py",
+        "tests/training/distributed",
+    ),
     **{f"{TRACKER}/{name}": OF_TRACKERS for name in ("tensorboard", "wandb", "mlflow")},
 }
 """Asked, whole, of changes that nobody noticed: tests that reach a function in a thread, or in other processes."""
@@ -93,6 +97,8 @@ pytest_add_cli_args=
     tests.mutants
     --ignore
     tests/training/distributed
+    --ignore
+    tests/training/test_processes.py
     --deselect
     tests/integrations/test_push.py::test_a_hole_in_event_files_is_filled_without_a_step_back_that_hides_what_follows
     --deselect
