@@ -68,6 +68,7 @@ OF_TRACKERS = tuple(
     )
 )
 ALSO = {
+    "wstrack/analysis": ("tests/analysis/test_analysis.py",),
     "wstrack/trackers": ("tests/test_cli.py", *OF_TRACKERS),
     "wstrack/training": (
         "tests/training/test_delivery.py",
@@ -99,6 +100,8 @@ pytest_add_cli_args=
     tests/training/distributed
     --ignore
     tests/training/test_processes.py
+    --ignore
+    tests/analysis/test_analysis.py
     --deselect
     tests/integrations/test_push.py::test_a_hole_in_event_files_is_filled_without_a_step_back_that_hides_what_follows
     --deselect
