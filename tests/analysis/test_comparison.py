@@ -33,6 +33,11 @@ def test_a_difference_is_found_with_its_size_and_its_layers() -> None:
     assert found.basis == "runs"
 
 
+def test_thirds_have_their_columns() -> None:
+    found = compare({"a": seeds(1), "b": seeds(2, seed=1)})
+    assert found.thirds.columns.tolist() == ["setting", "layers", "value", "ratio", "low", "high", "p"]
+
+
 def test_equal_settings_do_not_differ() -> None:
     wrong = [
         compare({"a": seeds(1, seed=2 * n), "b": seeds(1, seed=2 * n + 1)}).layers["differs"].any() for n in range(20)
