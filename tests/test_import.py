@@ -28,6 +28,19 @@ def test_importing_wstrack_brings_in_nothing_heavy() -> None:
     assert not (HEAVY | TRAINERS) & modules_after("import wstrack")
 
 
+def test_a_page_is_written_without_matplotlib_and_torch() -> None:
+    written = Path(__file__).parent / "runs" / "written" / "0.1.0"
+    code = f"""
+import contextlib, io, tempfile
+from wstrack.cli import main
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.suppress(SystemExit):
+        main(["report", {str(written)!r}, "-o", folder + "/report.html"])"""
+    brought = modules_after(code)
+    assert "bokeh" in brought
+    assert not {"matplotlib", "torch", "tensorboard"} & brought
+
+
 def test_watching_brings_in_no_trainer() -> None:
     code = "import torch, wstrack; wstrack.watch(torch.nn.Linear(2, 2), to='./one').close()"
     assert not TRAINERS & modules_after(code)

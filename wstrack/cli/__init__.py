@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(message)s")
+    # Most of what a command makes stays until it ends; to look through all that so often took a tenth of a report.
+    gc.set_threshold(100_000, *gc.get_threshold()[1:])
     try:
         cli.main(args=arguments, prog_name="wstrack", standalone_mode=False)
     except click.ClickException as error:

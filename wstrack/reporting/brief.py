@@ -9,7 +9,6 @@ from wstrack.analysis.analysis import Analysis
 from wstrack.messages import printable
 from wstrack.reporting import facts, words
 from wstrack.reporting.labels import concise
-from wstrack.reporting.pictures import picture
 
 __all__ = ["findings_in_brief", "render_notebook", "render_summary"]
 
@@ -29,6 +28,8 @@ def render_summary(analysis: Analysis) -> str:
 
 def render_notebook(analysis: Analysis) -> str:
     """Title, verdict, the first findings and the heat map. Every name in it is text from outside and stays text."""
+    from wstrack.reporting.pictures import picture  # matplotlib takes longer than a terminal has for all of this
+
     image = base64.b64encode(picture(analysis, "heatmap")).decode()
     found = "".join(f"<li>{_text(text)}</li>" for text in findings_in_brief(analysis))
     # Notebooks typeset what stands between dollars, unless they are told not to.
