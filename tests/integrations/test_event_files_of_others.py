@@ -156,3 +156,15 @@ def test_looking_for_the_next_record_takes_no_look_at_each_byte_of_a_hole(monkey
     assert [data[start:end] for start, end in records.records(data, notes)] == [b"abc", b"abc"]
     assert len(notes) == 1
     assert len(looks) < 100
+
+
+def test_what_should_be_there_is_counted_over_all_metrics(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(3):
+            writer.add_scalar("grad/a", step + 1.0, step)
+            writer.add_scalar("grad/b", step + 2.0, step)
+            if step:
+                writer.add_scalar("size/a", step + 3.0, step)
+    run = wstrack.pull(f"tensorboard:{tmp_path}", match="(?P<metric>grad|size)/(?P<layer>.+)")
+    assert {metric: frame.shape for metric, frame in run.series.items()} == {"grad": (3, 2), "size": (2, 1)}
+    assert (run.completeness.expected, run.completeness.received) == (8, 8)

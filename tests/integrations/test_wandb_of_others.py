@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 from wstrack_integrations import wandb as tracker
-from wstrack_integrations.wandb import offline, online
+from wstrack_integrations.wandb import history, offline, online
 from wstrack_integrations.wandb.online import split
 from wstrack_integrations.wandb.sink import WandbSink
 
@@ -363,3 +363,22 @@ def test_what_a_run_is_filed_under_are_settings() -> None:
     run = SimpleNamespace(group="g", tags=["a", "b"], job_type="train", config={"lr": 0.1})
     assert online.settings_of(run) == {"group": "g", "tags": "a, b", "job_type": "train", "lr": 0.1}
     assert online.settings_of(SimpleNamespace(group=None, tags=[], config={})) == {}
+
+
+def test_values_that_were_logged_again_are_counted_over_all_metrics() -> None:
+    """By W&B's own step: the last of two rows of one step stands, and what stands is counted."""
+    rows = np.arange(4)
+    columns = {
+        "rwc/a": history.Column(rows, np.array([1.0, 2.0, 3.0, 4.0])),
+        "rwc/b": history.Column(rows[:3], np.array([5.0, 6.0, 7.0])),
+        "norm/a": history.Column(rows[1:], np.array([8.0, 9.0, 10.0])),
+    }
+    logged = history.History(np.array([0, 1, 1, 2]), columns, origin={"display_name": "mine", "project": "p"})
+    run = history.run_of(logged, metrics=["rwc", "norm"], place=None, match=r"(?P<metric>rwc|norm)/(?P<layer>.+)")
+    np.testing.assert_array_equal(run.series["rwc"].to_numpy(), [[1, 5], [3, 7], [4, np.nan]])
+    np.testing.assert_array_equal(run.series["norm"]["a"].to_numpy(), [9, 10])
+    assert (run.completeness.expected, run.completeness.received) == (6 + 2, 5 + 2)
+    assert any(
+        note.startswith("3 values were logged at a step that was logged again") for note in run.completeness.notes
+    )
+    assert (run.name, run.origin["project"]) == ("mine", "p")

@@ -11,7 +11,7 @@ from torch import nn
 
 import wstrack
 from wstrack.rules import Alert, Observed, StopTraining
-from wstrack.training.acting import check_freezing
+from wstrack.training.acting import Acting, check_freezing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,3 +182,13 @@ def test_a_wrapper_that_waits_for_every_gradient_is_refused(tmp_path: Path) -> N
         check_freezing({"stopped": "freeze"}, model)
     model.static_graph = False
     check_freezing({"stopped": "freeze"}, model)
+
+
+def test_a_layer_that_is_frozen_is_not_frozen_again(caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    acting = Acting({"stopped": "freeze"}, model, None)
+    alert = Alert("stopped", 4, "0.weight", 1.0, "is as planned")
+    assert acting.act([alert]) == ["0.weight"]
+    assert acting.act([alert]) == []
+    assert acting.frozen == {"0.weight"}
+    assert caplog.text.count("froze 0.weight") == 1
