@@ -191,8 +191,13 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
         sys.stderr.write(f"{tests} fail, or say nothing, before anything is changed:\n{failures(work / 'log')}")
         return
     for file, mutants in drawn.items():
-        for mutant in mutants:
-            if came[mutant.name] not in NOTICED and notice(ALSO.get(str(Path(file).parent), ()), mutant.name, work):
+        others = ALSO.get(str(Path(file).parent), ())
+        unnoticed = [mutant for mutant in mutants if came[mutant.name] not in NOTICED]
+        if unnoticed and notice(others, "", work):  # then their failures say nothing of a change
+            sys.stderr.write(f"{others} fail before anything is changed, and were not asked of {file}\n")
+            unnoticed = []
+        for mutant in unnoticed:
+            if notice(others, mutant.name, work):
                 came[mutant.name] = "killed"
         noticed = [mutant for mutant in mutants if came[mutant.name] in NOTICED]
         print(f"| `{file}` | {len(mutants)} | {len(noticed)} |", flush=True)

@@ -128,7 +128,7 @@ def _table(told: Told, machine: Machine, name: str) -> None:
         else:  # another's way that does not run here is no fault of ours
             try:
                 said = measure()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  whatever it raises
                 said = told.leave_out(f"times, {name}, {label}", f"{type(error).__name__}: {str(error)[:200]}")
         rows.append([label, *(row or [said, "", "", "", ""])])
         machine.free()
