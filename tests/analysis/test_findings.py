@@ -11,7 +11,6 @@ from scipy.signal import lfilter
 
 from wstrack.analysis import Clustering, Finding, Stability, collect_findings, comparable_steps, find_phases, prepare
 from wstrack.analysis.findings.health import incomplete
-from wstrack.analysis.findings.words import above, beyond_slow_noise
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.run import Completeness, Run
 
@@ -585,22 +584,3 @@ def test_what_runs_lack_is_counted_over_those_that_lack_it() -> None:
         "heatmap",
         {"missing": 1008, "expected": 1016, "runs": 2},
     )
-
-
-def test_slow_noise_that_adds_up_as_far_is_no_rare_thing() -> None:
-    """Against the variance of noise x(t) = 0.98 x(t-1) + e(t), written out: of its weighted sum, and of its moves."""
-    rng = np.random.default_rng(5)
-    course, weights = rng.normal(size=40).cumsum() * 0.1 + 1.0, rng.normal(size=40)
-    weights -= weights.mean()
-    lags = np.abs(np.arange(40)[:, None] - np.arange(40))
-    noise = 1 / (1 - 0.98**2)  # the variance of x where e has the variance 1
-    moves = 2 * noise * (1 - 0.98)  # and that of x(t) - x(t-1)
-    deviation = np.sqrt(weights @ (noise * 0.98**lags) @ weights) * np.diff(course).std() / np.sqrt(moves)
-    expected = 2 * stats.t.sf(abs(course @ weights) / deviation, 38)
-    assert beyond_slow_noise(course, weights) == pytest.approx(expected, rel=1e-9)
-
-
-def test_nothing_lies_above_nothing() -> None:
-    some, none = np.array([1.0, 2.0]), np.array([np.nan])
-    assert above(some, none) == above(none, some) == 1.0
-    assert above(some + 5, some) == stats.mannwhitneyu(some + 5, some, alternative="greater").pvalue

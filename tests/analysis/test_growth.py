@@ -136,3 +136,17 @@ def test_errors_that_never_turn_leave_an_interval() -> None:
     variance = sum(left**2) / 28 / sum((x - x.mean()) ** 2) * (1 + kept) / (1 - kept)
     half = stats.t.ppf(0.975, 28) * np.sqrt(variance)
     assert (found.low, found.high) == pytest.approx((slope - half, slope + half), rel=1e-9)
+
+
+def test_an_interval_is_no_shorter_for_errors_that_hang_together_more_than_can_be_measured() -> None:
+    steps = np.arange(60)
+    heights = 0.4 * steps + 0.3 * np.sin(2 * np.pi * steps / 30)
+    found = exponent(steps, np.exp(heights))
+    assert found is not None
+    assert (found.first, found.last) == (0, 59)
+    fit = stats.linregress(steps, heights)
+    left = heights - fit.intercept - fit.slope * steps
+    kept = sum(left[1:] * left[:-1]) / sum(left**2)
+    assert kept + (1 + 3 * kept) / 60 > 1  # by itself no variance: the cap holds
+    half = stats.t.ppf(0.975, 58) * fit.stderr * np.sqrt(1.97 / 0.03)
+    assert (found.low, found.high) == pytest.approx((fit.slope - half, fit.slope + half), rel=1e-9)

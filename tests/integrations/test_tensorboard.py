@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.trackers.contract import Sample, Sink
 from wstrack.trackers.naming import layer_keys
+from wstrack.trackers.shared import left_to_recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,13 +147,14 @@ def test_one_event_per_sample(tmp_path: Path) -> None:
     manifest = manifest_of("a.weight", "b.weight", metrics=("rwc", "norm"))
     write(tmp_path, manifest, samples_of(manifest, range(5)))
     (path,) = event_files(tmp_path)
-    lengths = []
+    events = []
     data = path.read_bytes()
     while data:
         size = int.from_bytes(data[:8], "little")
-        lengths.append(len(Event.FromString(data[12 : 12 + size]).summary.value))
+        events.append(Event.FromString(data[12 : 12 + size]))
         data = data[16 + size :]
-    assert lengths == [0, 2, 5, 5, 5, 5, 5, 1]  # version, about, samples, closed
+    assert [len(event.summary.value) for event in events] == [0, 2, 5, 5, 5, 5, 5, 1]  # version, about, samples, closed
+    assert events[0].file_version == "brain.Event:2"  # as every writer of TensorBoard's begins
 
 
 def test_written_samples_can_be_read_before_close(tmp_path: Path) -> None:
@@ -193,6 +196,16 @@ def test_a_resumed_run_with_other_layers_is_joined(tmp_path: Path) -> None:
         "values were logged again at a step already there (a resumed run); the later ones stand",
     ]
     assert (run.origin["files"], run.origin["closed"]) == (2, True)
+
+
+def test_what_the_last_session_said_of_parts_holds(tmp_path: Path) -> None:
+    first = manifest_of("a.weight")
+    second = replace(first, origin={"parts": "summarised"})
+    write(tmp_path, first, samples_of(first, [1, 2]))
+    write(tmp_path, second, samples_of(second, [3, 4]))
+    assert list(read(tmp_path).completeness.notes) == left_to_recording(("rwc",), parts="summarised") != []
+    write(tmp_path, first, samples_of(first, [5, 6]))
+    assert read(tmp_path).completeness.notes == ()
 
 
 def test_files_are_ordered_by_their_first_event(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,24 @@ def test_a_row_each_at_once_on_demand(offline: Callable[..., Any]) -> None:
     run.finish()
     rows = history_of(run)
     assert [row.get("wstrack/step") for row in rows] == [1, 2, 3, 4, 5, None]
+
+
+def test_what_waits_rides_as_rows_come_though_nothing_more_is_put(offline: Callable[..., Any]) -> None:
+    run = offline()
+    sink = tracker.open_sink(run, manifest_of())
+    sink.write(samples_of(manifest_of(), range(1, 4)))
+    (waiting,) = [thread for thread in threading.enumerate() if thread.name == "wstrack W&B rows"]
+    logged = 0
+    while waiting.is_alive() and logged < 600:
+        run.log({"loss": logged})
+        logged += 1
+        waiting.join(0.1)
+    run.log({"loss": logged})
+    sink.close()
+    run.finish()
+    found = [row for row in history_of(run) if "wstrack/step" in row]
+    assert [row["wstrack/step"] for row in found] == [1, 2, 3]
+    assert all("loss" in row for row in found)
 
 
 def test_many_that_wait_are_told_of_once(offline: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -478,6 +497,36 @@ def test_the_recording_comes_while_the_run_goes_on(
     assert pulled.origin["source"] == "recording"
     assert len(pulled.steps) > 0
     watcher.close()
+
+
+def test_a_recording_that_was_not_closed_is_held_against_the_rows(
+    server: Server, model: nn.Module, train: Callable[..., None]
+) -> None:
+    run = wandb.init(project="p")
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with wstrack.watch(model, every=1) as watcher:
+        train(model, optimizer, 20)
+        watcher.flush()
+        (part,) = Path(run.dir).rglob("*.arrows")
+        unclosed = part.read_bytes()
+        train(model, optimizer, 10)
+    run.finish()
+    stored = server.runs[run.id]
+    before = len(server.pages)
+    assert wstrack.pull(f"wandb:team/p/{run.id}").origin["source"] == "recording"
+    assert len(server.pages) == before  # what was closed is whole by itself
+    del stored.files[f"{FOLDER}/{part.stem}.arrow"]
+    stored.files[f"{FOLDER}/{part.name}"] = unclosed
+    pulled = wstrack.pull(f"wandb:team/p/{run.id}")
+    assert len(server.pages) > before
+    assert pulled.series["rwc"].equals(watcher.run().series["rwc"])
+    assert f"({part.name} was not closed when it was uploaded)" in pulled.completeness.notes[-1]
+
+
+@pytest.mark.parametrize(("state", "notes"), [("running", ("the run is going on",)), ("finished", ())])
+def test_of_a_run_that_goes_on_it_is_said(state: str, notes: tuple[str, ...], server: Server) -> None:
+    server.store("busy", [{"_step": step, "grad/a": float(step)} for step in range(5)], state=state)
+    assert wstrack.pull("wandb:team/p/busy", match="grad/(?P<layer>.+)").completeness.notes == notes
 
 
 def test_a_resumed_run_goes_on(server: Server, model: nn.Module, train: Callable[..., None]) -> None:
