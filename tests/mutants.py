@@ -47,7 +47,7 @@ ROOMS = {
         f"{TRACKER}/wandb/rows.py", f"{TRACKER}/wandb/offline.py", f"{TRACKER}/wandb/online.py",
         f"{TRACKER}/wandb/history.py",
     ),
-    ("tests/integrations/test_mlflow.py", "tests/integrations/test_mlflow_of_others.py"): (
+    ("tests/integrations/test_mlflow.py", "tests/integrations/test_mlflow_of_others.py", "-k", "not server"): (
         f"{TRACKER}/mlflow/source.py", f"{TRACKER}/mlflow/history.py", f"{TRACKER}/mlflow/address.py",
     ),
     ("tests/analysis",): (
@@ -55,7 +55,7 @@ ROOMS = {
         "wstrack/analysis/growth.py", "wstrack/analysis/findings/health.py", "wstrack/analysis/findings/words.py",
     ),
 }  # fmt: skip
-"""By the tests that are asked, the files that are changed."""
+"""By the tests that are asked, the files that are changed. A server of MLflow's takes longer to start than all else."""
 
 OF_TRACKERS = tuple(
     f"tests/integrations/test_{name}.py"
@@ -75,7 +75,8 @@ ALSO = {
         "tests/training/test_processes.py",
         "tests/training/distributed",
     ),
-    **{f"{TRACKER}/{name}": OF_TRACKERS for name in ("tensorboard", "wandb", "mlflow")},
+    **{f"{TRACKER}/{name}": OF_TRACKERS for name in ("tensorboard", "wandb")},
+    f"{TRACKER}/mlflow": (*OF_TRACKERS, "tests/integrations/test_mlflow.py"),
 }
 """Asked, whole, of changes that nobody noticed: tests that reach a function in a thread, or in other processes."""
 

@@ -57,6 +57,16 @@ def test_metrics_that_were_not_asked_for_come_from_the_same_sums(tmp_path: Path)
         read_recording(tmp_path / FOLDER, metrics=["cosine"])
 
 
+def test_the_steps_from_which_distances_count_anew_are_told(tmp_path: Path) -> None:
+    recorder, _ = recorded(tmp_path / FOLDER, [10, 20, 30])
+    recorder.mark(10, "task 1", reset=False)
+    assert "resets" not in read_recording(tmp_path / FOLDER).origin
+    recorder.mark(20, "task 2", reset=True)
+    run = read_recording(tmp_path / FOLDER)
+    assert run.origin["resets"] == [20]
+    assert run.marks == ((10, "task 1"), (20, "task 2"))
+
+
 @pytest.mark.parametrize("cut", [1, 100, 700])
 def test_a_truncated_stream_gives_every_whole_batch(tmp_path: Path, cut: int) -> None:
     folder = tmp_path / FOLDER

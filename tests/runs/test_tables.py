@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -186,9 +187,10 @@ LONG = [(step, name, FRAME.loc[step, name]) for step in STEPS for name in FRAME]
         FRAME.add_prefix("rwc/").rename_axis("_step").assign(_runtime=[1, 2, 3], _timestamp=[4, 5, 6]).to_csv(),
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 def test_what_people_have_is_read_as_what_it_is(tmp_path: Path, text: str, encoding: str) -> None:
-    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""  # Python's utf-16 writes one of its own
+    (tmp_path / "t.csv").write_bytes(mark + text.encode(encoding))
     series = wstrack.pull(tmp_path / "t.csv").series["rwc"]
     assert series.index.tolist() == STEPS
     assert series["conv1"].tolist() == CONV
@@ -279,8 +281,9 @@ def test_parquet_of_others(tmp_path: Path, about: bytes) -> None:
         run = wstrack.pull(path)
         assert run.completeness.missing == 1
         assert run.series["rwc"].loc[2].to_dict() == {"a": 1.0, "b": 2.0}
-    FRAME.to_parquet(path)
-    assert wstrack.pull(path).series["rwc"].loc[200].to_dict() == {"conv1": 0.2, "fc": 0.4}
+    for named in (FRAME, FRAME.rename_axis(None)):
+        named.to_parquet(path)
+        assert wstrack.pull(path).series["rwc"].loc[200].to_dict() == {"conv1": 0.2, "fc": 0.4}
 
 
 def test_a_name_that_ends_a_line_elsewhere_survives(tmp_path: Path, run: Run) -> None:
