@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from wstrack_integrations import mlflow as tracker
 from wstrack_integrations.mlflow import recognises_url
 from wstrack_integrations.mlflow.address import Address
 from wstrack_integrations.mlflow.database import Database
-from wstrack_integrations.mlflow.history import chosen_experiment
+from wstrack_integrations.mlflow.history import History, chosen_experiment
+from wstrack_integrations.mlflow.source import open_store
 
 import wstrack
 from wstrack.errors import WstrackError
@@ -48,6 +50,54 @@ def test_experiments_of_one_name_in_two_workspaces_are_told_apart() -> None:
     assert chosen_experiment("3", known) == "4"  # a name first
     with pytest.raises(WstrackError, match="no experiment 'x'; it has 'digits', 'digits'"):
         chosen_experiment("x", known)
+
+
+def test_a_store_without_workspaces_has_none_to_tell_of() -> None:
+    known = [("digits", 1, None), ("digits", 2, None)]  # of one name in stores that were merged by hand
+    with pytest.raises(WstrackError, match="with the ids 1, 2; name one by its id"):
+        chosen_experiment("digits", known)
+
+
+def test_a_history_without_points_is_an_empty_table() -> None:
+    empty = History.of(["grad/a"], [], [], [], [])
+    table = empty.table(["grad/a"])
+    assert table.steps.tolist() == empty.steps_of("grad/a").tolist() == empty.steps_of("grad/b").tolist() == []
+    assert table.numbers.shape == table.logged.shape == (0, 1)
+    also = empty.table(["grad/a"], also=np.array([3, 5]))
+    assert also.steps.tolist() == [3, 5]
+    assert not also.logged.any()
+
+
+def test_a_store_of_no_kind_that_is_read_is_named_without_its_password() -> None:
+    with pytest.raises(WstrackError, match="cannot be read; set MLFLOW_TRACKING_URI") as found:
+        open_store("oracle://me:my/secret@db/runs")
+    assert "secret" not in str(found.value)
+
+
+def test_runs_of_others_have_references_too(mlflow_store: str) -> None:
+    client = mlflow.MlflowClient()
+    ids = [client.create_run("0").info.run_id for _ in range(3)]
+    for run_id, key in zip(ids, ("grad/a", "loss", "grad/b"), strict=True):
+        client.log_metric(run_id, key, 0.5, step=1)
+    source = tracker.open_source("experiment/0")
+    assert source.references() == []
+    assert source.references(match="grad/(?P<layer>.+)") == [f"mlflow:{ids[0]}", f"mlflow:{ids[2]}"]
+
+
+def test_the_folder_of_an_experiment_holds_its_runs_alone(
+    tmp_path: Path, mlflow_store: str, model: nn.Sequential, train: Train
+) -> None:
+    mlflow.set_tracking_uri(f"{tmp_path}/mlruns")
+    ids = {}
+    for name in ("first", "second"):
+        ids[name] = mlflow.set_experiment(name).experiment_id
+        with mlflow.start_run(run_name=name), wstrack.watch(model, every=1):
+            train(model, sgd(model), 2)
+    for name, number in ids.items():
+        found = names(f"mlflow:{tmp_path}/mlruns/{number}")
+        assert list(found.values()) == [name]
+        (place,) = found
+        assert wstrack.pull(place).name == name
 
 
 def test_runs_are_listed_by_name_and_not_read(
