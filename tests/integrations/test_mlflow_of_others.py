@@ -68,9 +68,10 @@ def test_a_history_without_points_is_an_empty_table() -> None:
     assert not also.logged.any()
 
 
-def test_a_store_of_no_kind_that_is_read_is_named_without_its_password() -> None:
+@pytest.mark.parametrize("password", ["my/secret", "my secret"])
+def test_a_store_of_no_kind_that_is_read_is_named_without_its_password(password: str) -> None:
     with pytest.raises(WstrackError, match="cannot be read; set MLFLOW_TRACKING_URI") as found:
-        open_store("oracle://me:my/secret@db/runs")
+        open_store(f"oracle://me:{password}@db/runs")
     assert "secret" not in str(found.value)
 
 

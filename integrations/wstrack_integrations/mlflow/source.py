@@ -134,7 +134,7 @@ def open_store(uri: str) -> Store:
     top = None if scheme in ("databricks", "databricks-uc") else local_path(uri)
     if top is None:
         raise WstrackError(
-            f"MLflow's tracking store {redacted(uri)} cannot be read; set MLFLOW_TRACKING_URI to a server "
+            f"MLflow's tracking store {redacted(uri, uri)} cannot be read; set MLFLOW_TRACKING_URI to a server "
             "(http://, https://), a database (sqlite:///, postgresql://, mysql://) or an mlruns folder"
         )
     return Folder(top)
