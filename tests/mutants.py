@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,7 @@ ALSO = {
 }
 """Asked, whole, of changes that nobody noticed: tests that reach a function in a thread, or in other processes."""
 
+AT_ONCE = 2  # processes, each with the memory of torch and of a server
 NOTICED = ("killed", "timeout", "segfault")
 
 SETTINGS = """[mutmut]
@@ -185,7 +188,9 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
         drawn[file] = random.Random(f"{seed} {file}").sample(all_of, min(most, len(all_of)))
     names = [mutant.name for mutants in drawn.values() for mutant in mutants]
     with (work / "log").open("w") as log:
-        subprocess.run(["mutmut", "run", "--max-children", "2", *names], cwd=work, stdout=log, stderr=log, check=False)
+        subprocess.run(
+            ["mutmut", "run", "--max-children", str(AT_ONCE), *names], cwd=work, stdout=log, stderr=log, check=False
+        )
     said = subprocess.run(["mutmut", "results", "--all", "1"], cwd=work, capture_output=True, text=True, check=True)
     came = dict(line.strip().split(": ") for line in said.stdout.splitlines() if "__mutmut_" in line)
     if all(came[name] == "not checked" for name in names):
@@ -193,13 +198,13 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
         return
     for file, mutants in drawn.items():
         others = ALSO.get(str(Path(file).parent), ())
-        unnoticed = [mutant for mutant in mutants if came[mutant.name] not in NOTICED]
-        if unnoticed and notice(others, "", work):  # then their failures say nothing of a change
+        unnoticed = [mutant.name for mutant in mutants if came[mutant.name] not in NOTICED]
+        if unnoticed and notice(others, work, ""):  # then their failures say nothing of a change
             sys.stderr.write(f"{others} fail before anything is changed, and were not asked of {file}\n")
             unnoticed = []
-        for mutant in unnoticed:
-            if notice(others, mutant.name, work):
-                came[mutant.name] = "killed"
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            seen = pool.map(partial(notice, others, work), unnoticed)
+            came |= {name: "killed" for name, is_seen in zip(unnoticed, seen, strict=True) if is_seen}
         noticed = [mutant for mutant in mutants if came[mutant.name] in NOTICED]
         print(f"| `{file}` | {len(mutants)} | {len(noticed)} |", flush=True)
     for mutants in drawn.values():
@@ -208,8 +213,8 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
                 print(f"\n{mutant.name}: {came[mutant.name]}\n{mutant.change}", flush=True)
 
 
-def notice(tests: Sequence[str], name: str, work: Path) -> bool:
-    """Whether any of these tests fails with a change, wherever it is reached."""
+def notice(tests: Sequence[str], work: Path, name: str) -> bool:
+    """Whether any of these tests fails with a change, or without any, wherever it is reached."""
     environment = os.environ | {"MUTANT_UNDER_TEST": name}
     asked = ["pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     if not tests:
