@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch import nn
 
 import wstrack
@@ -69,6 +72,16 @@ def test_tensorboard(watch: Callable[[object], None]) -> None:
     found = ends("tensorboard:rates").series["lr"]
     assert sorted(found.columns) == ["largest", "least"]
     np.testing.assert_allclose(found[["least", "largest"]].to_numpy().T, [LEAST, LARGEST], rtol=1e-6)
+
+
+def test_tensorboard_shows_both_in_one_chart(watch: Callable[[object], None]) -> None:
+    watch("./rates")
+    found = EventAccumulator("rates", size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    (stored,) = found.Tensors("custom_scalars__config__")
+    layout = Layout.FromString(stored.tensor_proto.string_val[0])
+    (chart,) = next(category for category in layout.category if category.title == "lr").chart
+    shown = [tag for tag in found.Tags()["scalars"] if any(re.match(pattern, tag) for pattern in chart.multiline.tag)]
+    assert (chart.title, sorted(shown)) == ("top", ["lr/largest", "lr/least"])
 
 
 def test_mlflow(watch: Callable[[object], None], mlflow_store: str, tmp_path: Path) -> None:
