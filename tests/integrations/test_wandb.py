@@ -227,6 +227,19 @@ def test_many_that_wait_are_told_of_once(offline: Callable[..., Any], caplog: py
     assert sum("commit=True" in record.message for record in caplog.records) == 1
 
 
+def test_a_wandb_that_tells_nobody_of_its_end_gets_all_rows_before_it(
+    offline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = offline()
+    with monkeypatch.context() as older:
+        older.delattr("wandb.sdk.wandb_run.TeardownHook")
+        sink = tracker.open_sink(run, manifest_of())
+        sink.write(samples_of(manifest_of(), range(1, 4)))
+    sink.close()
+    run.finish()
+    assert [row["wstrack/step"] for row in history_of(run) if "wstrack/step" in row] == [1, 2, 3]
+
+
 def test_a_finished_run_takes_no_more_and_says_so(offline: Callable[..., Any]) -> None:
     run = offline()
     sink = tracker.open_sink(run, manifest_of())
