@@ -36,7 +36,7 @@ ROOMS = {
     ),
     ("tests/trackers", "tests/test_cli.py", "tests/integrations/test_push.py", "tests/integrations/test_tensorboard.py",
      "tests/integrations/test_asked_of_trackers.py", "tests/integrations/test_settings_of_others.py",
-     "-k", "not server] and not wandb"): (
+     "-k", "not server and not wandb"): (
         "wstrack/trackers/references.py", "wstrack/trackers/pushing.py", "wstrack/trackers/listing.py",
     ),
     ("tests/training",): (
@@ -46,7 +46,7 @@ ROOMS = {
     ("tests/integrations/test_tensorboard.py", "tests/integrations/test_events.py",
      "tests/integrations/test_event_files_of_others.py", "tests/integrations/test_same_run.py",
      "tests/integrations/test_alerts_in_trackers.py", "tests/integrations/test_rates_in_trackers.py",
-     "tests/integrations/test_settings_of_others.py", "-k", "not server]"): (
+     "tests/integrations/test_settings_of_others.py", "-k", "not server"): (
         f"{TRACKER}/tensorboard/wire.py", f"{TRACKER}/tensorboard/source.py", f"{TRACKER}/tensorboard/sink.py",
     ),
     ("tests/integrations/test_wandb.py", "tests/integrations/test_wandb_of_others.py",
@@ -56,7 +56,7 @@ ROOMS = {
     ),
     ("tests/integrations/test_mlflow.py", "tests/integrations/test_mlflow_of_others.py",
      "tests/integrations/test_asked_of_trackers.py", "tests/integrations/test_settings_of_others.py",
-     "-k", "not server] and not wandb"): (
+     "-k", "not server and not wandb"): (
         f"{TRACKER}/mlflow/source.py", f"{TRACKER}/mlflow/history.py", f"{TRACKER}/mlflow/address.py",
     ),
     ("tests/analysis",): (

@@ -231,7 +231,7 @@ def test_a_page_is_what_it_shows(address: str, uri: str, experiment: str | None,
     assert recognises_url(address) == ("#" in address)
 
 
-def test_the_password_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_goes_to_where_it_belongs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow.set_tracking_uri("https://mine/")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     assert Address.of("https://mine/#/experiments/1/runs/a").run == "a"
