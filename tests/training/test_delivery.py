@@ -189,3 +189,13 @@ def test_that_nothing_changes_is_said_with_the_third_sample(tmp_path: Path, capl
         assert line.flush(30)
     assert "no weight of any layer has changed in 3 samples, up to step 3" in caplog.text
     line.close(30)
+
+
+def test_what_has_changed_once_may_stand_still_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    line = delivery(tmp_path)
+    for step, change in enumerate((0.0, 1.0, 0.0, 0.0, 0.0, 0.0), 1):
+        line.put(Reading(torch.tensor([[change, 1.0], [0.0, 1.0]], dtype=torch.float64), step, step - 1))
+        assert line.flush(30)
+    line.close(30)
+    assert caplog.text == ""
+    assert read_recording(tmp_path / FOLDER).series["rwc"].iloc[:, 0].tolist() == [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]

@@ -111,6 +111,19 @@ def test_a_function_is_a_rule_and_sees_each_sample(tmp_path: Path) -> None:
     assert {sample.dtype for sample in seen} == {"float32"}
 
 
+def test_an_alert_that_cannot_be_kept_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wstrack.runs.recorder.append_mark", full)
+    run = trained(tmp_path, freeze)
+    assert (len(run.series["rwc"]), run.marks) == (100, ())
+    assert "2.weight has not changed in" in caplog.text
+    assert "recording: this alert cannot be kept: [Errno 28] No space left on device" in caplog.text
+
+
 @pytest.mark.parametrize("answer", [3, [3], "text", KeyError("missing")])
 def test_a_rule_that_fails_is_named_once_and_costs_no_sample(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: object
