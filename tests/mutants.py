@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +203,11 @@ def campaign(tests: Sequence[str], files: Sequence[str], most: int, seed: int, w
     if all(came[name] == "not checked" for name in names):
         sys.stderr.write(f"{tests} fail, or say nothing, before anything is changed:\n{failures(work / 'log')}")
         return
+    fail_anyway = cache(partial(notice, work=work, name=""))
     for file, mutants in drawn.items():
         others = ALSO.get(str(Path(file).parent), ())
         unnoticed = [mutant.name for mutant in mutants if came[mutant.name] not in NOTICED]
-        if unnoticed and notice(others, work, ""):  # then their failures say nothing of a change
+        if unnoticed and fail_anyway(others):  # then their failures say nothing of a change
             sys.stderr.write(f"{others} fail before anything is changed, and were not asked of {file}\n")
             unnoticed = []
         with ThreadPoolExecutor(AT_ONCE) as pool:

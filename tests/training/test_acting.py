@@ -50,6 +50,34 @@ class Training:
         return wstrack.watch(self.model, to=to, every=2, **options)
 
 
+class Later:
+    """Processes that agree to act on what is heard a sample later."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Alert] = []
+
+    def begin(self, step: int) -> int:
+        return step
+
+    def agree(self, heard: list[Alert]) -> list[Alert]:
+        heard, self.waiting = self.waiting, heard
+        return heard
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_is_heard_is_acted_on_when_all_processes_agree() -> None:
+    alert = Alert("tell", 4, "0.weight", 1, "is as planned")
+    model = nn.Linear(2, 2)
+    alone = Acting({"tell": "freeze"}, model, None)
+    alone.hear([alert])
+    assert (alone.heard(), alone.heard()) == ([alert], [])
+    acting = Acting({"tell": "freeze"}, model, Later())
+    acting.hear([alert])
+    assert (acting.heard(), acting.heard(), acting.heard()) == ([], [alert], [])
+
+
 def test_stop_raises_out_of_the_step_of_the_next_sample(tmp_path: Path) -> None:
     training = Training()
     with (

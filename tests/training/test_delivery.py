@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from wstrack.measuring.rows import rows_of
 from wstrack.measuring.sharding import LocalShard
+from wstrack.metrics import sums_needed
 from wstrack.runs.manifest import Layer, Manifest
 from wstrack.runs.recorder import Recorder
 from wstrack.runs.recording import FOLDER, read_recording
@@ -179,6 +182,66 @@ def test_of_a_queue_that_is_full_every_other_entry_stays_and_the_newest_enters(
     assert run.steps.tolist() == [1, 2, 4, 6]
     assert "recording: 2 samples were lost" in caplog.text
     assert run.completeness.missing == 4  # of two layers
+
+
+class Twice:
+    """The first of two ranks, of which the other has the same sums, and other bits of the second layer."""
+
+    rank = 0
+
+    def __init__(self) -> None:
+        self.of_all: list[int] = []
+        self.compared: list[int] = []
+
+    def total(
+        self,
+        step: int,
+        interval: int,
+        moment: float,
+        sums: np.ndarray,
+        *,
+        of_all: int = 0,
+        also: np.ndarray | None = None,
+    ) -> np.ndarray:
+        self.of_all.append(of_all)
+        owned = sums.shape[1] - of_all  # the rest count in each rank
+        return np.hstack([2 * sums[:, :owned], sums[:, owned:] + [[0.0], [1.0]][: len(sums)] * np.ones((1, of_all))])
+
+    def apart(self, step: int, bits: np.ndarray) -> np.ndarray:
+        self.compared.append(step)
+        return np.zeros(len(bits))
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_sums_of_several_ranks_are_recorded_as_one(tmp_path: Path) -> None:
+    ranks = Twice()
+    line = Delivery(MANIFEST, ROWS, SUMS, Recorder(tmp_path / FOLDER, MANIFEST, SUMS), [], ranks)
+    for step in range(1, 4):
+        line.put(reading(step))
+    assert line.flush(30)
+    line.close(30)
+    run = read_recording(tmp_path / FOLDER)
+    assert run.steps.tolist() == [1, 2, 3]
+    assert run.sums["abs_change"].iloc[:, 0].tolist() == [2.0, 4.0, 6.0]
+    assert (ranks.of_all, ranks.compared) == ([0, 0, 0], [])
+
+
+def test_replicas_are_compared_at_each_sample_in_every_rank(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = replace(MANIFEST, metrics=("rwc", "replicas"))
+    sums = sums_needed(manifest.metrics)
+    ranks = Twice()
+    line = Delivery(manifest, ROWS, sums, Recorder(tmp_path / FOLDER, manifest, sums), [], ranks)
+    for step in range(1, 4):
+        taken = torch.tensor([[1.0, 100.0, 7.0, 7.0], [1.0, 100.0, 7.0, 7.0]], dtype=torch.float64)
+        line.put(Reading(taken, step, step - 1))
+    assert line.flush(30)
+    line.close(30)
+    assert (ranks.compared, ranks.of_all) == ([1, 2, 3], [1, 1, 1])
+    run = read_recording(tmp_path / FOLDER)
+    assert run.series["replicas"].to_numpy().tolist() == [[0.0, 1.0]] * 3
+    assert "at step 1 not all processes hold the same bits: at least 1 not those of the first" in caplog.text
 
 
 def test_that_nothing_changes_is_said_with_the_third_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
