@@ -151,7 +151,7 @@ def test_a_recording_that_fails_leaves_the_sinks_alone(tmp_path: Path, caplog: p
         assert not line.flush(30)  # what is not recorded is not delivered, wherever else it is
     line.close(30)
     assert len(sink.samples) == 3
-    assert caplog.text.count("No space left on device") == 1
+    assert caplog.text.count(" recording: OSError: [Errno 28] No space left on device (said once") == 1
     assert "recording: 3 samples were lost" in caplog.text
     assert "3 samples were lost" in read_recording(tmp_path / FOLDER).completeness.notes[0]
 
