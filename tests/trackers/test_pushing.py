@@ -13,6 +13,8 @@ import pytest
 import wstrack
 from wstrack.errors import WstrackError
 from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.recorder import Recorder
+from wstrack.runs.recording import FOLDER
 from wstrack.runs.run import Run
 from wstrack.trackers.contract import Recorded, Sample
 from wstrack.trackers.pushing import lacking
@@ -73,3 +75,21 @@ def test_where_to_push_and_what_is_said_where_it_is_no_such_thing(tmp_path: Path
         wstrack.push(tmp_path / "none", f"tensorboard:{tmp_path}/to")
     with pytest.raises(WstrackError, match="holds 0 recordings"):
         wstrack.push(tmp_path, f"tensorboard:{tmp_path}/to")
+
+
+@pytest.mark.parametrize("log_parts", [False, True])
+def test_of_layers_that_are_cut_a_tracker_gets_what_it_would_have_got_while_training(
+    tmp_path: Path, log_parts: bool
+) -> None:
+    layers = (Layer("w"), *(Layer(f"w[{label}]", of="w") for label in "abc"), Layer("v"))
+    origin = {"parts": "each", **({"log_parts": True} if log_parts else {})}
+    manifest = Manifest("cut", layers, ("rwc",), every=10, origin=origin)
+    sums = np.array([[[0.2, 1.0], [0.0, 1.0], [0.1, 1.0], [0.5, 1.0], [0.3, 1.0]]])
+    recorder = Recorder(tmp_path / FOLDER, manifest, ("abs_change", "abs_previous"))
+    recorder.append([10], [10], [0.0], sums)
+    recorder.close()
+    assert wstrack.push(tmp_path, f"tensorboard:{tmp_path}/to") == 1
+    found = wstrack.pull(f"tensorboard:{tmp_path}/to").series["rwc"].loc[10].round(2).to_dict()
+    each = {"w": 0.2, "w[a]": 0.0, "w[b]": 0.1, "w[c]": 0.5, "v": 0.3}
+    shown = {"w": 0.2, "w[least]": 0.0, "w[median]": 0.1, "w[largest]": 0.5, "w[zero]": 0.33, "v": 0.3}
+    assert found == (each if log_parts else shown)

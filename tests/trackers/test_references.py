@@ -115,3 +115,13 @@ def test_what_is_no_folder_here_is_refused_and_not_made(tmp_path: Path, referenc
     with pytest.raises(ValueError, match=r"names no directory|no path on this machine|is no tracker"):
         wstrack.watch(model, to=reference)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_only_a_tracker_knows_gives_the_metrics_that_are_asked_for(
+    model: nn.Sequential, train: Callable[..., None], tmp_path: Path
+) -> None:
+    with wstrack.watch(model, to=tmp_path / "exp", every=2, metrics=("rwc", "norm")):
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1), 4)
+    shutil.rmtree(tmp_path / "exp" / FOLDER)
+    assert wstrack.pull(tmp_path / "exp").metrics == ["rwc", "norm"]
+    assert wstrack.pull(tmp_path / "exp", metrics=["norm"]).metrics == ["norm"]
