@@ -11,9 +11,11 @@ from torch import nn
 
 import wstrack
 from wstrack.errors import WstrackError
+from wstrack.runs import recorder as recorder_room
 from wstrack.runs.manifest import Layer, Manifest
+from wstrack.runs.part import read_contents
 from wstrack.runs.recorder import Recorder
-from wstrack.runs.recording import FOLDER, find_recordings, last_step, read_recording
+from wstrack.runs.recording import FOLDER, find_recordings, last_step, read_recording, recorded_name
 
 LAYERS = tuple(Layer(f"{name}.weight", "linear", (2, 3), 6) for name in "abc")
 MANIFEST = Manifest("one", LAYERS, ("rwc",), every=10, facts={"model": "Net"})
@@ -103,6 +105,44 @@ def test_a_run_without_samples_has_its_layers(tmp_path: Path) -> None:
     run = read_recording(tmp_path / FOLDER)
     assert run.series["rwc"].shape == (0, 3)
     assert last_step(tmp_path / FOLDER) == 0
+
+
+def test_the_last_step_is_that_of_the_layers_that_are_named(tmp_path: Path) -> None:
+    recorded(tmp_path / FOLDER, [10, 20])
+    assert last_step(tmp_path / FOLDER, {"a.weight"}) == 20
+    assert last_step(tmp_path / FOLDER, {"other.weight"}) == 0
+
+
+def test_a_name_is_read_from_the_newest_part_that_can_be(tmp_path: Path) -> None:
+    recorder, _ = recorded(tmp_path / FOLDER, [10])
+    recorder.close()
+    (tmp_path / FOLDER / "0002.arrow").write_bytes(b"nonsense")
+    assert recorded_name(tmp_path / FOLDER) == "one"
+    (tmp_path / FOLDER / "0001.arrow").write_bytes(b"nonsense")
+    assert recorded_name(tmp_path / FOLDER) is None
+
+
+def test_a_number_that_another_process_took_is_not_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, taken = recorder_room._name, []
+
+    def late(begun: Path, part: Path) -> None:
+        taken.append(part.name)
+        if len(taken) == 1:
+            raise FileExistsError(part)
+        name(begun, part)
+
+    monkeypatch.setattr(recorder_room, "_name", late)
+    recorded(tmp_path / FOLDER, [10])
+    assert taken == ["0001.arrows", "0002.arrows"]
+    assert read_recording(tmp_path / FOLDER).steps.tolist() == [10]
+
+
+def test_samples_that_stand_keep_their_numbers(tmp_path: Path) -> None:
+    recorded(tmp_path / FOLDER, [10, 20, 30])
+    contents = read_contents(tmp_path / FOLDER / "0001.arrows")
+    kept = contents.where(contents.steps != 20)
+    assert kept.steps.tolist() == [10, 30]
+    assert kept.numbers.tolist() == contents.numbers[[0, 2]].tolist()
 
 
 def test_a_part_that_is_no_recording_is_named_and_the_rest_is_read(tmp_path: Path) -> None:

@@ -35,12 +35,20 @@ def test_what_is_written_reads_back_value_for_value(run: Run, tmp_path: Path, en
     assert back.series["norm"].index.tolist() == [10, 20, 1000]
     assert list(back.layers.index) == [layer.name for layer in LAYERS]
     assert (back.completeness.expected, back.completeness.missing) == (6, 1)
+    assert "left out" not in "".join(back.completeness.notes)
     if ending == ".parquet":
         assert back.name == "one"
         assert back.facts == {"model": "Net"}
+        assert back.origin["every"] == 10
         assert (back.origin["source"], back.origin["reference"]) == ("table", str(path))
         assert back.layers["shape"].tolist() == [(4, 3, 3, 3), (2, 4)]
         assert back.layers["kind"].tolist() == ["conv", "linear"]
+
+
+def test_only_what_needs_quotes_has_them(run: Run, tmp_path: Path) -> None:
+    save_run(replace(run, series={"rwc": run.series["rwc"][["a.weight"]]}), tmp_path / "t.csv", metric="rwc")
+    assert '"' not in (tmp_path / "t.csv").read_text()
+    assert repr(run) == "<Run 'one': rwc, norm; 2 layers x 3 samples; all 12 values>"
 
 
 def test_json_has_everything_and_is_strict(run: Run, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_only_what_both_have_is_told_apart() -> None:
     nan = math.nan
     one = of("one", [1, 2, 3], {"a": [1, 2, 3], "b": [1, nan, 3], "c": [1, 2, 3]})
     other = of("other", [2, 3, 4, 5], {"b": [2, 3, 4, 5], "a": [2, 4, 4, nan]})
-    run = told_apart(one, other)
+    run = told_apart(one, other, metrics=("differs",))
     assert run.series["differs"].columns.tolist() == ["a", "b"]
     np.testing.assert_array_equal(run.series["differs"].to_numpy(), [[0, nan], [1, 0]])
     assert run.steps.tolist() == [2, 3]
