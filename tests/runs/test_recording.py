@@ -34,6 +34,13 @@ def recorded(folder: Path, *batches: list[int]) -> tuple[Recorder, np.ndarray]:
     return recorder, np.concatenate(sums)
 
 
+class FullDisk:
+    """What a stream is to a disk that is full."""
+
+    def write_batch(self, *_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+
 def test_what_was_recorded_comes_back_bit_for_bit_open_and_closed(tmp_path: Path) -> None:
     folder = tmp_path / FOLDER
     recorder, sums = recorded(folder, [10, 20], [30])
@@ -135,6 +142,33 @@ def test_a_number_that_another_process_took_is_not_taken_again(tmp_path: Path, m
     recorded(tmp_path / FOLDER, [10])
     assert taken == ["0001.arrows", "0002.arrows"]
     assert read_recording(tmp_path / FOLDER).steps.tolist() == [10]
+
+
+def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    recorder, _ = recorded(tmp_path / FOLDER, [10, 20])
+    recorder.close()
+    assert read_recording(tmp_path / FOLDER).steps.tolist() == [10, 20]
+    assert [part.name for part in (tmp_path / FOLDER).iterdir()] == ["0001.arrow"]
+
+
+def test_a_session_that_began_another_part_gave_up_nothing(tmp_path: Path) -> None:
+    """After a full disk, say; that it went on after step 5 is about the sessions before it."""
+    recorder = Recorder(tmp_path / FOLDER, MANIFEST, SUMS, after=5)
+    recorder.append([10], [10], [0.5], batch(1))
+    stream = recorder._stream
+    recorder._stream = FullDisk()  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space left"):
+        recorder.append([20], [10], [0.5], batch(1))
+    stream.close()
+    recorder.append([30], [10], [0.5], batch(1))
+    recorder.close()
+    run = read_recording(tmp_path / FOLDER)
+    assert run.steps.tolist() == [10, 30]
+    assert not any("older checkpoint" in note for note in run.completeness.notes)
 
 
 def test_samples_that_stand_keep_their_numbers(tmp_path: Path) -> None:

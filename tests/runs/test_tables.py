@@ -48,6 +48,9 @@ def test_what_is_written_reads_back_value_for_value(run: Run, tmp_path: Path, en
 def test_only_what_needs_quotes_has_them(run: Run, tmp_path: Path) -> None:
     save_run(replace(run, series={"rwc": run.series["rwc"][["a.weight"]]}), tmp_path / "t.csv", metric="rwc")
     assert '"' not in (tmp_path / "t.csv").read_text()
+
+
+def test_a_run_says_what_it_holds(run: Run) -> None:
     assert repr(run) == "<Run 'one': rwc, norm; 2 layers x 3 samples; all 12 values>"
 
 

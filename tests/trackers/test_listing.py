@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 from torch.utils.tensorboard import SummaryWriter
@@ -49,11 +49,9 @@ def _third_parties(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dict(registry.trackers())
     for source in (Bare, Telling):
         name = source.__name__.lower()
-        module = ModuleType(f"{name}_tracker")
-        module.open_source = source  # type: ignore[attr-defined]
-        module.recognises = lambda path: False  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        known[name] = module.__name__
+        known[name] = f"{name}_tracker"
+        module = SimpleNamespace(open_source=source, recognises=lambda path: False)
+        monkeypatch.setitem(sys.modules, known[name], module)
     for room in (registry, references, listing):
         monkeypatch.setattr(room, "trackers", lambda: known)
 
