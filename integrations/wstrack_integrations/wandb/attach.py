@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wstrack_integrations.wandb.online import client, parts_of
+from wstrack_integrations.wandb.api import client
+from wstrack_integrations.wandb.online import parts_of
 from wstrack_integrations.wandb.places import is_local
 from wstrack_integrations.wandb.reopen import reopened
 

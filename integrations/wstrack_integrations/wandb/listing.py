@@ -8,8 +8,9 @@ from wstrack.runs.asked import Asked
 from wstrack.runs.listed import Listed, flat
 from wstrack.trackers.matching import layer_of
 from wstrack_integrations.wandb.about import samples_in
+from wstrack_integrations.wandb.api import client
 from wstrack_integrations.wandb.history import manifest_in
-from wstrack_integrations.wandb.online import client, settings_of, split
+from wstrack_integrations.wandb.online import settings_of, split
 from wstrack_integrations.wandb.searching import filtered
 
 if TYPE_CHECKING:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,6 +18,7 @@ from wstrack.runs.recording import FOLDER, read_recording
 from wstrack.runs.wholer import wholer
 from wstrack.trackers.progress import progress
 from wstrack_integrations.wandb.about import settings_in
+from wstrack_integrations.wandb.api import client
 from wstrack_integrations.wandb.history import Column, History, manifest_in, run_of
 from wstrack_integrations.wandb.sink import STEP
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from wstrack.runs.run import Run
 
-__all__ = ["client", "logged_run", "parts_of", "read", "settings_of", "split"]
+__all__ = ["logged_run", "parts_of", "read", "settings_of", "split"]
 
 FILTERS = {"name": "display_name", "group": "group", "tag": "tags", "state": "state", "sweep": "sweep"}
 # What follows the project in the address of a page: of a run, by what it filters, of the whole project, or of no runs.
@@ -133,31 +132,6 @@ def _check_host(host: str | None) -> None:
     own = str(wandb.setup().settings.base_url)
     if host not in (urlsplit(own).hostname, "wandb.ai" if own == "https://api.wandb.ai" else None):
         raise WstrackError(f"that run is on {host}, and wandb is set up for another server; set WANDB_BASE_URL")
-
-
-@contextmanager
-def client(address: str) -> Iterator[Any]:
-    """The client of wandb; its troubles become ours.
-
-    Raises:
-        ModuleNotFoundError: wandb is not installed.
-        WstrackError: W&B has no such thing, or refuses.
-    """
-    try:
-        import wandb
-        from requests import RequestException
-        from wandb.errors import Error
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("W&B needs wandb: pip install 'wstrack[wandb]'") from error
-    try:
-        yield wandb.Api()
-    except (Error, RequestException, OSError) as error:
-        raise WstrackError(f"W&B has no {address}, or refuses it: {_without_secrets(str(error))}") from error
-
-
-def _without_secrets(text: str) -> str:
-    """A message without passwords in URLs, or anything that looks like a key."""
-    return re.sub(r"[\w-]{40,}", "***", re.sub(r"(?<=://)[^/@\s]+@", "", text))
 
 
 def _origin(run: Any) -> dict[str, Any]:

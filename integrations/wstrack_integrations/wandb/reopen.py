@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wstrack.errors import WstrackError
-from wstrack_integrations.wandb.online import client, parts_of
+from wstrack_integrations.wandb.api import client
+from wstrack_integrations.wandb.online import parts_of
 from wstrack_integrations.wandb.places import is_local
 
 if TYPE_CHECKING:
