@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from wstrack import messages as messages  # sees to what the log of this package may hold
 from wstrack._version import __version__ as __version__
+from wstrack.collecting import paused
 from wstrack.errors import WstrackError as WstrackError
 
 if TYPE_CHECKING:
@@ -69,14 +69,8 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'wstrack' has no attribute {name!r}")
-    # Modules are made to stay, and looking through all their parts for what does not takes a sixth of an import.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
+    with paused():  # modules are made to stay
         value = getattr(importlib.import_module(_LATER[name]), name)
-    finally:
-        if collects:
-            gc.enable()
     globals()[name] = value
     return value
 

@@ -4,6 +4,11 @@
 `find_phases`, `compare`, `grow` -> `collect_findings`; `analyse` does all of it. Nothing here knows torch or a tracker.
 """
 
+# Before anything that imports it from deep down: a call that crosses the end of a piece of CPython 3.11's stack makes
+# and frees that piece each time, and this import, which reads the help of hundreds of functions, took half as long
+# again.
+import scipy.stats  # noqa: F401
+
 from wstrack.analysis.alignment import Bands, align, average
 from wstrack.analysis.analysis import Analysis, analyse
 from wstrack.analysis.choice import Choice, Clustered, choose, cluster_layers, compare_clusterings

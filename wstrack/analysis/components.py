@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from wstrack.analysis.medians import middles
+
 __all__ = ["Component", "describe_components"]
 
 _CLEAR = 0.7  # half of the variance in common
@@ -61,7 +63,7 @@ def describe_components(
         "late rise (last third above the middle)": late - middle,
         "early height (first third above the middle)": early - middle,
         "hump (middle above both ends)": middle - (early + late) / 2,
-        "fluctuation": np.median(np.abs(np.diff(curves, axis=1)), axis=1) if values.shape[1] > 1 else 0 * early,
+        "fluctuation": middles(np.abs(np.diff(curves, axis=1))) if values.shape[1] > 1 else 0 * early,
         "depth": np.arange(len(curves), dtype=np.float64),
     }
     ranks = pd.DataFrame(quantities, index=values.index).round(12).rank()

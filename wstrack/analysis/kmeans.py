@@ -70,10 +70,13 @@ def _settled(sets: NDArray[np.float64], labels: NDArray[np.int64], some: NDArray
 def _starts(sets: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """k-means++ (Arthur and Vassilvitskii 2007): each centre a point drawn by its squared distance to those before."""
     rows = np.arange(len(sets))
+    along = np.ascontiguousarray(np.moveaxis(sets, -1, 0))  # (dimensions, sets, points): sums run along memory
     chosen = [sets[rows, rng.integers(sets.shape[1], size=len(sets))]]
     nearest = np.full(sets.shape[:2], np.inf)
     for _ in range(k - 1):
-        nearest = np.minimum(nearest, ((sets - chosen[-1][:, None]) ** 2).sum(axis=2))
+        away = along - chosen[-1].T[:, :, None]
+        away *= away
+        nearest = np.minimum(nearest, away.sum(axis=0))
         reach = nearest.cumsum(axis=1)
         drawn = (reach < rng.random((len(sets), 1)) * reach[:, -1:]).sum(axis=1)
         chosen.append(sets[rows, np.minimum(drawn, sets.shape[1] - 1)])
@@ -84,18 +87,19 @@ def _lloyd(
     sets: NDArray[np.float64], centres: NDArray[np.float64], *, rounds: int = _MOST_ROUNDS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Labels, inertia and centres of each set; those that have settled are not touched again."""
-    labels = np.full(sets.shape[:2], -1, dtype=np.int64)
+    labels = np.full(sets.shape[:2], -1, dtype=np.int16)  # as short as clusters allow: memory is what takes the time
     inertia = np.zeros(len(sets))
     centres = centres.copy()
     moving = np.arange(len(sets))
     for _ in range(rounds):
         points, middle = sets[moving], centres[moving]
         # (sets, k, points): with the points last, each operation runs along memory.
-        distances = (middle**2).sum(axis=2)[:, :, None] - 2 * middle @ points.transpose(0, 2, 1)
-        least, now = distances[:, 0].copy(), np.zeros(points.shape[:2], dtype=np.int64)
+        distances = -2 * middle @ points.transpose(0, 2, 1)
+        distances += (middle**2).sum(axis=2)[:, :, None]
+        least, now = distances[:, 0].copy(), np.zeros(points.shape[:2], dtype=labels.dtype)
         for place in range(1, middle.shape[1]):
             nearer = distances[:, place] < least
-            np.copyto(now, place, where=nearer)
+            np.maximum(now, np.multiply(nearer, place, dtype=now.dtype), out=now)
             np.minimum(least, distances[:, place], out=least)
         inertia[moving] = least.sum(axis=1) + (points**2).sum(axis=(1, 2))
         settled = (now == labels[moving]).all(axis=1)
@@ -103,8 +107,8 @@ def _lloyd(
         moving, points, now, middle = moving[~settled], points[~settled], now[~settled], middle[~settled]
         if not len(moving):
             break
-        member = (now[:, None, :] == np.arange(centres.shape[1])[:, None]).astype(np.float64)
+        member = (now[:, None, :] == np.arange(centres.shape[1], dtype=now.dtype)[:, None]).astype(np.float64)
         sizes = member.sum(axis=2)[:, :, None]
         # An empty cluster keeps its centre: the start with the fewest of them has the lowest inertia.
         centres[moving] = np.where(sizes > 0, member @ points / np.maximum(sizes, 1), middle)
-    return labels, inertia, centres
+    return labels.astype(np.int64), inertia, centres

@@ -68,7 +68,8 @@ def silhouette(distances: Matrix, labels: Labels) -> float:
     if len(names) < 2:
         return 0.0
     member = np.eye(len(names))[numbers]
-    sums, sizes, rows = distances[np.ix_(kept, kept)] @ member, member.sum(axis=0), np.arange(len(numbers))
+    among = distances if kept.all() else distances[np.ix_(kept, kept)]
+    sums, sizes, rows = among @ member, member.sum(axis=0), np.arange(len(numbers))
     inside = sums[rows, numbers] / np.maximum(sizes[numbers] - 1, 1)
     others = sums / sizes
     others[rows, numbers] = np.inf

@@ -24,7 +24,7 @@ __all__ = ["Phases", "cluster_phases", "find_phases"]
 Matrix = NDArray[np.float64]
 
 _COURSES = 3  # components over time that are looked at
-_EXACT_UP_TO = 1000  # layers or samples; above it ARPACK finds the same courses in a third of the time
+_EXACT_UP_TO = 500  # layers or samples; above it ARPACK finds the same courses in half the time or less
 _SHORTEST = 5  # samples: a line and something to tell its noise from
 _FINEST = 200  # samples that are looked at; of more, the means of blocks
 _REACH = 20  # blocks around a break among which its sample is looked for

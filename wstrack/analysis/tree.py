@@ -114,7 +114,8 @@ def grow(values: pd.DataFrame, *, bootstraps: int = 30, least: float = 0.0) -> T
         if bootstraps and steps >= 4 and len(tested):
             rng = np.random.default_rng(0)
             drawn = (at(block_bootstrap(steps, rng))[:, :components] for _ in range(bootstraps))
-            overlaps = [_overlaps(inside[tested], linkage(pdist(one), "ward")) for one in drawn]
+            ours = _smaller_sides(inside[tested])
+            overlaps = [_overlaps(ours, linkage(pdist(one), "ward")) for one in drawn]
             support = np.mean(np.array(overlaps) >= HOLDS_FROM, axis=0)
     gap = gap / np.sqrt(steps)
     branches = pd.DataFrame(
@@ -243,20 +244,26 @@ def _dimension(points: NDArray[np.float64]) -> float:
     return 1 / max(float(inverse), 1e-9)
 
 
-def _overlaps(ours: NDArray[np.bool_], merges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far each of our divisions in two is in another tree: the Jaccard index of its smaller side, best match.
+def _smaller_sides(branches: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The layers of the smaller of both sides of each division, (layers, branches).
 
-    Of the smaller side, for two branches that hold nearly all layers are alike whatever is missing.
+    Of two branches that hold nearly all layers both are alike whatever is missing.
     """
-    layers = ours.shape[1]
-    small = np.where(ours.sum(axis=1, keepdims=True) <= layers / 2, ours, ~ours)
+    few = branches.sum(axis=1, keepdims=True) <= branches.shape[1] / 2
+    return np.ascontiguousarray(np.where(few, branches, ~branches).T)
+
+
+def _overlaps(ours: NDArray[np.bool_], merges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each of our `_smaller_sides` is in another tree: the Jaccard index with its best match there."""
+    layers = len(ours)
     # Each branch is a stretch of the order of the leaves: what it shares is how many there are up to both its ends.
-    counted = np.zeros((len(small), layers + 1))
-    np.cumsum(small[:, leaves_list(merges)], axis=1, out=counted[:, 1:])
+    counted = np.zeros((layers + 1, ours.shape[1]), dtype=np.int32)
+    np.cumsum(ours[leaves_list(merges)], axis=0, out=counted[1:])
     starts, sizes = _stretches(merges)
-    size, shared = counted[:, -1:], counted[:, starts + sizes] - counted[:, starts]
+    size, shared = counted[-1], counted[starts + sizes] - counted[starts]
+    sizes = sizes[:, None]
     inside, outside = shared / (size + sizes - shared), (size - shared) / (layers - sizes + shared)
-    return np.asarray(np.maximum(inside, outside).max(axis=1), dtype=np.float64)
+    return np.asarray(np.maximum(inside, outside).max(axis=0), dtype=np.float64)
 
 
 def _stretches(merges: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from wstrack.analysis.analysis import Analysis, analyse
 from wstrack.analysis.cut import REST
 from wstrack.analysis.preparation import Outliers, Preset, Scale
 from wstrack.analysis.procedure import ChooseK, Procedure, Space
+from wstrack.collecting import paused
 from wstrack.runs.files import write_whole
 from wstrack.runs.run import Run
 
@@ -99,17 +100,18 @@ def report(
         reduce=reduce, cluster=cluster, k=k, cluster_on=cluster_on, scale=scale, outliers=outliers, preset=preset,
         seed=seed,
     )  # fmt: skip
-    found = analyse(
-        runs,
-        procedure,
-        metric=metric,
-        group=group,
-        aggregate=aggregate,
-        compare=compare,
-        by=by,
-        align=align,
-        methods=methods,
-    )
+    with paused():
+        found = analyse(
+            runs,
+            procedure,
+            metric=metric,
+            group=group,
+            aggregate=aggregate,
+            compare=compare,
+            by=by,
+            align=align,
+            methods=methods,
+        )
     return Report(**{field.name: getattr(found, field.name) for field in fields(found)} | {"title": title.strip()})
 
 
@@ -215,7 +217,8 @@ class Report(Analysis):
         ending = Path(path).suffix.lower()
         if ending not in _ENDINGS:
             raise ValueError(f"cannot write a report as {str(path)!r}; let the path (-o) end in {', '.join(_ENDINGS)}")
-        content = self._written(ending)
+        with paused():
+            content = self._written(ending)
         # A name may hold half a surrogate pair, which UTF-8 cannot.
         write_whole(path, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 

@@ -11,6 +11,8 @@ import pandas as pd
 from wstrack.analysis.findings.words import Finding, Numbers, names
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from wstrack.runs.run import Run
 
 __all__ = ["decay", "incomplete", "not_finite", "still"]
@@ -136,8 +138,9 @@ def decay(values: pd.DataFrame, noun: str) -> Finding | None:
         return None
     levels = values.tail(samples // 3).median()
     ordered = values[levels.sort_values(kind="stable").index]
-    logs = np.log(ordered.where(ordered > 0).to_numpy(dtype=np.float64))
-    distance = np.abs(np.diff(logs, axis=1))
+    if not (_distances(ordered.tail(_FEWEST)) <= _SAME).all(axis=0).any():  # most often, and soon told
+        return None
+    distance = _distances(ordered)
     apart = ~(distance <= _SAME) | ~distance.any(axis=0)
     alike = np.where(apart.any(axis=0), np.argmax(apart[::-1], axis=0), samples)  # samples up to the last
     longest = pd.Series(np.maximum(np.append(alike, 0), np.append(0, alike)), index=ordered.columns)[values.columns]
@@ -157,3 +160,9 @@ def decay(values: pd.DataFrame, noun: str) -> Finding | None:
         tuple(str(layer) for layer in those.index),
         tuple(steps),
     )
+
+
+def _distances(values: pd.DataFrame) -> NDArray[np.float64]:
+    """How far each layer is from the next in each sample, in the logarithm; NaN where one did not change."""
+    logs: NDArray[np.float64] = np.log(values.where(values > 0).to_numpy(dtype=np.float64))
+    return np.abs(np.diff(logs, axis=1))
