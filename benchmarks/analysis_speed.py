@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 JOBS = {
@@ -32,6 +33,7 @@ JOBS = {
 SIZES = {"small": (16, 330), "one": (1000, 1000), "large": (2000, 2000)}
 ONE_CORE = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 LINES = 40  # of a profile
+REPEATS = 5
 
 
 def run(name: str, layers: int, samples: int, seed: int) -> Any:
@@ -72,7 +74,7 @@ def job(name: str) -> None:
         # Since the process began, so that Python and the imports are in it.
         took, used = time.time() - float(os.environ["BEGAN"]) - made, time.process_time() - made_cpu
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"| {JOBS[name]} | {took:.1f} s | {used:.1f} s | {memory:.2f} GB | {found.clustering.k} |")
+    print(took, used, memory, found.clustering.k)
 
 
 def profile(name: str) -> None:
@@ -92,17 +94,25 @@ def table() -> None:
     compileall.compile_dir(Path(wstrack.__file__).parent, quiet=2)  # as pip does to what it installs
     print(
         f"{datetime.date.today()}; {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"numpy {numpy.__version__}, scikit-learn {sklearn.__version__}; load {os.getloadavg()[0]:.1f} at the start\n"
+        f"numpy {numpy.__version__}, scikit-learn {sklearn.__version__}; load {os.getloadavg()[0]:.1f} at the start; "
+        f"medians of {REPEATS} (least to most)\n"
     )
     print("| job | clock | processor | peak memory | clusters found (3 planted) |\n|---|---|---|---|---|", flush=True)
     for name in JOBS:
-        start(name, "--job")
+        rows = [tuple(map(float, start(name, "--job").split())) for _ in range(REPEATS)]
+        took, used, memory, clusters = (sorted(column) for column in zip(*rows, strict=True))
+        print(
+            f"| {JOBS[name]} | {median(took):.2f} s ({took[0]:.2f} to {took[-1]:.2f}) | {median(used):.2f} s | "
+            f"{memory[-1]:.2f} GB | {' to '.join(f'{k:.0f}' for k in sorted(set(clusters)))} |",
+            flush=True,
+        )
 
 
-def start(name: str, how: str) -> None:
-    """A job in a process of its own."""
+def start(name: str, how: str) -> str:
+    """A job in a process of its own; what it printed."""
     environment = os.environ | ONE_CORE | {"BEGAN": str(time.time())}
-    subprocess.run([sys.executable, __file__, how, name], check=True, env=environment)
+    command = [sys.executable, __file__, how, name]
+    return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
@@ -116,6 +126,6 @@ if __name__ == "__main__":
     elif given.profiled:
         profile(given.profiled)
     elif given.profile:
-        start(given.profile, "--profiled")
+        print(start(given.profile, "--profiled"), end="")
     else:
         table()

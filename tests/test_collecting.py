@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from wstrack.collecting import paused
+from wstrack.collecting import importing, paused
 
 
 @pytest.fixture
@@ -30,3 +32,30 @@ def test_as_it_was_afterwards_whatever_happens(collects: bool) -> None:
     with pytest.raises(KeyError), paused():
         raise KeyError
     assert gc.isenabled() is collects
+
+
+def test_what_is_imported_is_old_at_once() -> None:
+    with importing():
+        new = [[]]
+    assert any(one is new for one in gc.get_objects(generation=2))
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_somebody_froze_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with importing():
+            pass
+        assert gc.get_freeze_count() >= frozen > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_command_leaves_what_it_made_to_the_end_of_its_process() -> None:
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "from wstrack.cli import main; main(['--version'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "True"

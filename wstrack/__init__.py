@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wstrack import messages as messages  # sees to what the log of this package may hold
 from wstrack._version import __version__ as __version__
-from wstrack.collecting import paused
+from wstrack.collecting import importing
 from wstrack.errors import WstrackError as WstrackError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'wstrack' has no attribute {name!r}")
-    with paused():  # modules are made to stay
+    with importing():
         value = getattr(importlib.import_module(_LATER[name]), name)
     globals()[name] = value
     return value

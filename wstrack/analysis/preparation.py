@@ -190,14 +190,15 @@ def _of_steps(taken: pd.Index[int], all_of: pd.Index[int]) -> str:
 def _log10(values: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
     """The logarithm of the finite values, zeros lifted; and where the zeros were."""
     finite = np.isfinite(values)
-    if (values[finite] < 0).any():
+    if ((values < 0) & finite).any():
         raise ValueError("scale='log10' cannot show negative values; pass scale='linear' (--scale linear)")
-    positive = values[finite & (values > 0)]
-    if not positive.size:
+    least = values.min(where=finite & (values > 0), initial=np.inf)
+    if not np.isfinite(least):
         raise WstrackError("every value is zero: nothing changed in this run, so there is nothing to compare")
     zeros = values == 0
-    lifted = np.where(zeros, positive.min(), values)
-    return np.log10(lifted, out=np.full_like(values, np.nan), where=finite), zeros
+    logs = np.log10(values, out=np.full_like(values, np.nan), where=finite & ~zeros)
+    logs[zeros] = np.log10(least)
+    return logs, zeros
 
 
 def _interpolated(values: Matrix, gaps: NDArray[np.bool_], steps: Matrix) -> Matrix:

@@ -13,6 +13,7 @@ import click
 
 from wstrack.cli.arguments import Output, choosing, full, measuring, read, reading
 from wstrack.cli.telling import say, tell, tell_findings
+from wstrack.collecting import importing
 
 if TYPE_CHECKING:
     from wstrack.reporting.report import Report
@@ -82,8 +83,9 @@ def report(
     attach: bool, opens: bool, follows: bool, where: str | None, limit: int | None, newest: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Reduce the curves of a run's layers, cluster them, and write a report."""
-    from wstrack.reporting.report import report as make
-    from wstrack.trackers.listing import chosen
+    with importing():
+        from wstrack.reporting.report import report as make
+        from wstrack.trackers.listing import chosen
 
     if settings["k"] not in ("auto", "stability", "gap", "silhouette"):
         try:
@@ -127,8 +129,9 @@ def diff(before: str, after: str, outputs: tuple[Path, ...], metric: str | None,
     Or both are runs: folders of checkpoints, which are compared at each step that both have; or recordings or run
     references with fingerprints, of which it is told where they first differ.
     """
-    from wstrack.checkpoints.diff import diff as compare
-    from wstrack.reporting.report import report as make
+    with importing():
+        from wstrack.checkpoints.diff import diff as compare
+        from wstrack.reporting.report import report as make
 
     with measuring() as progress:
         run = compare(before, after, metrics=None if metric is None else (metric,), progress=progress)

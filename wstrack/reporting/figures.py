@@ -19,6 +19,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.analysis.medians import quantiles
 from wstrack.reporting.axes import whole_steps, with_powers
 from wstrack.reporting.glyphs import draw
 from wstrack.reporting.labels import shorten
@@ -56,8 +57,7 @@ def _courses(analysis: Analysis, marks: Sequence[Mark]) -> list[_Course]:
     steps = frame.columns.to_numpy()
     found = []
     for mark in clusters_of(marks):
-        by_step = np.ascontiguousarray(frame.loc[mark.layers].to_numpy().T)
-        low, middle, high = np.quantile(by_step, [0.1, 0.5, 0.9], axis=1)
+        low, middle, high = quantiles(frame.loc[mark.layers].to_numpy().T, [0.1, 0.5, 0.9])
         columns = {"low": low, "middle": middle, "high": high}
         picked = np.unique(thin(np.stack([low, middle, high]), points=200))
         if analysis.bands is not None and analysis.logarithmic:

@@ -96,8 +96,9 @@ def _sparks(values: NDArray[np.float64]) -> list[str]:
     low = means.min(axis=1, keepdims=True)
     extent = np.maximum(means.max(axis=1, keepdims=True) - low, 1e-12)
     heights = np.rint(15 - 14 * (means - low) / extent).astype(int)
-    across = np.rint(np.linspace(0, 60, len(edges))).astype(int)
-    return [" ".join(f"{x},{y}" for x, y in zip(across, row, strict=True)) for row in heights]
+    across = np.rint(np.linspace(0, 60, len(edges))).astype(int).tolist()
+    points = [[f"{x},{y}" for y in range(16)] for x in across]
+    return [" ".join([ys[y] for ys, y in zip(points, row, strict=True)]) for row in heights.tolist()]
 
 
 def _shape(shape: Any) -> str:

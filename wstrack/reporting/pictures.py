@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.analysis.medians import quantiles
 from wstrack.analysis.schedule import Schedule
 from wstrack.reporting.axes import ticks
 from wstrack.reporting.bars import base
@@ -158,7 +159,7 @@ def _curves(analysis: Analysis, marks: Sequence[Mark], place: Figure | SubFigure
         for layer, course in zip(frame.index, frame.to_numpy(), strict=True):
             axes.plot(steps, course, color=colours[layer], linewidth=0.7, alpha=0.6)
     for mark in clusters_of(marks):
-        low, middle, high = np.quantile(frame.loc[mark.layers].to_numpy(), [0.1, 0.5, 0.9], axis=0)
+        low, middle, high = quantiles(frame.loc[mark.layers].to_numpy().T, [0.1, 0.5, 0.9])
         picked = np.unique(thin(np.stack([low, middle, high]), points=400))
         colour = GREY if whole else mark.colour
         axes.fill_between(steps[picked], low[picked], high[picked], color=colour, alpha=0.16, linewidth=0)

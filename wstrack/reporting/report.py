@@ -15,7 +15,7 @@ from wstrack.analysis.analysis import Analysis, analyse
 from wstrack.analysis.cut import REST
 from wstrack.analysis.preparation import Outliers, Preset, Scale
 from wstrack.analysis.procedure import ChooseK, Procedure, Space
-from wstrack.collecting import paused
+from wstrack.collecting import importing, paused
 from wstrack.runs.files import write_whole
 from wstrack.runs.run import Run
 
@@ -229,15 +229,15 @@ class Report(Analysis):
         if ending == ".csv":
             return str(self.table.to_csv(lineterminator="\n"))
         if ending == ".html":
-            from wstrack.reporting.page import render_page
-
+            with importing():
+                from wstrack.reporting.page import render_page
             return render_page(self)
         if ending == ".md":
             from wstrack.reporting.markdown import render_markdown
 
             return render_markdown(self)
-        from wstrack.reporting.pictures import overview
-
+        with importing():
+            from wstrack.reporting.pictures import overview
         return overview(self, kind=ending[1:])
 
     def attach(self) -> list[str]:

@@ -17,6 +17,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from wstrack.analysis.analysis import Analysis
+from wstrack.analysis.medians import quantiles
 from wstrack.reporting.glyphs import draw
 from wstrack.reporting.heatmap import HeatMap
 from wstrack.reporting.marks import Mark, clusters_of, mark_clusters
@@ -56,7 +57,7 @@ def tail_of(analysis: Analysis, series: pd.DataFrame, marks: Sequence[Mark] | No
     place = {layer: column for column, layer in enumerate(old.columns)}
     courses = {}
     for mark in clusters_of(mark_clusters(analysis) if marks is None else marks):
-        percentiles = _percentiles(shown[:, [place[layer] for layer in mark.layers]])
+        percentiles = quantiles(shown[:, [place[layer] for layer in mark.layers]], [0.1, 0.5, 0.9])
         picked = np.unique(thin(np.nan_to_num(percentiles), points=_POINTS))
         named = zip(("low", "middle", "high"), percentiles[:, picked], strict=True)
         courses[str(mark.label)] = {"step": _packed(steps[picked])} | {name: _packed(one) for name, one in named}
@@ -100,16 +101,6 @@ def tail_models(heat: HeatMap, curves: Mapping[str, figure], source: ColumnDataS
         "plot": plot, "veil": heat.veil, "image": image, "lines": lines, "mappers": mappers, "curves": dict(curves),
         "source": source, "steps": plot.x_range,
     }  # fmt: skip
-
-
-def _percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 10th, 50th and 90th percentile of each row, NaN left out; of shape (3, rows)."""
-    if not np.isnan(values).any():
-        return np.asarray(np.quantile(values, [0.1, 0.5, 0.9], axis=1))
-    known = ~np.isnan(values).all(axis=1)
-    found = np.full((3, len(values)), np.nan)
-    found[:, known] = np.nanquantile(values[known], [0.1, 0.5, 0.9], axis=1)
-    return found
 
 
 def _packed(values: NDArray[Any]) -> str:

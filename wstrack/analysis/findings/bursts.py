@@ -153,8 +153,10 @@ def _beyond(values: Matrix, window: tuple[int, int]) -> tuple[Matrix, Matrix]:
 
 def _reached_by_many(heights: Matrix) -> Matrix:
     """By sample, the height that enough layers for a shared spike reach; -inf where fewer have one."""
-    known = np.isfinite(heights).sum(axis=1)
-    many = np.maximum(3, np.ceil(_SHARED * known)).astype(int)
-    ordered = np.where(np.isfinite(heights), heights, -np.inf)
-    ordered.sort(axis=1)
-    return np.asarray(ordered[np.arange(len(ordered)), -many])
+    many = np.maximum(3, np.ceil(_SHARED * np.isfinite(heights).sum(axis=1))).astype(int)
+    reached = np.empty(len(heights))
+    for rows in in_cache(heights):
+        ordered = np.where(np.isfinite(heights[rows]), heights[rows], -np.inf)
+        ordered.sort(axis=1)
+        reached[rows] = ordered[np.arange(len(ordered)), -many[rows]]
+    return reached

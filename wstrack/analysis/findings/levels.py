@@ -10,7 +10,7 @@ from scipy import stats
 
 from wstrack.analysis.cutoffs import FINDING_P, SMALLEST_RATIO
 from wstrack.analysis.findings.words import Finding, Numbers, batches, beyond_slow_noise, chance, names, number, times
-from wstrack.analysis.medians import medians, ranks
+from wstrack.analysis.medians import medians, quantiles, ranks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def _far(values: pd.DataFrame) -> pd.Series[float]:
     """How many times the median layer of a sample those layers are that are far from it; none if they are the most."""
     moving = values.where(values > 0)
     against = moving.div(medians(moving, "columns"), axis="index")
-    low, high = against.quantile([0.25, 0.75]).to_numpy()
+    low, high = quantiles(against.to_numpy().T, [0.25, 0.75])
     far = (high <= 1 / _FAR) | (low >= _FAR)
     return medians(against)[far] if far.mean() < 0.5 else medians(against)[:0]
 
