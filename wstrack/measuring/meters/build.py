@@ -85,7 +85,8 @@ def build(source: Path, defines: Mapping[str, int] | None = None) -> Path:
         finally:
             Path(unfinished).unlink(missing_ok=True)
     except subprocess.CalledProcessError as error:
-        line = next(iter(error.stderr.strip().splitlines()), f"exit code {error.returncode}")
+        said = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        line = next((line for line in said if "error:" in line), said[0])  # before it GCC says in which function
         raise CannotBuildError(f"{program} failed: {line}") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotBuildError(f"{program}: {error}") from error

@@ -12,6 +12,9 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -24,6 +27,7 @@ constexpr int64_t REGISTER = 16;
 #endif
 constexpr int64_t BLOCK = 512;
 // SUMS, and the column of each sum (ABS_CHANGE, ...), are defined where this is compiled: wstrack/metrics.py has them.
+// So is GROUP, how many checkpoints are taken together.
 // What few ask for and takes time. RATIOS has counts too: every mode is a kernel, and each takes its time to compile.
 constexpr int64_t CHANGE = 1, START = 2, COUNTS = 4, RATIOS = 8, BITS = 16;
 
@@ -58,6 +62,14 @@ inline To bitwise(const From& from) {
     return to;
 }
 
+inline Lanes<uint32_t> widened(const Lanes<uint16_t, uint32_t>& raw) {
+#if defined(__AVX512F__)
+    return bitwise<Lanes<uint32_t>>(_mm512_cvtepu16_epi32(bitwise<__m256i>(raw)));  // GCC takes five instructions
+#else
+    return __builtin_convertvector(raw, Lanes<uint32_t>);
+#endif
+}
+
 template <class Float>
 struct Plain {
     using Stored = Float;
@@ -67,15 +79,13 @@ struct Plain {
 struct Bfloat16 {
     using Stored = uint16_t;
     using Wide = float;
-    static Lanes<float> widen(const Lanes<uint16_t, float>& raw) {
-        return bitwise<Lanes<float>>(__builtin_convertvector(raw, Lanes<uint32_t>) << 16);
-    }
+    static Lanes<float> widen(const Lanes<uint16_t, float>& raw) { return bitwise<Lanes<float>>(widened(raw) << 16); }
 };
 struct Float16 {
     using Stored = uint16_t;
     using Wide = float;
     static Lanes<float> widen(const Lanes<uint16_t, float>& raw) {
-        const Lanes<int32_t> all = __builtin_convertvector(raw, Lanes<int32_t>);
+        const Lanes<int32_t> all = bitwise<Lanes<int32_t>>(widened(raw));
         const Lanes<int32_t> size = all & 0x7fff;
         const Lanes<int32_t> denormal = size < 0x0400, special = size >= 0x7c00;  // special: inf and NaN
         const Lanes<int32_t> small = bitwise<Lanes<int32_t>>(__builtin_convertvector(size, Lanes<float>) * 0x1p-24f);
@@ -111,6 +121,25 @@ inline Lanes<Wide> in_bfloat16(const Lanes<Wide>& value) {
     return __builtin_convertvector(bitwise<Single>((nearest & ~nan) | (bits & nan)), Lanes<Wide>);
 }
 
+// The sums that a mode adds of a weight and the one before it.
+template <class Type, int64_t MODE, class Wide = typename Type::Wide>
+inline __attribute__((always_inline)) void add_rare(Lanes<Wide>* sums, const Lanes<Wide>& w, const Lanes<Wide>& p) {
+    const Lanes<Wide> one = Lanes<Wide>{} + Wide{1};
+    if constexpr (MODE & RATIOS) {
+        const Lanes<Bits<Wide>> nonzero = p != Wide{0};
+        sums[RATIO] += where<Wide>(nonzero, size_of<Wide>(w - p) / (size_of<Wide>(p) + where<Wide>(~nonzero, one)));
+        sums[NONZERO] += where<Wide>(nonzero, one);
+    }
+    if constexpr (MODE & (COUNTS | RATIOS)) {
+        const Lanes<Wide> changed = where<Wide>(differ<Wide>(w, p), one);
+        sums[CHANGED] += changed;
+        if constexpr (std::is_same_v<Type, Bfloat16>)
+            sums[CHANGED_BF16] += changed;
+        else
+            sums[CHANGED_BF16] += where<Wide>(differ<Wide>(in_bfloat16<Wide>(w), in_bfloat16<Wide>(p)), one);
+    }
+}
+
 template <class Type, int64_t MODE>
 inline __attribute__((always_inline)) void add(
     Lanes<typename Type::Wide>* sums, const typename Type::Stored* weight, typename Type::Stored* previous,
@@ -126,21 +155,8 @@ inline __attribute__((always_inline)) void add(
     sums[ABS_PREVIOUS] += size_p;
     sums[SQ_CHANGE] += d * d;
     sums[SQ_PREVIOUS] += p * p;
-    if constexpr (MODE & RATIOS) {
-        const Lanes<Wide> one = Lanes<Wide>{} + Wide{1};
-        const Lanes<Bits<Wide>> nonzero = p != Wide{0};
-        sums[RATIO] += where<Wide>(nonzero, size_d / (size_p + where<Wide>(~nonzero, one)));
-        sums[NONZERO] += where<Wide>(nonzero, one);
-    }
     sums[ABS_CURRENT] += size_of<Wide>(w);
-    if constexpr (MODE & (COUNTS | RATIOS)) {
-        const Lanes<Wide> one = Lanes<Wide>{} + Wide{1}, changed = where<Wide>(differ<Wide>(w, p), one);
-        sums[CHANGED] += changed;
-        if constexpr (std::is_same_v<Type, Bfloat16>)
-            sums[CHANGED_BF16] += changed;
-        else
-            sums[CHANGED_BF16] += where<Wide>(differ<Wide>(in_bfloat16<Wide>(w), in_bfloat16<Wide>(p)), one);
-    }
+    add_rare<Type, MODE>(sums, w, p);
     if constexpr (MODE & CHANGE) {
         Lanes<Wide> last;
         std::memcpy(&last, change, sizeof last);
@@ -157,6 +173,28 @@ inline __attribute__((always_inline)) void add(
     }
     std::memcpy(previous, &raw_weight, sizeof raw_weight);
 }
+
+// A block's sums, lane by lane, into totals of float64: as many registers as a register of `Wide` fills.
+template <class Wide>
+struct Totals {
+    using Half = typename VectorOf<double, REGISTER / sizeof(double)>::type;
+    static constexpr int64_t IN_HALF = REGISTER / sizeof(double);
+    using Part = typename VectorOf<Wide, IN_HALF>::type;
+    Half low = {}, high = {};
+    inline __attribute__((always_inline)) void add(const Lanes<Wide> sums) {
+        if constexpr (sizeof(Wide) == sizeof(double))
+            low += sums;
+        else {
+            struct Parts {
+                Part low, high;
+            };
+            const Parts parts = bitwise<Parts>(sums);
+            low += __builtin_convertvector(parts.low, Half);
+            high += __builtin_convertvector(parts.high, Half);
+        }
+    }
+    double operator[](int64_t lane) const { return lane < IN_HALF ? low[lane] : high[lane - IN_HALF]; }
+};
 
 // What is less than a vector, filled up with zeros, which add nothing to any sum.
 template <class Type, int64_t MODE>
@@ -187,8 +225,7 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
     Wide* change = static_cast<Wide*>(chunk.change);
     const Stored* start = static_cast<const Stored*>(chunk.start);
     constexpr int64_t LANES = REGISTER / sizeof(Wide);
-    using Totals = Lanes<double, Wide>;
-    Totals totals[SUMS] = {};
+    Totals<Wide> totals[SUMS];
     const int64_t whole = chunk.width / LANES * LANES, rest = chunk.width - whole;
     const int64_t together = std::max<int64_t>(BLOCK / chunk.width, 1);  // short rows share a block
     for (int64_t row = 0; row < chunk.rows; row += together) {
@@ -211,19 +248,81 @@ void chunk_sums(const Chunk& chunk, const Chunk& next, double* result) {
                 }
             }
 #pragma GCC unroll 32  // so that the sums of a block stay in registers
-            for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
+            for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum].add(sums[sum]);
         }
         if (rest) {
             Lanes<Wide> sums[SUMS] = {};
             for (int64_t here = row; here < row_end; ++here)
                 add_rest<Type, MODE>(sums, weight, previous, change, start, here * chunk.apart + whole, rest);
-            for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum] += __builtin_convertvector(sums[sum], Totals);
+            for (int64_t sum = 0; sum < SUMS; ++sum) totals[sum].add(sums[sum]);
         }
     }
     for (int64_t sum = 0; sum < SUMS; ++sum) {
         result[sum] = 0.0;
         for (int64_t lane = 0; lane < LANES; ++lane) result[sum] += totals[sum][lane];
     }
+}
+
+// A stretch of a tensor through several checkpoints, block by block, so that what a block is compared with stays in the
+// nearest cache. Each against the one before; `first`: nothing comes before. What is known of a checkpoint is not taken
+// again as what the next one comes from: of ABS_PREVIOUS, SQ_LAST_CHANGE and ABS_START there is nothing in `result`, and
+// SQ_PREVIOUS is of the checkpoint itself.
+template <class Type, int64_t MODE>
+void stretch_sums(
+    const char* read, int64_t apart, int64_t checkpoints, int64_t count, bool first, char* before, int64_t apart_before,
+    double* result
+) {
+    using Stored = typename Type::Stored;
+    using Wide = typename Type::Wide;
+    constexpr int64_t LANES = REGISTER / sizeof(Wide);
+    constexpr auto takes = [](int64_t sum) {
+        return sum == ABS_CHANGE || sum == SQ_CHANGE || sum == ABS_CURRENT || sum == SQ_PREVIOUS || sum == DOT ||
+               sum == ABS_FROM_START || (MODE & RATIOS && (sum == RATIO || sum == NONZERO)) ||
+               (MODE & (COUNTS | RATIOS) && (sum == CHANGED || sum == CHANGED_BF16));
+    };
+    Wide* previous = reinterpret_cast<Wide*>(before);
+    Wide* change = reinterpret_cast<Wide*>(before + apart_before);
+    Wide* start = reinterpret_cast<Wide*>(before + 2 * apart_before);
+    Totals<Wide> totals[GROUP][SUMS];
+    const int64_t whole = count / LANES * LANES;
+    for (int64_t begin = 0; begin < count; begin = begin < whole ? std::min(begin + BLOCK, whole) : count) {
+        const int64_t end = begin < whole ? std::min(begin + BLOCK, whole) : begin + LANES;  // the rest, and zeros
+        for (int64_t checkpoint = 0; checkpoint < checkpoints; ++checkpoint) {
+            const Stored* weight = reinterpret_cast<const Stored*>(read + checkpoint * apart);
+            const bool alone = first && !checkpoint;
+            Lanes<Wide> sums[SUMS] = {};
+            for (int64_t i = begin; i < end; i += LANES) {
+                Lanes<Stored, Wide> raw;
+                std::memcpy(&raw, weight + i, sizeof raw);
+                const Lanes<Wide> w = Type::widen(raw);
+                sums[ABS_CURRENT] += size_of<Wide>(w);
+                sums[SQ_PREVIOUS] += w * w;
+                Lanes<Wide> d = {};
+                if (alone)
+                    std::memcpy(start + i, &w, sizeof w);
+                else {
+                    Lanes<Wide> p, last, s;
+                    std::memcpy(&p, previous + i, sizeof p);
+                    std::memcpy(&last, change + i, sizeof last);
+                    std::memcpy(&s, start + i, sizeof s);
+                    d = w - p;
+                    sums[ABS_CHANGE] += size_of<Wide>(d);
+                    sums[SQ_CHANGE] += d * d;
+                    sums[DOT] += d * last;
+                    sums[ABS_FROM_START] += size_of<Wide>(w - s);
+                    add_rare<Type, MODE>(sums, w, p);
+                }
+                std::memcpy(change + i, &d, sizeof d);
+                std::memcpy(previous + i, &w, sizeof w);
+            }
+#pragma GCC unroll 32  // so that the sums of a block stay in registers
+            for (int64_t sum = 0; sum < SUMS; ++sum)
+                if (takes(sum)) totals[checkpoint][sum].add(sums[sum]);
+        }
+    }
+    for (int64_t checkpoint = 0; checkpoint < checkpoints; ++checkpoint)
+        for (int64_t sum = 0; sum < SUMS; ++sum)
+            for (int64_t lane = 0; lane < LANES; ++lane) result[checkpoint * SUMS + sum] += totals[checkpoint][sum][lane];
 }
 
 // The hashes of meters/bits.py, of one element or of as many as a vector holds. What is here is modulo 2^32 by itself.
@@ -311,6 +410,28 @@ constexpr void (*KERNELS[])(const Chunk&, const Chunk&, double*) = {  // by mode
     sums_of<COUNTS>, sums_of<CHANGE | COUNTS>, sums_of<START | COUNTS>, sums_of<CHANGE | START | COUNTS>,
     sums_of<RATIOS>, sums_of<CHANGE | RATIOS>, sums_of<START | RATIOS>, sums_of<CHANGE | START | RATIOS>
 };
+
+template <class Type>
+void stretch_in_mode(
+    const char* read, int64_t apart, int64_t checkpoints, int64_t count, int64_t mode, bool first, char* before,
+    int64_t apart_before, double* result
+) {
+    const auto kernel = mode & RATIOS   ? stretch_sums<Type, RATIOS>
+                        : mode & COUNTS ? stretch_sums<Type, COUNTS>
+                                        : stretch_sums<Type, 0>;
+    kernel(read, apart, checkpoints, count, first, before, apart_before, result);
+}
+
+void stretch_of(
+    const char* read, int64_t apart, int64_t checkpoints, int64_t count, int64_t dtype, int64_t mode, bool first,
+    char* before, int64_t apart_before, double* result
+) {
+    const auto kernel = dtype == 0   ? stretch_in_mode<Plain<float>>  // the order of DTYPES in cpu.py
+                        : dtype == 1 ? stretch_in_mode<Bfloat16>
+                        : dtype == 2 ? stretch_in_mode<Float16>
+                                     : stretch_in_mode<Plain<double>>;
+    kernel(read, apart, checkpoints, count, mode, first, before, apart_before, result);
+}
 
 // Whether all of `bytes` could be read.
 bool read_all(int file, void* into, int64_t bytes, int64_t offset) {
@@ -407,47 +528,55 @@ void wstrack_sums(
                 sums[column] += partial[chunk * SUMS + columns[column]];
 }
 
-// Sums of the change from each checkpoint of a tensor to the next, read from files a chunk at a time: a chunk is taken
-// through all of them while it and what it is compared with are in the cache. Of each checkpoint there is the file, and
-// where in it the first element is. Returns 0, or the number from 1 of the checkpoint that could not be read; the error
-// is 0 if its file ends too early.
+// Sums of the change from each checkpoint of a tensor to the next, read from files a stretch at a time: of GROUP
+// checkpoints together, which fit into the cache with what they are compared with. Of each checkpoint there is the file,
+// and where in it the first element is. Returns 0, or the number from 1 of the checkpoint that could not be read; the
+// error is 0 if its file ends too early.
 int64_t wstrack_series(
     const int32_t* files,     // (checkpoints,)
     const int64_t* offsets,   // (checkpoints,), in bytes
     int64_t checkpoints,
     int64_t count,            // of elements
-    int64_t chunk_size,       // of elements
+    int64_t stretch,          // of elements
     int64_t dtype,
     int64_t mode,
-    char* room,               // 4 chunks of 8 bytes an element
+    char* room,               // GROUP x (stretch + 64) elements, and 3 x (stretch + 64) numbers of 8 bytes
     const int64_t* columns,   // (columns,): which sums are wanted
     int64_t column_count,
-    double* sums,             // (checkpoints - 1, columns), which are added to
+    double* own,              // (checkpoints, SUMS), zeros
+    double* sums,             // (checkpoints - 1, columns), the result
     int32_t* error
 ) {
     constexpr int64_t WIDTHS[] = {4, 2, 2, 8};  // in the order of DTYPES in cpu.py
-    const int64_t width = WIDTHS[dtype], apart = chunk_size * 8;
-    for (int64_t first = 0; first < count; first += chunk_size) {
-        const int64_t size = std::min(chunk_size, count - first);
-        const Chunk chunk{room, room + apart, room + 2 * apart, room + 3 * apart, 1, size, size, dtype, first, 0, 1};
-        for (int64_t checkpoint = 0; checkpoint < checkpoints; ++checkpoint) {
-            errno = 0;
-            if (!read_all(files[checkpoint], room, size * width, offsets[checkpoint] + first * width)) {
-                *error = errno;
-                return checkpoint + 1;
+    const int64_t width = WIDTHS[dtype], apart = (stretch + REGISTER) * width, wide = (stretch + REGISTER) * 8;
+    char* before = room + GROUP * apart;
+    for (int64_t first = 0; first < count; first += stretch) {
+        const int64_t size = std::min(stretch, count - first);
+        for (int64_t group = 0; group < checkpoints; group += GROUP) {
+            const int64_t many = std::min<int64_t>(GROUP, checkpoints - group);
+            for (int64_t one = 0; one < many; ++one) {
+                const int64_t checkpoint = group + one;
+                errno = 0;
+                if (!read_all(files[checkpoint], room + one * apart, size * width, offsets[checkpoint] + first * width)) {
+                    *error = errno;
+                    return checkpoint + 1;
+                }
+                std::memset(room + one * apart + size * width, 0, REGISTER);  // zeros add nothing to any sum
             }
-            if (!checkpoint) {
-                std::memcpy(chunk.previous, room, size * width);
-                std::memcpy(room + 3 * apart, room, size * width);
-                std::memset(chunk.change, 0, size * 8);
-                continue;
-            }
-            double taken[SUMS];
-            KERNELS[mode & (BITS - 1)](chunk, chunk, taken);
-            for (int64_t column = 0; column < column_count; ++column)
-                sums[(checkpoint - 1) * column_count + column] += taken[columns[column]];
+            stretch_of(room, apart, many, size, dtype, mode, !group, before, wide, own + group * SUMS);
         }
     }
+    for (int64_t checkpoint = 1; checkpoint < checkpoints; ++checkpoint, own += SUMS)
+        for (int64_t column = 0; column < column_count; ++column) {
+            const double* of_this = own + SUMS;
+            switch (columns[column]) {
+                case ABS_PREVIOUS: *sums++ = own[ABS_CURRENT]; break;
+                case SQ_PREVIOUS: *sums++ = own[SQ_PREVIOUS]; break;
+                case SQ_LAST_CHANGE: *sums++ = own[SQ_CHANGE]; break;
+                case ABS_START: *sums++ = own[(1 - checkpoint) * SUMS + ABS_CURRENT]; break;
+                default: *sums++ = of_this[columns[column]];
+            }
+        }
     return 0;
 }
 

@@ -24,11 +24,13 @@ from wstrack.measuring.meters.memory import Pair, needs_bits, needs_change, need
 from wstrack.measuring.meters.table import addresses, cut
 from wstrack.metrics import SUMS
 
-__all__ = ["DTYPES", "SERIES_CHUNK", "TAKES", "Places", "plan", "refuses", "series", "unavailable"]
+__all__ = ["DTYPES", "SERIES_ROOM", "TAKES", "Places", "plan", "refuses", "series", "unavailable"]
 
 log = logging.getLogger("wstrack")
 
-SERIES_CHUNK = 65_536  # elements: what four tensors have room for in a cache of the second level
+_GROUP = 8  # checkpoints that are taken together
+_STRETCH = 1 << 16  # bytes of each, which have room in a cache of the second level with what they are compared with
+SERIES_ROOM = (_GROUP * (_STRETCH + 64 * 8) + 3 * (_STRETCH // 2 + 64) * 8) // 8  # numbers of 8 bytes
 CHUNK = 65_536  # elements; also about what a thread takes at a time
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # numbered as in cpu.cpp
 SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -59,7 +61,7 @@ class _Library:
         kernel.wstrack_sums.restype = None
         kernel.wstrack_series.argtypes = [
             ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64,
-            ctypes.c_void_p, ctypes.c_void_p,
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         kernel.wstrack_series.restype = ctypes.c_int64
         locked.wstrack_moved.argtypes = [
@@ -75,7 +77,7 @@ class _Library:
 def _load() -> _Library | str:
     """The library, or why there is none."""
     try:
-        return _Library(build(SOURCE, {**COLUMNS, **_NUMBERS, "SUMS": len(SUMS)}))
+        return _Library(build(SOURCE, {**COLUMNS, **_NUMBERS, "SUMS": len(SUMS), "GROUP": _GROUP}))
     except (CannotBuildError, OSError, AttributeError, StopIteration) as error:  # as for a torch that is laid out anew
         log.info("weights on the CPU are measured by the portable meter, for the compiled one cannot be had: %s", error)
         return str(error) or type(error).__name__
@@ -164,7 +166,7 @@ def series(
         count: of elements, which lie one after another.
         dtype: one of `DTYPES`.
         sums: their names, of those that this meter takes.
-        room: for four chunks, (4 * SERIES_CHUNK,): used again, it stays in the cache.
+        room: for what is read and what it is compared with, (SERIES_ROOM,): used again, it stays in the cache.
 
     Returns:
         The sums, (checkpoints - 1, sums), and what could not be read: which checkpoint, and the error of the system,
@@ -175,10 +177,11 @@ def series(
     handles, places = np.array(files, dtype=np.int32), np.array(offsets, dtype=np.int64)
     columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     taken = np.zeros((len(files) - 1, len(sums)))
-    error = np.zeros(1, np.int32)
+    own, error = np.zeros((len(files), len(SUMS))), np.zeros(1, np.int32)
     failed = library.series(
-        handles.ctypes.data, places.ctypes.data, len(handles), count, SERIES_CHUNK, DTYPES.index(dtype), _mode(sums),
-        room.ctypes.data, columns.ctypes.data, len(columns), taken.ctypes.data, error.ctypes.data,
+        handles.ctypes.data, places.ctypes.data, len(handles), count, _STRETCH // dtype.itemsize, DTYPES.index(dtype),
+        _mode(sums), room.ctypes.data, columns.ctypes.data, len(columns), own.ctypes.data, taken.ctypes.data,
+        error.ctypes.data,
     )  # fmt: skip
     return taken, (failed - 1, int(error[0])) if failed else None
 
