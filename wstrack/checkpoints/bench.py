@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from wstrack.measuring.meters.memory import Pair, needs_change, needs_start, wor
 __all__ = ["PIECE", "Bench", "Piece", "common"]
 
 PIECE = 1 << 19  # elements
-MOST_OPEN = 32  # files that a thread holds open from one piece to the next
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,12 @@ class Bench:
         self._sums = sums
         self._compiled = named(None) in (None, "cpu") and cpu.unavailable() is None and set(sums) <= cpu.TAKES
         self._chunks = np.empty(cpu.SERIES_ROOM)
-        self._files = contextlib.ExitStack()
-        self._opened: dict[Path, int] = {}
         self._room: dict[str, NDArray[np.uint8]] = {}
         self._laid_out: tuple[Sequence[int], torch.dtype] | None = None
         self._sample: Callable[[], torch.Tensor] | None = None
 
     def take(self, piece: Piece) -> NDArray[np.float64]:
         """Raw sums, (checkpoints - 1, layers, sums).
-
-        Files stay open until `let_go`.
 
         Raises:
             WstrackError: a checkpoint cannot be read any more.
@@ -108,29 +102,13 @@ class Bench:
     def _from_files(self, held: Sequence[Stored], start: int, count: int) -> NDArray[np.float64]:
         """Raw sums of one layer, (checkpoints - 1, sums): plain stretches of files are read where they are compared."""
         stored = [one for one in held if isinstance(one, InFile)]
-        handles = self._handles(stored)
-        offsets = [one.offset + start * one.dtype.itemsize for one in stored]
-        taken, failed = cpu.series(handles, offsets, count, stored[0].dtype, self._sums, self._chunks)
-        if failed is not None:
-            raise stored[failed[0]].unreadable(OSError(failed[1], os.strerror(failed[1])) if failed[1] else None)
+        with contextlib.ExitStack() as opened:
+            handles = [opened.enter_context(one.opened()) for one in stored]
+            offsets = [one.offset + start * one.dtype.itemsize for one in stored]
+            taken, failed = cpu.series(handles, offsets, count, stored[0].dtype, self._sums, self._chunks)
+            if failed is not None:
+                raise stored[failed[0]].unreadable(OSError(failed[1], os.strerror(failed[1])) if failed[1] else None)
         return taken
-
-    def _handles(self, stored: Sequence[InFile]) -> list[int]:
-        if len(self._opened.keys() | {one.file for one in stored}) > MOST_OPEN:
-            self.let_go()
-        for one in stored:
-            if one.file not in self._opened:
-                self._opened[one.file] = self._files.enter_context(one.opened())
-        return [self._opened[one.file] for one in stored]
-
-    def let_go(self) -> None:
-        """Close the files that the last pieces were read from.
-
-        Raises:
-            WstrackError: one was changed since it was opened: what has been taken from it is worth nothing.
-        """
-        self._opened.clear()
-        self._files.close()
 
     def _flat(self, role: str, numel: int, dtype: torch.dtype) -> torch.Tensor:
         size = numel * dtype.itemsize

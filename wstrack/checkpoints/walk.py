@@ -117,15 +117,12 @@ def take_sums(
         if not hasattr(own, "bench"):
             own.bench = Bench(tuple(sums))
         total = np.zeros((work.end - work.first - 1, len(work.layers), len(sums)))
-        try:
-            for piece in _pieces(work):
-                if stop.is_set():
-                    return
-                total += own.bench.take(piece)
-                with lock:
-                    read(piece.bytes)
-        finally:
-            own.bench.let_go()
+        for piece in _pieces(work):
+            if stop.is_set():
+                return
+            total += own.bench.take(piece)
+            with lock:
+                read(piece.bytes)
         with lock:
             done(work, total)
 

@@ -540,7 +540,7 @@ int64_t wstrack_series(
     int64_t stretch,          // of elements
     int64_t dtype,
     int64_t mode,
-    char* room,               // GROUP x (stretch + 64) elements, and 3 x (stretch + 64) numbers of 8 bytes
+    char* room,               // (stretch + 64) elements of each of GROUP, and 3 x (stretch + 64) numbers of 8 bytes
     const int64_t* columns,   // (columns,): which sums are wanted
     int64_t column_count,
     double* own,              // (checkpoints, SUMS), zeros
@@ -549,7 +549,7 @@ int64_t wstrack_series(
 ) {
     constexpr int64_t WIDTHS[] = {4, 2, 2, 8};  // in the order of DTYPES in cpu.py
     const int64_t width = WIDTHS[dtype], apart = (stretch + REGISTER) * width, wide = (stretch + REGISTER) * 8;
-    char* before = room + GROUP * apart;
+    char* before = room + std::min<int64_t>(GROUP, checkpoints) * apart;
     for (int64_t first = 0; first < count; first += stretch) {
         const int64_t size = std::min(stretch, count - first);
         for (int64_t group = 0; group < checkpoints; group += GROUP) {

@@ -29,8 +29,9 @@ __all__ = ["DTYPES", "SERIES_ROOM", "TAKES", "Places", "plan", "refuses", "serie
 log = logging.getLogger("wstrack")
 
 _GROUP = 8  # checkpoints that are taken together
-_STRETCH = 1 << 16  # bytes of each, which have room in a cache of the second level with what they are compared with
-SERIES_ROOM = (_GROUP * (_STRETCH + 64 * 8) + 3 * (_STRETCH // 2 + 64) * 8) // 8  # numbers of 8 bytes
+# Bytes: what is read of them at a time, for which there is room in a cache of the second level, and of one at the most.
+_READ, _OF_ONE = 1 << 19, 1 << 18
+SERIES_ROOM = (_READ + _GROUP * 64 * 8 + 3 * (_OF_ONE // 2 + 64) * 8) // 8  # numbers of 8 bytes
 CHUNK = 65_536  # elements; also about what a thread takes at a time
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # numbered as in cpu.cpp
 SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -178,8 +179,10 @@ def series(
     columns = np.array([COLUMNS[name.upper()] for name in sums], dtype=np.int64)
     taken = np.zeros((len(files) - 1, len(sums)))
     own, error = np.zeros((len(files), len(SUMS))), np.zeros(1, np.int32)
+    stretch = min(_READ // min(len(files), _GROUP), _OF_ONE)
+    stretch -= stretch % (CHUNK // 2)
     failed = library.series(
-        handles.ctypes.data, places.ctypes.data, len(handles), count, _STRETCH // dtype.itemsize, DTYPES.index(dtype),
+        handles.ctypes.data, places.ctypes.data, len(handles), count, stretch // dtype.itemsize, DTYPES.index(dtype),
         _mode(sums), room.ctypes.data, columns.ctypes.data, len(columns), own.ctypes.data, taken.ctypes.data,
         error.ctypes.data,
     )  # fmt: skip
