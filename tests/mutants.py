@@ -49,7 +49,8 @@ ROOMS = {
      "tests/integrations/test_settings_of_others.py", "-k", "not server"): (
         f"{TRACKER}/tensorboard/wire.py", f"{TRACKER}/tensorboard/source.py", f"{TRACKER}/tensorboard/sink.py",
     ),
-    ("tests/integrations/test_wandb.py", "tests/integrations/test_wandb_of_others.py",
+    ("tests/integrations/test_wandb_rows.py", "tests/integrations/test_wandb_files.py",
+     "tests/integrations/test_wandb_online.py", "tests/integrations/test_wandb_of_others.py",
      "tests/integrations/test_settings_of_others.py"): (
         f"{TRACKER}/wandb/rows.py", f"{TRACKER}/wandb/offline.py", f"{TRACKER}/wandb/online.py",
         f"{TRACKER}/wandb/history.py",

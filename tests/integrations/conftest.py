@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mlflow_servers import SERVED, mlflow_server, postgres, postgres_folder, store_in
@@ -12,7 +12,7 @@ from mlflow_servers import SERVED, mlflow_server, postgres, postgres_folder, sto
 from tests.integrations.wandb_server import WANDB_KEY, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -96,3 +96,14 @@ def server(_quiet: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         monkeypatch.setenv("WANDB_DIR", str(tmp_path))
         yield server
         wandb.teardown()  # while there is somebody to answer
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Callable[..., Any]:
+    """Begins a run of W&B that is files on this machine."""
+    import wandb
+
+    def start(**settings: Any) -> Any:
+        return wandb.init(project="p", mode="offline", dir=tmp_path, **settings)
+
+    return start
