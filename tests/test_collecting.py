@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -34,19 +35,23 @@ def test_as_it_was_afterwards_whatever_happens(collects: bool) -> None:
     assert gc.isenabled() is collects
 
 
-def test_what_is_imported_is_old_at_once() -> None:
+@pytest.mark.parametrize("imports", [True, False])
+def test_what_is_imported_is_old_at_once_and_nothing_else(imports: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
     with importing():
-        new = [[]]
-    assert any(one is new for one in gc.get_objects(generation=2))
+        new: list[object] = [[]]
+        if imports:
+            monkeypatch.setitem(sys.modules, "wstrack_imported_just_now", ModuleType("wstrack_imported_just_now"))
+    assert any(one is new for one in gc.get_objects(generation=2)) is imports
     assert gc.get_freeze_count() == 0
 
 
-def test_what_somebody_froze_stays_frozen() -> None:
+def test_what_somebody_froze_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
         with importing():
-            pass
+            monkeypatch.setitem(sys.modules, "wstrack_imported_just_now", ModuleType("wstrack_imported_just_now"))
         assert gc.get_freeze_count() >= frozen > 0
     finally:
         gc.unfreeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,15 @@ def paused() -> Iterator[None]:
 def importing() -> Iterator[None]:
     """Without looking, and without three looks afterwards, as through all that is new: modules stay.
 
+    Where all was imported before, nothing is done: what else is new may well be thrown away soon.
+
     >>> with importing():
     ...     import json
     """
+    known = len(sys.modules)
     with paused():
         yield
-        if not gc.get_freeze_count():  # else somebody froze what there was, before forking say
+        # Somebody may have frozen what there was, before forking say.
+        if len(sys.modules) > known and not gc.get_freeze_count():
             gc.freeze()
             gc.unfreeze()  # into what is old

@@ -180,7 +180,7 @@ def series(
     taken = np.zeros((len(files) - 1, len(sums)))
     own, error = np.zeros((len(files), len(SUMS))), np.zeros(1, np.int32)
     stretch = min(_READ // min(len(files), _GROUP), _OF_ONE)
-    stretch -= stretch % (CHUNK // 2)
+    stretch -= stretch % (512 * 8)  # the kernel's blocks are whole, of float64 too
     failed = library.series(
         handles.ctypes.data, places.ctypes.data, len(handles), count, stretch // dtype.itemsize, DTYPES.index(dtype),
         _mode(sums), room.ctypes.data, columns.ctypes.data, len(columns), own.ctypes.data, taken.ctypes.data,
